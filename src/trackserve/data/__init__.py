@@ -1,0 +1,1 @@
+"""Where events come from: TrackML files, ACTS files, simulation."""

@@ -1,0 +1,30 @@
+"""What can go wrong, as one small tree.
+
+Everything that a user can cause derives from ``TrackserveError``; its message is one sentence that
+says what arrived, what was expected and what to do. The command line prints that sentence and exits
+with status 2 (1 where the server was at fault); code that imports trackserve catches the class.
+"""
+
+
+class TrackserveError(Exception):
+    """Any failure that trackserve explains."""
+
+
+class InputError(TrackserveError, ValueError):
+    """Hits, files or arguments that cannot be used as they are."""
+
+
+class BundleError(TrackserveError, ValueError):
+    """A bundle that is incomplete, corrupt or does not fit together."""
+
+
+class ServerError(TrackserveError, RuntimeError):
+    """A server that cannot be started, reached or understood."""
+
+
+class RefusedError(ServerError):
+    """A server that is alive and declined this request: its queue is full or a time limit passed."""
+
+
+class MissingDependencyError(TrackserveError, ImportError):
+    """An optional part of trackserve whose packages are not installed."""

@@ -1,0 +1,1 @@
+"""Judging tracks against truth: matching, efficiencies, the TrackML score, plots."""

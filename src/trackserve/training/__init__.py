@@ -1,0 +1,1 @@
+"""Training the three networks; nothing else imports this package."""
