@@ -12,6 +12,7 @@ Lengths are in mm, momenta in GeV, charges in units of e, angles in rad.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ NOISE = 0
 
 def _check_column(owner: str, name: str, array: object, dtype: type, length: int | None) -> None:
     """Raise unless ``array`` is a one-dimensional numpy array of ``dtype`` and ``length``."""
-    expected = np.dtype(dtype)
+    expected: np.dtype[Any] = np.dtype(dtype)
     if not isinstance(array, np.ndarray) or array.dtype != expected or array.ndim != 1:
         found = (
             f"{array.dtype} {list(array.shape)}"
@@ -138,7 +139,7 @@ class Hits:
         return len(self.hit_id)
 
     @classmethod
-    def from_positions(cls, positions: NDArray[np.floating]) -> Hits:
+    def from_positions(cls, positions: NDArray[np.floating[Any]]) -> Hits:
         """Make hits from positions ``[N, 3]`` (x, y, z in mm), numbered from 0."""
         array = np.asarray(positions)
         if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "fiu":
@@ -150,7 +151,7 @@ class Hits:
         x, y, z = np.ascontiguousarray(array.T, dtype=np.float32)
         return cls(hit_id=np.arange(len(array), dtype=np.int64), x=x, y=y, z=z)
 
-    def select(self, rows: NDArray[np.integer] | Bool) -> Hits:
+    def select(self, rows: NDArray[np.integer[Any]] | Bool) -> Hits:
         """Return the hits of these rows, in this order."""
 
         def taken(part: Modules | Clusters | None) -> dict[str, NDArray[np.generic]] | None:
@@ -204,7 +205,8 @@ class Particles:
     @property
     def pt(self) -> Float64:
         """Transverse momentum ``[P]``, GeV."""
-        return np.hypot(self.px, self.py)
+        pt: Float64 = np.hypot(self.px, self.py)
+        return pt
 
     @property
     def eta(self) -> Float64:
