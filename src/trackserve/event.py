@@ -12,12 +12,15 @@ Lengths are in mm, momenta in GeV, charges in units of e, angles in rad.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackserve.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -25,6 +28,12 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
+WIRE_COLUMNS = (
+    *("x", "y", "z"),
+    *("volume_id", "layer_id", "module_id"),
+    *("cells", "length_u", "length_v", "charge"),
+)
+"""Everything about a hit that can be sent to a server, x, y, z (mm) first."""
 NO_TRACK = -1
 """Label of a hit that is on no track."""
 NOISE = 0
@@ -151,6 +160,22 @@ class Hits:
         x, y, z = np.ascontiguousarray(array.T, dtype=np.float32)
         return cls(hit_id=np.arange(len(array), dtype=np.int64), x=x, y=y, z=z)
 
+    def table(self, columns: Sequence[str]) -> Float32:
+        """Return these columns of the hits as float32 ``[N, C]``: what goes over the wire.
+
+        Columns are ``x``, ``y``, ``z`` (mm) and the fields of :class:`Modules` and
+        :class:`Clusters`. Raises :class:`InputError` for one that these hits don't have.
+        """
+        sources = (self, self.modules, self.clusters)
+        arrays = []
+        for column in columns:
+            owner = next((s for s in sources if s is not None and hasattr(s, column)), None)
+            if column not in WIRE_COLUMNS or owner is None:
+                message = f"these hits have no column {column!r}, which was asked for"
+                raise InputError(message)
+            arrays.append(getattr(owner, column).astype(np.float32))
+        return np.stack(arrays, axis=1) if arrays else np.empty((len(self), 0), np.float32)
+
     def select(self, rows: NDArray[np.integer[Any]] | Bool) -> Hits:
         """Return the hits of these rows, in this order."""
 
@@ -212,19 +237,20 @@ class Particles:
     def eta(self) -> Float64:
         """Pseudorapidity of the momentum ``[P]``; infinite along the beam line."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(
-                np.arcsinh(self.pz / self.pt), nan=0.0, posinf=np.inf, neginf=-np.inf
-            )
+            eta: Float64 = np.arcsinh(self.pz / self.pt)
+        return np.nan_to_num(eta, nan=0.0, posinf=np.inf, neginf=-np.inf)
 
     @property
     def phi(self) -> Float64:
         """Azimuth of the momentum ``[P]``, rad in (-pi, pi]."""
-        return np.arctan2(self.py, self.px)
+        phi: Float64 = np.arctan2(self.py, self.px)
+        return phi
 
     @property
     def production_radius(self) -> Float64:
         """Distance of the production point from the beam line ``[P]``, mm."""
-        return np.hypot(self.vx, self.vy)
+        radius: Float64 = np.hypot(self.vx, self.vy)
+        return radius
 
 
 @dataclass(frozen=True, eq=False)
