@@ -1,0 +1,255 @@
+"""The bundle: a folder with everything that turns hits into tracks.
+
+``bundle.toml`` names the features, the graph's settings, the cuts, the track builder and where it
+all came from; ``embedding.onnx``, ``filter.onnx`` and ``gnn.onnx`` are the networks. Nothing in it
+is executable, so a bundle from a stranger can be read safely.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from trackserve.errors import BundleError, InputError
+from trackserve.pipeline.components import TrackBuilder
+from trackserve.pipeline.features import FeatureColumns, check_finite
+from trackserve.pipeline.neighbours import DoubletCuts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trackserve.event import Float32
+
+FORMAT = 1
+"""Version of the bundle's layout."""
+DESCRIPTION = "bundle.toml"
+NETWORKS = ("embedding", "filter", "gnn")
+MAX_MEMBER_BYTES = 256 * 2**20
+"""A network larger than this is refused: something other than a tracking network was put there."""
+SHIPPED = Path(__file__).parent / "bundles"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle as read from its folder, checked.
+
+    ``radius`` and ``neighbour_limit`` bound the neighbour search in the embedding of
+    ``embedding_dimension`` dimensions; ``filter_cut`` is the least filter score that an edge needs,
+    in [0, 1]; ``provenance`` tells data, seeds, versions and the physics measured after training.
+    """
+
+    path: Path
+    name: str
+    detector: str
+    features: FeatureColumns
+    embedding_dimension: int
+    radius: float
+    neighbour_limit: int
+    doublet_cuts: DoubletCuts
+    filter_cut: float
+    track_builder: TrackBuilder
+    precision: str
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.radius > 0 or self.neighbour_limit < 1 or not 0 < self.filter_cut < 1:
+            message = (
+                f"{self.path / DESCRIPTION}: radius {self.radius}, neighbour limit "
+                f"{self.neighbour_limit}, filter cut {self.filter_cut}; expected a positive radius, "
+                "a limit of at least 1 and a cut between 0 and 1"
+            )
+            raise BundleError(message)
+
+    @property
+    def embedding_path(self) -> Path:
+        """The network that embeds hits."""
+        return self.path / "embedding.onnx"
+
+    @property
+    def filter_path(self) -> Path:
+        """The network that filters pairs."""
+        return self.path / "filter.onnx"
+
+    @property
+    def gnn_path(self) -> Path:
+        """The network that scores edges."""
+        return self.path / "gnn.onnx"
+
+    def digest(self) -> str:
+        """Return twelve hexadecimal digits that name the contents: equal digits, equal answers."""
+        content = hashlib.sha256()
+        for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+            content.update((self.path / member).read_bytes())
+        return content.hexdigest()[:12]
+
+    def check_features(self, features: Float32) -> None:
+        """Raise :class:`InputError` unless features are finite float32 ``[N, F]`` of this bundle."""
+        width = len(self.features.columns)
+        if features.ndim != 2 or features.shape[1] != width or features.dtype != np.float32:
+            message = (
+                f"features are {features.dtype} {list(features.shape)}; expected float32 of shape "
+                f"[N, {width}]: {', '.join(self.features.columns)}, scaled"
+            )
+            raise InputError(message)
+        check_finite(features, self.features.columns)
+
+
+def shipped_bundle(name: str = "trackml") -> Path:
+    """Return the folder of a bundle that comes with the package."""
+    path = SHIPPED / name
+    if not (path / DESCRIPTION).is_file():
+        found = ", ".join(sorted(p.parent.name for p in SHIPPED.glob(f"*/{DESCRIPTION}"))) or "none"
+        message = f"no bundle named {name!r} comes with this package; there is: {found}"
+        raise BundleError(message)
+    return path
+
+
+def read_bundle(path: Path | str | None = None) -> Bundle:
+    """Read and check a bundle's folder; the shipped TrackML bundle if no path is given.
+
+    Raises :class:`BundleError` that names the file, what was found and what was expected.
+    """
+    folder = Path(path) if path is not None else shipped_bundle()
+    description = _read_description(folder)
+    try:
+        bundle = _from_description(folder, description)
+    except BundleError as error:
+        message = f"{folder / DESCRIPTION}: {error}"
+        raise BundleError(message) from None
+    for network in NETWORKS:
+        _check_network(bundle, network)
+    return bundle
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        message = (
+            f"{folder} is not a folder; a bundle is a folder with {DESCRIPTION} and three networks"
+        )
+        raise BundleError(message)
+    for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+        path = folder / member
+        if not path.is_file():
+            message = f"{path} is missing; a bundle has {DESCRIPTION}, embedding.onnx, filter.onnx and gnn.onnx"
+            raise BundleError(message)
+        if path.stat().st_size > MAX_MEMBER_BYTES:
+            message = (
+                f"{path} has {path.stat().st_size:,} bytes; expected at most {MAX_MEMBER_BYTES:,}"
+            )
+            raise BundleError(message)
+    try:
+        return tomllib.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{folder / DESCRIPTION} is not valid TOML: {error}"
+        raise BundleError(message) from None
+
+
+def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
+    """Make the bundle from its parsed description; every value is looked up with its type."""
+
+    def value(key: str, kind: type | tuple[type, ...], default: object = None) -> Any:
+        table: Any = description
+        for part in key.split("."):
+            table = table.get(part) if isinstance(table, dict) else None
+        if table is None and default is not None:
+            return default
+        if not isinstance(table, kind) or isinstance(table, bool):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            found = "missing" if table is None else repr(table)
+            message = f"{key} is {found}; expected {' or '.join(k.__name__ for k in kinds)}"
+            raise BundleError(message)
+        return table
+
+    number = (int, float)
+    if (version := value("format", int)) != FORMAT:
+        message = f"format is {version}; this version of trackserve reads format {FORMAT}"
+        raise BundleError(message)
+    try:
+        columns = FeatureColumns(
+            columns=tuple(value("features.columns", list)),
+            scales=tuple(float(s) for s in value("features.scales", list)),
+            absent={k: float(v) for k, v in value("features.absent", dict, {}).items()},
+        )
+    except (TypeError, ValueError) as error:
+        raise (
+            error if isinstance(error, BundleError) else BundleError(f"features: {error}")
+        ) from None
+    return Bundle(
+        path=folder,
+        name=value("name", str),
+        detector=value("detector", str),
+        features=columns,
+        embedding_dimension=value("embedding.dimension", int),
+        radius=float(value("neighbours.radius", number)),
+        neighbour_limit=value("neighbours.limit", int),
+        doublet_cuts=DoubletCuts(
+            **{
+                name: float(value(f"neighbours.cuts.{name}", number, default))
+                for name, default in vars(DoubletCuts()).items()
+            }
+        ),
+        filter_cut=float(value("filter.cut", number)),
+        track_builder=TrackBuilder(
+            method=value("tracks.method", str),
+            cut=float(value("tracks.cut", number)),
+            min_hits=value("tracks.min_hits", int, 3),
+        ),
+        precision=value("precision", str, "float32"),
+        provenance=value("provenance", dict, {}),
+    )
+
+
+def _check_network(bundle: Bundle, name: str) -> None:
+    """Raise unless the ONNX file has the inputs and the output that the pipeline calls it with."""
+    path = bundle.path / f"{name}.onnx"
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except Exception as error:
+        message = f"{path} is not a valid ONNX network: {str(error).splitlines()[0]}"
+        raise BundleError(message) from None
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        message = f"{path} keeps weights outside the file; export it with its weights inside"
+        raise BundleError(message)
+    width = len(bundle.features.columns)
+    float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    inputs: dict[str, tuple[int, tuple[int | None, ...]]] = {"features": (float32, (None, width))}
+    if name != "embedding":
+        inputs["edges"] = (int64, (2, None))
+    output = (None, bundle.embedding_dimension) if name == "embedding" else (None,)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    found = {i.name: i for i in model.graph.input if i.name not in initializers}
+    if found.keys() != inputs.keys():
+        message = f"{path} has inputs {', '.join(found) or 'none'}; expected {', '.join(inputs)}"
+        raise BundleError(message)
+    if len(model.graph.output) != 1:
+        message = f"{path} has {len(model.graph.output)} outputs; expected one"
+        raise BundleError(message)
+    for tensor, (dtype, shape) in inputs.items():
+        _check_tensor(path, found[tensor], dtype, shape)
+    _check_tensor(path, model.graph.output[0], float32, output)
+
+
+def _check_tensor(path: Path, tensor: Any, dtype: int, shape: tuple[int | None, ...]) -> None:
+    """Raise unless an ONNX tensor has this element type and, where stated, these dimensions."""
+
+    def text(kind: int, dims: tuple[int | None, ...]) -> str:
+        return f"{onnx.TensorProto.DataType.Name(kind)} [{', '.join('-' if d is None else str(d) for d in dims)}]"
+
+    kind = tensor.type.tensor_type.elem_type
+    dims = tuple(d.dim_value or None for d in tensor.type.tensor_type.shape.dim)
+    trailing_one = len(shape) == 1 and len(dims) == 2 and dims[1] == 1
+    fits = len(dims) == len(shape) and all(
+        want is None or have is None or want == have for want, have in zip(shape, dims, strict=True)
+    )
+    if kind != dtype or not (fits or trailing_one):
+        message = (
+            f"{path}: tensor {tensor.name!r} is {text(kind, dims)}; expected {text(dtype, shape)}"
+        )
+        raise BundleError(message)

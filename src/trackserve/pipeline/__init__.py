@@ -1,0 +1,91 @@
+"""The way of an event: hits to tracks in three networks and two graph algorithms.
+
+hits -> features -> embedding -> neighbours -> filter -> gnn -> components -> tracks
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trackserve.event import Float32, Graph, Hits, Int64, ScoredGraph, Tracks
+from trackserve.pipeline.components import build_tracks
+from trackserve.pipeline.embedding import embed
+from trackserve.pipeline.features import canonical_order, feature_matrix
+from trackserve.pipeline.filter import filter_logits, keep_edges
+from trackserve.pipeline.gnn import score_edges
+from trackserve.pipeline.neighbours import neighbours
+from trackserve.pipeline.networks import load_network
+
+if TYPE_CHECKING:
+    from trackserve.bundle import Bundle
+
+
+@dataclass(frozen=True, eq=False)
+class StageOutputs:
+    """What each stage gave for one event; hits are in canonical order.
+
+    ``order`` ``[N]`` holds the input row of each canonical row, ``embedding`` is ``[N, D]``;
+    ``candidates`` are the neighbours, ``filtered`` those that passed the filter.
+    """
+
+    order: Int64
+    embedding: Float32
+    candidates: Graph
+    filtered: Graph
+    scored: ScoredGraph
+    tracks: Tracks
+
+    def labels(self) -> Int64:
+        """Return the track of each hit ``[N]`` in the order of the input."""
+        labels = np.empty_like(self.tracks.labels)
+        labels[self.order] = self.tracks.labels
+        return labels
+
+
+class Pipeline:
+    """A bundle made ready to find tracks, in this process.
+
+    It holds no state between events, so one pipeline serves any number of them. ``threads`` is the
+    number of processor threads that the networks and the neighbour search use.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self._embedding = load_network(bundle.embedding_path, threads)
+        self._filter = load_network(bundle.filter_path, threads)
+        self._gnn = load_network(bundle.gnn_path, threads)
+
+    def find_tracks(self, hits: Hits) -> Tracks:
+        """Return the tracks of an event."""
+        spec = self.bundle.features
+        return self.find_tracks_from_features(feature_matrix(hits.table(spec.wire_columns), spec))
+
+    def find_tracks_from_features(self, features: Float32) -> Tracks:
+        """Return the tracks of hits given by their scaled features ``[N, F]``."""
+        return Tracks(self.run(features).labels())
+
+    def run(self, features: Float32) -> StageOutputs:
+        """Run every stage on scaled features ``[N, F]`` and return what each gave."""
+        bundle = self.bundle
+        bundle.check_features(features)
+        order = canonical_order(features, bundle.features)
+        features = features[order]
+        embedding = embed(self._embedding, features)
+        candidates = neighbours(
+            embedding,
+            features,
+            bundle.features,
+            radius=bundle.radius,
+            limit=bundle.neighbour_limit,
+            cuts=bundle.doublet_cuts,
+            threads=self.threads,
+        )
+        logits = filter_logits(self._filter, candidates)
+        filtered = keep_edges(candidates, logits, bundle.filter_cut)
+        scored = score_edges(self._gnn, filtered)
+        tracks = build_tracks(scored, bundle.track_builder)
+        return StageOutputs(order, embedding, candidates, filtered, scored, tracks)

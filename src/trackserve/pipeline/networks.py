@@ -1,0 +1,39 @@
+"""Running an ONNX network with onnxruntime: the reference engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from trackserve.event import Float32, Int64
+
+
+def load_network(path: Path, threads: int) -> ort.InferenceSession:
+    """Open the ONNX file for running on ``threads`` processor threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads of several model instances would take the processor from each other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def run_network(
+    network: ort.InferenceSession, features: Float32, edges: Int64 | None = None
+) -> Float32:
+    """Return the network's one output: ``[N, D]`` from features, ``[E]`` from features and edges."""
+    feeds: dict[str, NDArray[Any]] = {"features": np.ascontiguousarray(features)}
+    if edges is not None:
+        feeds["edges"] = edges
+    (output,) = network.run(None, feeds)
+    result: Float32 = np.asarray(output, dtype=np.float32)
+    return result if edges is None else result.reshape(-1)
