@@ -1,0 +1,201 @@
+"""The three networks, in torch.
+
+All take the bundle's features ``[N, F]``; the filter and the GNN also take edges ``[2, E]`` and give
+a logit for each. Angles about the beam line enter as differences (or, in the embedding, as a unit
+vector), so there is no seam at +-pi.
+
+    N  hits    E  edges    F  features    D  embedding dimensions    H  width of the hidden layers
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from trackserve.pipeline.features import FeatureColumns
+
+METRE = 1000.0
+"""Lengths enter the networks in metres, the size of the detector."""
+
+
+class HitInputs(nn.Module):
+    """What the networks see of one hit: r and z (m), phi (rad), pseudorapidity, further features."""
+
+    def __init__(self, columns: FeatureColumns) -> None:
+        super().__init__()
+        names = list(columns.columns)
+        self.r, self.phi, self.z = (names.index(name) for name in ("r", "phi", "z"))
+        self.further = [i for i, name in enumerate(names) if name not in {"r", "phi", "z"}]
+        self.scale = {name: s for name, s in zip(names, columns.scales, strict=True)}
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return r, phi, z and eta, each ``[N]``."""
+        r = features[:, self.r] * (self.scale["r"] / METRE)
+        phi = features[:, self.phi] * self.scale["phi"]
+        z = features[:, self.z] * (self.scale["z"] / METRE)
+        slope = z / r.clamp(min=1e-3)
+        # log(|s| + sqrt(s^2 + 1)) loses nothing at large negative s, where asinh's usual form cancels
+        eta = torch.sign(slope) * torch.log(slope.abs() + torch.sqrt(slope * slope + 1))
+        return r, phi, z, eta
+
+
+def mlp(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:
+    """Return ``layers`` hidden layers of ReLU and a linear output."""
+    widths = [inputs] + [hidden] * layers
+    parts: list[nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        parts += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
+
+
+class Embedding(nn.Module):
+    """Network 1: features ``[N, F]`` to points ``[N, D]``."""
+
+    def __init__(self, columns: FeatureColumns, *, width: int, layers: int, dimension: int) -> None:
+        super().__init__()
+        self.inputs = HitInputs(columns)
+        self.network = mlp(7 + len(self.inputs.further), width, dimension, layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the embedding ``[N, D]``."""
+        r, phi, z, eta = self.inputs(features)
+        cos, sin = torch.cos(phi), torch.sin(phi)
+        seen = [r, z, eta / 4, cos, sin, r * cos, r * sin]
+        seen += [features[:, i] for i in self.inputs.further]
+        return self.network(torch.stack(seen, dim=1))
+
+
+HIT_INPUTS = 3
+PAIR_INPUTS = 7
+
+
+class PairInputs(nn.Module):
+    """What the filter and the GNN see of hits alone and of pairs of hits.
+
+    For a hit r, z, eta. For a pair, from the inner to the outer hit: the differences in r, z, phi
+    and eta, the slopes dphi/dr (proportional to curvature) and the z at which the straight line
+    through both meets the beam line, and the length of the step; each scaled to be of order 1.
+    """
+
+    def __init__(self, columns: FeatureColumns) -> None:
+        super().__init__()
+        self.inputs = HitInputs(columns)
+
+    @property
+    def hit_inputs(self) -> int:
+        """Number of inputs of a hit."""
+        return HIT_INPUTS + len(self.inputs.further)
+
+    def forward(self, features: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs of hits ``[N, 3 + further]`` and of pairs ``[E, 7]``."""
+        r, phi, z, eta = self.inputs(features)
+        hits = torch.stack([r, z / 2, eta / 2], dim=1)
+        if self.inputs.further:
+            hits = torch.cat([hits, features[:, self.inputs.further]], dim=1)
+        columns = torch.stack([r, phi, z, eta], dim=1)
+        inner = columns.index_select(0, edges[0])
+        step = columns.index_select(0, edges[1]) - inner
+        dr, dphi, dz, deta = step.unbind(dim=1)
+        dphi = dphi - (2 * math.pi) * torch.round(dphi / (2 * math.pi))
+        lever = torch.sign(dr) * dr.abs().clamp(min=1e-3)
+        lever = torch.where(lever == 0, torch.full_like(lever, 1e-3), lever)
+        curvature = dphi / lever
+        z0 = inner[:, 2] - inner[:, 0] * dz / lever
+        pairs = torch.stack(
+            [
+                10 * dr,
+                5 * dz,
+                30 * dphi,
+                20 * deta,
+                (3 * curvature).clamp(-5, 5),
+                (10 * z0).clamp(-5, 5),
+                5 * torch.sqrt(dr * dr + dz * dz),
+            ],
+            dim=1,
+        )
+        return hits, pairs
+
+
+class PairLayer(nn.Module):
+    """A linear layer on (pair, inner hit, outer hit) that multiplies each hit only once.
+
+    The weights of the two hits are applied to hits ``[N, .]`` and gathered afterwards, which costs
+    N products in place of E.
+    """
+
+    def __init__(self, pair: int, hit: int, outputs: int) -> None:
+        super().__init__()
+        self.pair = nn.Linear(pair, outputs)
+        self.inner = nn.Linear(hit, outputs, bias=False)
+        self.outer = nn.Linear(hit, outputs, bias=False)
+
+    def forward(self, pairs: Tensor, hits: Tensor, edges: Tensor) -> Tensor:
+        """Return ``[E, outputs]``."""
+        inner = self.inner(hits).index_select(0, edges[0])
+        outer = self.outer(hits).index_select(0, edges[1])
+        result: Tensor = self.pair(pairs) + inner + outer
+        return result
+
+
+class Filter(nn.Module):
+    """Network 2: a logit ``[E]`` for each pair of hits, from the pair alone."""
+
+    def __init__(self, columns: FeatureColumns, *, width: int, layers: int) -> None:
+        super().__init__()
+        self.inputs = PairInputs(columns)
+        self.first = PairLayer(PAIR_INPUTS, self.inputs.hit_inputs, width)
+        self.rest = nn.Sequential(nn.ReLU(), mlp(width, width, 1, layers - 1))
+
+    def forward(self, features: Tensor, edges: Tensor) -> Tensor:
+        """Return the logit of each edge ``[E]``."""
+        hits, pairs = self.inputs(features, edges)
+        logits: Tensor = self.rest(self.first(pairs, hits, edges))
+        return logits.squeeze(1)
+
+
+class MessagePassing(nn.Module):
+    """One step of an interaction network: edges tell hits, hits tell edges (arXiv:1612.00222)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hit = nn.Sequential(
+            nn.Linear(3 * width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)
+        )
+        self.edge = PairLayer(width, width, width)
+        self.edge_rest = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(self, hits: Tensor, pairs: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the new states of hits ``[N, H]`` and of edges ``[E, H]``."""
+        none = torch.zeros_like(hits)
+        from_outside = none.index_add(0, edges[0], pairs)
+        from_inside = none.index_add(0, edges[1], pairs)
+        hits = hits + self.hit(torch.cat([hits, from_inside, from_outside], dim=1))
+        pairs = pairs + self.edge_rest(self.edge(pairs, hits, edges))
+        return hits, pairs
+
+
+class Gnn(nn.Module):
+    """Network 3: an interaction network that scores edges ``[E]`` after ``steps`` of messages."""
+
+    def __init__(self, columns: FeatureColumns, *, width: int, steps: int) -> None:
+        super().__init__()
+        self.inputs = PairInputs(columns)
+        self.encode_hit = mlp(self.inputs.hit_inputs, width, width, 1)
+        self.encode_pair = PairLayer(PAIR_INPUTS, self.inputs.hit_inputs, width)
+        self.encode_pair_rest = nn.Sequential(nn.ReLU(), nn.Linear(width, width))
+        self.steps = nn.ModuleList(MessagePassing(width) for _ in range(steps))
+        self.score = mlp(width, width, 1, 1)
+
+    def forward(self, features: Tensor, edges: Tensor) -> Tensor:
+        """Return the logit of each edge ``[E]``."""
+        hits, pairs = self.inputs(features, edges)
+        pairs = self.encode_pair_rest(self.encode_pair(pairs, hits, edges))
+        hits = self.encode_hit(hits)
+        for step in self.steps:
+            hits, pairs = step(hits, pairs, edges)
+        logits: Tensor = self.score(pairs)
+        return logits.squeeze(1)
