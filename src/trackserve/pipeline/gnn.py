@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.event import Graph, ScoredGraph
+from trackserve.event import Float32, Graph, ScoredGraph
 from trackserve.pipeline.networks import run_network
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
+def gnn_logits(network: onnxruntime.InferenceSession, graph: Graph) -> Float32:
+    """Return the GNN's logit ``[E]`` of each edge."""
+    if not graph.edges.shape[1]:
+        return np.empty(0, np.float32)
+    return run_network(network, graph.features, graph.edges)
+
+
+def with_scores(graph: Graph, logits: Float32) -> ScoredGraph:
+    """Return the graph with each edge's score in [0, 1]: the logistic function of its logit."""
+    scores = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return ScoredGraph(graph.features, graph.edges, scores.astype(np.float32, copy=False))
+
+
 def score_edges(network: onnxruntime.InferenceSession, graph: Graph) -> ScoredGraph:
     """Return the graph with the GNN's score, in [0, 1], of each edge."""
-    if graph.edges.shape[1]:
-        logits = run_network(network, graph.features, graph.edges)
-        scores = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    else:
-        scores = np.empty(0, np.float32)
-    return ScoredGraph(graph.features, graph.edges, scores.astype(np.float32, copy=False))
+    return with_scores(graph, gnn_logits(network, graph))
