@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackserve.data.tables import write_table
+from trackserve.data.sources import EventSource
+from trackserve.data.tables import check_unique, read_table, rows_of, write_table
 from trackserve.errors import InputError
+from trackserve.event import NOISE, Clusters, Event, Hits, Modules, Particles, Truth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from trackserve.event import Event, Float32, Int32, Int64
+    from trackserve.event import Bool, Float32, Int32, Int64
+
+_POSITION = {"x": np.float32, "y": np.float32, "z": np.float32}
+_MODULE = {"volume_id": np.int32, "layer_id": np.int32, "module_id": np.int32}
+_CELL = {"hit_id": np.int64, "ch0": np.int32, "ch1": np.int32, "value": np.float32}
+_KINEMATICS = dict.fromkeys(("vx", "vy", "vz", "px", "py", "pz", "q"), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +85,110 @@ class SimulatedEvent:
                 raise InputError(message)
 
 
+@dataclass(frozen=True)
+class TrackMLEvent(EventSource):
+    """An event in TrackML files that has not been read yet."""
+
+    def read(self, *, truth: bool = True, cells: bool = False) -> Event:
+        """Read the event: its hits, their truth if asked, their clusters of cells if asked.
+
+        Truth needs the tables truth and particles, clusters the table cells. ``modules`` is None
+        where the hits have no volume, layer and module. Raises InputError with file, row, column.
+        """
+        file = self.file("hits")
+        table = read_table(file, {"hit_id": np.int64, **_POSITION}, _MODULE)
+        hit_id = table["hit_id"]
+        check_unique(hit_id, owner=file, name="hit_id")
+        has_modules = all(name in table for name in _MODULE)
+        hits = Hits(
+            hit_id,
+            x=table["x"],
+            y=table["y"],
+            z=table["z"],
+            modules=Modules(*(table[name] for name in _MODULE)) if has_modules else None,
+            clusters=self._read_clusters(hit_id) if cells else None,
+        )
+        return Event(self.event_id, hits, self._read_truth(hit_id) if truth else None)
+
+    def _read_clusters(self, hit_id: Int64) -> Clusters:
+        file = self.file("cells")
+        return cluster_shapes(Cells(**read_table(file, _CELL)), hit_id, owner=file)
+
+    def _read_truth(self, hit_id: Int64) -> Truth:
+        file = self.file("particles")
+        table = read_table(file, {"particle_id": np.int64, **_KINEMATICS})
+        check_unique(table["particle_id"], owner=file, name="particle_id")
+        particles = Particles(**table, primary=is_primary(table["particle_id"]))
+
+        file = self.file("truth")
+        columns = {"hit_id": np.int64, "particle_id": np.int64, "weight": np.float64}
+        table = read_table(file, columns)
+        check_unique(table["hit_id"], owner=file, name="hit_id")
+        rows_of(table["hit_id"], hit_id, owner=file, name="hit_id", among="the hits")
+        known = np.append(particles.particle_id, NOISE)
+        rows_of(table["particle_id"], known, owner=file, name="particle_id", among="the particles")
+        rows = rows_of(
+            hit_id, table["hit_id"], owner=self.file("hits"), name="hit_id", among="the truth"
+        )
+        return Truth(table["particle_id"][rows], table["weight"][rows], particles)
+
+
+def find_events(path: Path) -> list[TrackMLEvent]:
+    """Find the events in a folder or a .zip, or the one at a prefix or file; sorted by number."""
+    return TrackMLEvent.find(path)
+
+
+def read_event(path: Path, *, truth: bool = True, cells: bool = False) -> Event:
+    """Read the event with this prefix (``.../event000001000``) or to which this file belongs."""
+    events = find_events(path)
+    if len(events) > 1:
+        message = f"{path} holds {len(events)} events; expected the prefix or hits file of one"
+        raise InputError(message)
+    return events[0].read(truth=truth, cells=cells)
+
+
+def is_primary(particle_id: Int64) -> Bool:
+    """Whether each particle ``[P]`` came straight from a primary vertex, as far as its id tells.
+
+    An ACTS barcode holds, from its highest bit on, primary vertex (12 bits), secondary vertex (12),
+    particle (16), generation (8) and sub-particle (16); a primary has only the first and the third.
+    The ids of the TrackML challenge hold vertex (12 bits), particle (16) and below them zeros. Ids
+    too small to be either tell nothing, and such particles count as primary.
+    """
+    barcode = particle_id.view(np.uint64)
+    below_trackml_particle = barcode & np.uint64((1 << 36) - 1)
+    if np.count_nonzero(below_trackml_particle == 0) > len(barcode) / 2:
+        descent = below_trackml_particle
+    else:
+        descent = barcode & np.uint64(0x000F_FF00_00FF_FFFF)
+    primary: Bool = (descent == 0) | (barcode < 1 << 48)
+    return primary
+
+
+def cluster_shapes(cells: Cells, hit_id: Int64, *, owner: object = "cells") -> Clusters:
+    """Summarise the cells of each hit ``[N]``; a hit without cells has zeros throughout.
+
+    Raises InputError, naming ``owner``, for a cell of an unknown hit.
+    """
+    hits = len(hit_id)
+    row = rows_of(cells.hit_id, hit_id, owner=owner, name="hit_id", among="the hits")
+    count = np.bincount(row, minlength=hits)
+
+    def span(channel: Int32) -> Int32:
+        lowest = np.full(hits, np.iinfo(np.int32).max, dtype=np.int32)
+        highest = np.full(hits, np.iinfo(np.int32).min, dtype=np.int32)
+        np.minimum.at(lowest, row, channel)
+        np.maximum.at(highest, row, channel)
+        return np.where(count > 0, highest - lowest + 1, 0).astype(np.int32)
+
+    return Clusters(
+        cells=count.astype(np.int32),
+        length_u=span(cells.ch0),
+        length_v=span(cells.ch1),
+        charge=np.bincount(row, weights=cells.value, minlength=hits).astype(np.float32),
+    )
+
+
 def _to_micrometre(lengths: NDArray[np.floating[Any]]) -> Float32:
     """Round lengths in mm to 0.001."""
     return np.round(lengths.astype(np.float64), 3).astype(np.float32)
@@ -105,11 +216,15 @@ def write_event(directory: Path, simulated: SimulatedEvent, *, compress: bool = 
     assert truth is not None
     assert hits.modules is not None
     particles = truth.particles
-    order = np.argsort(particles.particle_id)
-    made_hits = np.zeros(len(particles), dtype=np.int64)
-    from_particle = truth.particle_id[np.isin(truth.particle_id, particles.particle_id)]
-    rows = order[np.searchsorted(particles.particle_id, from_particle, sorter=order)]
-    np.add.at(made_hits, rows, 1)
+    from_particles = truth.particle_id[truth.particle_id != NOISE]
+    rows = rows_of(
+        from_particles,
+        particles.particle_id,
+        owner="truth",
+        name="particle_id",
+        among="the particles",
+    )
+    made_hits = np.bincount(rows, minlength=len(particles))
 
     tables: dict[str, dict[str, NDArray[np.generic]]] = {
         "cells": {

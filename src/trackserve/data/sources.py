@@ -1,0 +1,139 @@
+"""Where the files of an event lie: beside each other in a folder, or in a zip archive."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import re
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from trackserve.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trackserve.event import Event
+
+_EVENT_FILE = re.compile(r"(?P<prefix>event(?P<id>\d+))-(?P<table>[\w-]+)\.csv(\.gz)?")
+_EVENT_PREFIX = re.compile(r"(?P<prefix>event\d+)(-.*)?")
+EXPECTED = "expected files named such as event000001000-hits.csv or .csv.gz, together or in a .zip"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on disk, or a member of the zip archive at ``path``."""
+
+    path: Path
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}:{self.member}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the name."""
+        return self.path.name if self.member is None else self.member.rpartition("/")[2]
+
+    def read(self) -> bytes:
+        """Return the content, decompressed if the name ends in .gz; raise InputError if damaged."""
+        try:
+            if self.member is None:
+                content = self.path.read_bytes()
+            else:
+                with zipfile.ZipFile(self.path) as archive:
+                    content = archive.read(self.member)
+            return gzip.decompress(content) if self.name.endswith(".gz") else content
+        except EOFError as error:
+            message = f"{self} ends in the middle of its gzip data; copy or make the file again"
+            raise InputError(message) from error
+        except gzip.BadGzipFile as error:
+            message = f"{self} is named .gz and is not a gzip file or is damaged ({error})"
+            raise InputError(message) from error
+        except (OSError, zlib.error, zipfile.BadZipFile) as error:
+            message = f"{self} cannot be read: {error}"
+            raise InputError(message) from error
+
+
+@dataclass(frozen=True)
+class EventSource(ABC):
+    """An event that has not been read yet: its number and the file of each of its tables."""
+
+    event_id: int
+    prefix: str
+    tables: Mapping[str, File]
+
+    def __str__(self) -> str:
+        return self.prefix
+
+    @abstractmethod
+    def read(self, *, truth: bool = True, cells: bool = False) -> Event:
+        """Read hits, their truth if asked, and the shapes of their clusters of cells if asked."""
+
+    def file(self, *names: str) -> File:
+        """Return the file of the first of these tables that the event has; InputError if none."""
+        for name in names:
+            if name in self.tables:
+                return self.tables[name]
+        message = f"{self.prefix} has no {' or '.join(names)} file; it has {', '.join(sorted(self.tables))}"
+        raise InputError(message)
+
+    @classmethod
+    def find(cls, path: Path) -> list[Self]:
+        """Find the events in a folder or zip archive, or the one event that a path points to.
+
+        A path to one event is its prefix (``.../event000001000``) or any of its files. Events come
+        sorted by number. Raises InputError where nothing is found, with the nearest names.
+        """
+        wanted = None
+        container = path
+        if not path.is_dir() and path.suffix != ".zip":
+            match = _EVENT_PREFIX.fullmatch(path.name)
+            if match is None:
+                what = "is not named like an event" if path.exists() else "does not exist"
+                message = f"{path} {what}; {EXPECTED}"
+                raise InputError(message)
+            wanted, container = match["prefix"], path.parent
+        found: dict[tuple[int, str], dict[str, File]] = {}
+        for file in _list_files(container):
+            match = _EVENT_FILE.fullmatch(file.name)
+            if match is not None:
+                prefix = str(file)[: -len(file.name)] + match["prefix"]
+                tables = found.setdefault((int(match["id"]), prefix), {})
+                tables.setdefault(match["table"], file)
+        events = [cls(number, prefix, tables) for (number, prefix), tables in sorted(found.items())]
+        if wanted is None:
+            if not events:
+                message = f"{path} holds no events; {EXPECTED}"
+                raise InputError(message)
+            return events
+        chosen = [event for event in events if Path(event.prefix).name == wanted]
+        if not chosen:
+            names = {Path(event.prefix).name: None for event in events}
+            near = difflib.get_close_matches(wanted, names, cutoff=0)
+            hint = f"the nearest there are {', '.join(near)}" if near else EXPECTED
+            message = f"{container} has no event {wanted}; {hint}"
+            raise InputError(message)
+        return chosen
+
+
+def _list_files(container: Path) -> list[File]:
+    """Return the files of a folder (not of those below it), or all members of a zip archive."""
+    try:
+        if container.is_dir():
+            return [File(path) for path in sorted(container.iterdir())]
+        with zipfile.ZipFile(container) as archive:
+            return [File(container, name) for name in sorted(archive.namelist())]
+    except FileNotFoundError as error:
+        message = f"{container} does not exist; {EXPECTED}"
+        raise InputError(message) from error
+    except zipfile.BadZipFile as error:
+        message = f"{container} is named .zip and is not a zip archive or is truncated ({error})"
+        raise InputError(message) from error
+    except OSError as error:
+        message = f"{container} cannot be read: {error}"
+        raise InputError(message) from error
