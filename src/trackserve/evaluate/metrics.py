@@ -1,0 +1,260 @@
+"""What is counted: the sets of target particles, how many of them were found, and in which bins.
+
+P   particles of an event       B   bins of a variable
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trackserve.evaluate.intervals import Ratio, wilson
+from trackserve.evaluate.matching import NO_PARTICLE, Matches, particle_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trackserve.event import Bool, Float64, Hits, Int64, Truth
+
+MAX_PRODUCTION_RADIUS = 2.0
+"""Targets are produced nearer to the beam line than this, mm."""
+DENSITY_RADIUS = 10.0
+"""The local density counts other hits within this distance of a hit, mm."""
+
+
+@dataclass(frozen=True)
+class TargetSet:
+    """The particles that count in an efficiency; momenta in GeV."""
+
+    name: str
+    min_pt: float
+    max_pt: float
+    max_eta: float
+    min_hits: int
+
+    @property
+    def definition(self) -> str:
+        """The set in words."""
+        pt = (
+            f"pT > {self.min_pt:g} GeV"
+            if np.isinf(self.max_pt)
+            else f"{self.min_pt:g} < pT < {self.max_pt:g} GeV"
+        )
+        return (
+            f"charged, primary, produced within {MAX_PRODUCTION_RADIUS:g} mm of the beam line, {pt}, "
+            f"|eta| < {self.max_eta:g}, at least {self.min_hits} hits"
+        )
+
+    def select(self, truth: Truth, particle_hits: Int64) -> Bool:
+        """Return which particles are targets ``[P]``, given how many hits each one made ``[P]``."""
+        particles = truth.particles
+        chosen: Bool = (
+            (particles.q != 0)
+            & particles.primary
+            & (particles.production_radius < MAX_PRODUCTION_RADIUS)
+            & (particles.pt > self.min_pt)
+            & (particles.pt < self.max_pt)
+            & (np.abs(particles.eta) < self.max_eta)
+            & (particle_hits >= self.min_hits)
+        )
+        return chosen
+
+
+HEADLINE = TargetSet("headline", min_pt=1.0, max_pt=np.inf, max_eta=4.0, min_hits=3)
+"""The habit of the TrackML literature."""
+STRICT = TargetSet("strict", min_pt=1.0, max_pt=np.inf, max_eta=3.0, min_hits=6)
+"""Where a Kalman filter is compared fairly."""
+LOW_PT = TargetSet("low_pt", min_pt=0.5, max_pt=1.0, max_eta=4.0, min_hits=3)
+TARGET_SETS = (HEADLINE, STRICT, LOW_PT)
+
+UNITS = {
+    "pt": "GeV",
+    "eta": "",
+    "phi": "rad",
+    "production_radius": "mm",
+    "hits": "",
+    "density": f"hits within {DENSITY_RADIUS:g} mm",
+}
+"""The variables that efficiencies are binned in, with their units."""
+
+
+def bin_edges(variable: str, targets: TargetSet) -> Float64:
+    """Return the ``[B + 1]`` edges of a variable's bins; the outermost bins take what lies beyond."""
+    highest_pt = min(targets.max_pt, 50.0)
+    edges = {
+        "pt": np.geomspace(targets.min_pt, highest_pt, 13 if highest_pt == 50 else 6),
+        "eta": np.linspace(-targets.max_eta, targets.max_eta, round(4 * targets.max_eta) + 1),
+        "phi": np.linspace(-np.pi, np.pi, 17),
+        "production_radius": np.array([0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]),
+        "hits": np.arange(targets.min_hits, 21) - 0.5,
+        "density": np.array([0, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16]),
+    }
+    return edges[variable]
+
+
+def local_density(hits: Hits, rows: Int64) -> Float64:
+    """Count, for each of these ``rows`` ``[M]``, the other hits within 10 mm of it ``[M]``."""
+    positions = np.stack([hits.x, hits.y, hits.z], axis=1).astype(np.float64)
+    if not len(rows):
+        return np.zeros(0)
+    # Hits sorted by cubic cell: of a hit's 27 cells around, three in a row of z are one range.
+    cell = np.floor(positions / DENSITY_RADIUS).astype(np.int64)
+    cell -= cell.min(axis=0) - 1
+    _, ny, nz = cell.max(axis=0) + 2
+    key = (cell[:, 0] * ny + cell[:, 1]) * nz + cell[:, 2]
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    near = np.zeros(len(rows))
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            middle = key[rows] + (dx * ny + dy) * nz
+            first = np.searchsorted(ordered, middle - 1, side="left")
+            length = np.searchsorted(ordered, middle + 1, side="right") - first
+            query = np.repeat(np.arange(len(rows)), length)
+            within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+            candidate = order[first[query] + within]
+            step = positions[candidate] - positions[rows[query]]
+            close = np.einsum("ij,ij->i", step, step) <= DENSITY_RADIUS**2
+            near += np.bincount(query[close], minlength=len(rows))
+    return near - 1
+
+
+def particle_density(hits: Hits, truth: Truth, particles: Bool) -> Float64:
+    """Return the local density around each of these ``particles`` ``[P]``, averaged over its hits.
+
+    Particles that are not asked for, or have no hits, have density 0.
+    """
+    owner = particle_rows(truth)
+    rows = np.flatnonzero(owner != NO_PARTICLE)
+    rows = rows[particles[owner[rows]]]
+    total = np.bincount(owner[rows], local_density(hits, rows), minlength=len(particles))
+    made = np.bincount(owner[rows], minlength=len(particles))
+    density: Float64 = total / np.maximum(made, 1)
+    return density
+
+
+@dataclass(frozen=True, eq=False)
+class Binned:
+    """An efficiency in bins of one variable: ``edges`` ``[B + 1]``, ``passed`` and ``total`` ``[B]``."""
+
+    edges: Float64
+    passed: Int64
+    total: Int64
+
+    @classmethod
+    def count(cls, edges: Float64, values: Float64, passed: Bool) -> Binned:
+        """Count all ``values`` and those that ``passed``, in the bins between ``edges``."""
+        bins = len(edges) - 1
+        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
+        return cls(
+            edges,
+            passed=np.bincount(place[passed], minlength=bins),
+            total=np.bincount(place, minlength=bins),
+        )
+
+    def __add__(self, other: Binned) -> Binned:
+        assert np.array_equal(self.edges, other.edges)
+        return Binned(self.edges, self.passed + other.passed, self.total + other.total)
+
+    @property
+    def value(self) -> Float64:
+        """The efficiency in each bin ``[B]``; nan where nothing was counted."""
+        return np.where(self.total > 0, self.passed / np.maximum(self.total, 1), np.nan)
+
+    @property
+    def interval(self) -> tuple[Float64, Float64]:
+        """The ends of the 68.3 % intervals, ``[B]`` each."""
+        return wilson(self.passed, self.total)
+
+    def to_json(self) -> dict[str, list[Any]]:
+        """Return edges, counts, values and intervals; the value of an empty bin is None."""
+        low, high = self.interval
+        return {
+            "edges": self.edges.tolist(),
+            "passed": self.passed.tolist(),
+            "total": self.total.tolist(),
+            "value": [
+                value if total else None
+                for value, total in zip(self.value.tolist(), self.total.tolist(), strict=True)
+            ],
+            "low": low.tolist(),
+            "high": high.tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class TargetCounts:
+    """How the targets of one set fared in one event, or in several added up.
+
+    ``duplicates`` counts further tracks of targets over all tracks of targets; ``losses`` says what
+    the targets without a double-majority match died of, ``bins`` holds the efficiency by variable.
+    """
+
+    efficiency: Ratio
+    single_majority: Ratio
+    perfect: Ratio
+    duplicates: Ratio
+    losses: Mapping[str, int]
+    bins: Mapping[str, Binned] = field(repr=False)
+
+    def __add__(self, other: TargetCounts) -> TargetCounts:
+        return TargetCounts(
+            self.efficiency + other.efficiency,
+            self.single_majority + other.single_majority,
+            self.perfect + other.perfect,
+            self.duplicates + other.duplicates,
+            {name: self.losses[name] + other.losses[name] for name in self.losses},
+            {name: self.bins[name] + other.bins[name] for name in self.bins},
+        )
+
+    @classmethod
+    def count(
+        cls,
+        targets: TargetSet,
+        truth: Truth,
+        matches: Matches,
+        density: Float64,
+        losses: Mapping[str, int],
+    ) -> TargetCounts:
+        """Count the targets of one event, given its particles' local ``density`` ``[P]``."""
+        chosen = targets.select(truth, matches.particle_hits)
+        total = int(chosen.sum())
+        single = int(matches.particle_single_majority[chosen].sum())
+        further = int(matches.duplicates[chosen].sum())
+        particles = truth.particles
+        values = {
+            "pt": particles.pt,
+            "eta": particles.eta,
+            "phi": particles.phi,
+            "production_radius": particles.production_radius,
+            "hits": matches.particle_hits.astype(np.float64),
+            "density": density,
+        }
+        found = matches.particle_matched[chosen]
+        return cls(
+            efficiency=Ratio(int(found.sum()), total),
+            single_majority=Ratio(single, total),
+            perfect=Ratio(int(matches.particle_perfect[chosen].sum()), total),
+            duplicates=Ratio(further, single + further),
+            losses=losses,
+            bins={
+                name: Binned.count(bin_edges(name, targets), value[chosen], found)
+                for name, value in values.items()
+            },
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as nested dicts."""
+        return {
+            "efficiency": self.efficiency.to_json(),
+            "single_majority": self.single_majority.to_json(),
+            "perfect": self.perfect.to_json(),
+            "target_duplicate_rate": self.duplicates.to_json(),
+            "lost": dict(self.losses),
+            "bins": {
+                name: {"unit": UNITS[name], **binned.to_json()}
+                for name, binned in self.bins.items()
+            },
+        }
