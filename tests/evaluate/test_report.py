@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+from tiny_events import event_of, labels
+
+from trackserve.errors import InputError
+from trackserve.evaluate.report import (
+    DEFINITIONS,
+    Evaluation,
+    Found,
+    evaluate,
+    evaluate_event,
+)
+from trackserve.evaluate.stages import true_edges
+from trackserve.event import Event, Hits, Tracks
+
+
+def perfect(event: Event) -> Found:
+    """The truth as an answer, with a graph of nothing but true edges."""
+    assert event.truth is not None
+    made = event.truth.particle_id
+    ids = event.truth.particles.particle_id
+    number = np.where(made == 0, -1, np.searchsorted(ids, made)).astype(np.int64)
+    every = true_edges(event.hits, event.truth, np.ones(len(ids), np.bool_))
+    return Found(Tracks(number), {"neighbours": every, "filter": every, "gnn": every})
+
+
+EVENT = event_of([5] * 7 + [0] * 2 + [9] * 4)
+SPLIT = Tracks(labels(0, 0, 0, 0, 1, 1, 1, -1, -1, 2, 2, 2, 2))
+
+
+def test_perfect_answer_is_judged_perfect() -> None:
+    result = evaluate_event(EVENT, perfect(EVENT)).to_json()
+    assert result["headline"]["efficiency"]["value"] == 1
+    assert result["headline"]["efficiency"]["total"] == 2
+    assert result["strict"]["efficiency"]["total"] == 1
+    assert result["headline"]["perfect"]["value"] == 1
+    assert result["headline"]["fake_rate"]["passed"] == 0
+    assert result["trackml_score"]["mean"] == pytest.approx(1)
+    assert result["stages"]["gnn"]["purity"]["value"] == 1
+    assert result["stages"]["neighbours"]["efficiency"]["passed"] == 9
+    assert sum(result["headline"]["lost"].values()) == 0
+
+
+def test_tracks_alone_are_judged_without_stages() -> None:
+    result = evaluate_event(EVENT, SPLIT).to_json()
+    assert result["duplicate_rate"]["passed"] == 1
+    assert result["duplicate_rate"]["total"] == 3
+    assert result["strict"]["duplicate_rate"] == result["duplicate_rate"]
+    assert result["headline"]["target_duplicate_rate"]["total"] == 3
+    assert result["stages"] == {}
+
+
+def test_several_events_are_pooled() -> None:
+    found = iter([perfect(EVENT).tracks, SPLIT, Tracks(np.full(13, -1))])
+    result = evaluate([EVENT, EVENT, EVENT], lambda _: next(found))
+    assert result.events == 3
+    assert result.hits == 39
+    assert result.targets["headline"].efficiency.passed == 4
+    assert result.targets["headline"].efficiency.total == 6
+    assert result.targets["headline"].losses == {"split": 2, "merged": 0}
+    assert result.fakes.total == 5
+    assert result.scores == pytest.approx([1, 8 / 11, 0])
+    assert result.score_spread == pytest.approx(np.std([1, 8 / 11, 0], ddof=1))
+
+
+def test_finder_sees_the_hits_of_each_event() -> None:
+    seen: list[Hits] = []
+
+    def find(hits: Hits) -> Tracks:
+        seen.append(hits)
+        return Tracks(np.full(len(hits), -1))
+
+    events = [event_of([5, 5, 5]), event_of([9, 9, 9, 9])]
+    evaluate(events, find)
+    assert seen == [event.hits for event in events]
+
+
+def test_an_event_of_nothing() -> None:
+    result = evaluate([event_of([])], lambda _: Tracks(labels()))
+    assert result.to_json()["headline"]["efficiency"]["value"] is None
+    assert "efficiency" in result.table()
+
+
+def test_json_can_be_written_and_names_its_terms() -> None:
+    result = evaluate_event(EVENT, perfect(EVENT)).to_json()
+    text = json.dumps(result, allow_nan=False)
+    assert json.loads(text)["definitions"] == DEFINITIONS
+    assert {"headline", "strict", "low_pt", "efficiency", "fake_rate"} <= set(DEFINITIONS)
+    bins = result["headline"]["bins"]
+    assert bins["pt"]["unit"] == "GeV"
+    assert sum(bins["density"]["total"]) == 2
+
+
+def test_table_is_aligned_and_complete() -> None:
+    text = evaluate_event(EVENT, perfect(EVENT)).table()
+    blocks = text.split("\n\n")
+    assert len(blocks) == 4
+    for block in blocks[:3]:
+        assert len({len(line) for line in block.splitlines()}) == 1
+    assert "100.00 %" in blocks[1]
+    assert "cut by gnn" in blocks[1]
+    assert blocks[2].splitlines()[1].startswith("neighbours")
+    assert "more than half" in blocks[3]
+
+
+def test_event_without_truth_is_refused() -> None:
+    event = Event(42, Hits.from_positions(np.zeros((0, 3), np.float32)))
+    with pytest.raises(InputError, match="event 42 has no truth"):
+        evaluate([event], lambda _: Tracks(labels()))
+
+
+def test_no_events_are_refused() -> None:
+    with pytest.raises(InputError, match="no event to evaluate"):
+        evaluate([], lambda _: Tracks(labels()))
+
+
+def test_adding_does_not_depend_on_the_grouping() -> None:
+    parts = [evaluate_event(EVENT, found) for found in (perfect(EVENT).tracks, SPLIT, SPLIT)]
+    first: Evaluation = (parts[0] + parts[1]) + parts[2]
+    assert first.to_json() == (parts[0] + (parts[1] + parts[2])).to_json()
