@@ -1,0 +1,1 @@
+"""The server's side: one short entry for Triton's python backend per model."""

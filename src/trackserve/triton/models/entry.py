@@ -1,0 +1,92 @@
+"""What every entry of Triton's python backend shares: tensors in, tensors out, errors as answers."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import triton_python_backend_utils as pb
+
+from trackserve.bundle import Bundle, read_bundle
+from trackserve.errors import InputError
+from trackserve.pipeline.networks import load_network
+from trackserve.triton.tensors import BUNDLE_FOLDER, MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+
+class Entry(ABC):
+    """A model of the python backend, made from the bundle of its repository.
+
+    Bad input is answered with one sentence, and so is a failure of ours: an instance serves on.
+    """
+
+    bundle: Bundle
+    threads: int
+    max_hits: int
+
+    def load(self) -> None:  # noqa: B027
+        """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
+
+    @abstractmethod
+    def run(self, *inputs: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """Return the model's outputs for its inputs, both in the order of the table of tensors."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Read the bundle and what the model's configuration says."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.threads = int(parameters["threads"]["string_value"])
+        self.max_hits = int(parameters["max_hits"]["string_value"])
+        self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
+        self._table = MODELS[args["model_name"]]
+        self.load()
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request."""
+        return [self._answer(request) for request in requests]
+
+    def check_count(self, hits: int) -> None:
+        """Raise :class:`InputError` if an event has more hits than this server takes."""
+        if hits > self.max_hits:
+            message = f"the event has {hits:,} hits; this server takes at most {self.max_hits:,}"
+            raise InputError(message)
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            inputs = [
+                pb.get_input_tensor_by_name(request, tensor.name).as_numpy()
+                for tensor in self._table.inputs
+            ]
+            outputs = self.run(*inputs)
+            if not isinstance(outputs, tuple):
+                outputs = (outputs,)
+            return pb.InferenceResponse(
+                [
+                    pb.Tensor(tensor.name, array)
+                    for tensor, array in zip(self._table.outputs, outputs, strict=True)
+                ]
+            )
+        except InputError as error:
+            return _refusal(str(error), pb.TritonError.INVALID_ARG)
+        except Exception as error:
+            pb.Logger.log_error(f"{self._table.name}: {traceback.format_exc()}")
+            message = f"the server failed in {self._table.name}: {type(error).__name__}: {error}"
+            return _refusal(message, pb.TritonError.INTERNAL)
+
+
+class NetworkEntry(Entry):
+    """A model that runs the bundle's network of the same name."""
+
+    def load(self) -> None:
+        """Open the network."""
+        self.network = load_network(self.bundle.path / f"{self._table.name}.onnx", self.threads)
+
+
+def _refusal(message: str, code: int) -> Any:
+    return pb.InferenceResponse(error=pb.TritonError(message, code))

@@ -1,0 +1,70 @@
+"""How a bundle is served: the deployment shape, processes, threads and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from trackserve.errors import InputError
+from trackserve.triton.tensors import SERVED, STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NETWORKS = ("embedding", "filter", "gnn")
+"""The stages that are networks: what Triton's onnxruntime backend can run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a service, checked when made.
+
+    ``shape`` is ``monolith`` (the whole pipeline in one model: nothing copied between stages) or
+    ``ensemble`` (each stage a model with its own instances and metrics). ``instances`` (processes)
+    and ``threads`` (processor threads of one instance) go by model name, 1 where a model isn't
+    named. ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
+    ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
+    wait before a model, when it has waited there for ``queue_timeout`` seconds, or when it has more
+    than ``max_hits`` hits.
+    """
+
+    shape: Literal["monolith", "ensemble"] = "monolith"
+    networks: Literal["python", "onnxruntime"] = "python"
+    instances: Mapping[str, int] = field(default_factory=dict)
+    threads: Mapping[str, int] = field(default_factory=dict)
+    max_hits: int = 500_000
+    max_queue: int = 64
+    queue_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        _check_choice("shape", self.shape, ("monolith", "ensemble"))
+        _check_choice("networks", self.networks, ("python", "onnxruntime"))
+        if self.shape == "monolith" and self.networks != "python":
+            message = "a monolith runs its networks itself; choose the ensemble for onnxruntime"
+            raise InputError(message)
+        for name in ("instances", "threads"):
+            for model, number in getattr(self, name).items():
+                _check_choice(f"model in {name}", model, self.models)
+                _check_at_least_one(f"{name} of {model}", number)
+        _check_at_least_one("max_hits", self.max_hits)
+        _check_at_least_one("max_queue", self.max_queue)
+        if not 0 < self.queue_timeout < 86_400:
+            message = f"queue_timeout is {self.queue_timeout}; expected seconds, at most a day"
+            raise InputError(message)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models that have instances and threads in this shape."""
+        return tuple(m.name for m in (SERVED if self.shape == "monolith" else STAGES))
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        message = f"{name} is {value!r}; expected one of {', '.join(choices)}"
+        raise InputError(message)
+
+
+def _check_at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        message = f"{name} is {value}; expected at least 1"
+        raise InputError(message)
