@@ -1,1 +1,23 @@
 """Where events come from: TrackML files, ACTS files, simulation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trackserve.data.acts import ActsEvent
+from trackserve.data.sources import EventSource, find_sources
+from trackserve.data.trackml import TrackMLEvent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["EventSource", "find_events"]
+
+
+def find_events(path: Path) -> list[EventSource]:
+    """Find the events at a path, in TrackML's or ACTS' files, sorted by number and not yet read.
+
+    The path is a folder, a .zip, or the prefix (``.../event000001000``) or any file of one event.
+    Raises InputError where there is none, with what was found instead.
+    """
+    return find_sources(path, (ActsEvent, TrackMLEvent))

@@ -9,13 +9,13 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from trackserve.event import Event
 
@@ -67,6 +67,9 @@ class EventSource(ABC):
     prefix: str
     tables: Mapping[str, File]
 
+    marks: ClassVar[frozenset[str]]
+    """The tables of which an event of this format has at least one."""
+
     def __str__(self) -> str:
         return self.prefix
 
@@ -82,43 +85,62 @@ class EventSource(ABC):
         message = f"{self.prefix} has no {' or '.join(names)} file; it has {', '.join(sorted(self.tables))}"
         raise InputError(message)
 
-    @classmethod
-    def find(cls, path: Path) -> list[Self]:
-        """Find the events in a folder or zip archive, or the one event that a path points to.
 
-        A path to one event is its prefix (``.../event000001000``) or any of its files. Events come
-        sorted by number. Raises InputError where nothing is found, with the nearest names.
-        """
-        wanted = None
-        container = path
-        if not path.is_dir() and path.suffix != ".zip":
-            match = _EVENT_PREFIX.fullmatch(path.name)
-            if match is None:
-                what = "is not named like an event" if path.exists() else "does not exist"
-                message = f"{path} {what}; {EXPECTED}"
-                raise InputError(message)
-            wanted, container = match["prefix"], path.parent
-        found: dict[tuple[int, str], dict[str, File]] = {}
-        for file in _list_files(container):
-            match = _EVENT_FILE.fullmatch(file.name)
-            if match is not None:
-                prefix = str(file)[: -len(file.name)] + match["prefix"]
-                tables = found.setdefault((int(match["id"]), prefix), {})
-                tables.setdefault(match["table"], file)
-        events = [cls(number, prefix, tables) for (number, prefix), tables in sorted(found.items())]
-        if wanted is None:
-            if not events:
-                message = f"{path} holds no events; {EXPECTED}"
-                raise InputError(message)
-            return events
-        chosen = [event for event in events if Path(event.prefix).name == wanted]
-        if not chosen:
-            names = {Path(event.prefix).name: None for event in events}
-            near = difflib.get_close_matches(wanted, names, cutoff=0)
-            hint = f"the nearest there are {', '.join(near)}" if near else EXPECTED
-            message = f"{container} has no event {wanted}; {hint}"
+Source = TypeVar("Source", bound=EventSource)
+
+
+def find_sources(path: Path, kinds: Sequence[type[Source]]) -> list[Source]:
+    """Find the events in a folder or zip archive, or the one event that a path points to.
+
+    A path to one event is its prefix (``.../event000001000``) or any of its files. An event is of
+    the first kind that it has a marking table of; one without any is not complete and left out.
+    Events come sorted by number. Raises InputError where none is found, with the nearest names.
+    """
+    wanted = None
+    container = path
+    if not path.is_dir() and path.suffix != ".zip":
+        match = _EVENT_PREFIX.fullmatch(path.name)
+        if match is None:
+            what = "is not named like an event" if path.exists() else "does not exist"
+            message = f"{path} {what}; {EXPECTED}"
             raise InputError(message)
-        return chosen
+        wanted, container = match["prefix"], path.parent
+    found: dict[tuple[int, str], dict[str, File]] = {}
+    for file in _list_files(container):
+        match = _EVENT_FILE.fullmatch(file.name)
+        if match is not None:
+            prefix = str(file)[: -len(file.name)] + match["prefix"]
+            found.setdefault((int(match["id"]), prefix), {}).setdefault(match["table"], file)
+    if not found:
+        message = f"{container} holds no events; {EXPECTED}"
+        raise InputError(message)
+    if wanted is not None:
+        names = {prefix.rpartition("/")[2] for _, prefix in found}
+        if wanted not in names:
+            near = difflib.get_close_matches(wanted, sorted(names), cutoff=0)
+            message = f"{container} has no event {wanted}; the nearest there are {', '.join(near)}"
+            raise InputError(message)
+        found = {key: tables for key, tables in found.items() if key[1].endswith(wanted)}
+    sources = []
+    for (event_id, prefix), tables in sorted(found.items()):
+        kind = next((kind for kind in kinds if kind.marks & tables.keys()), None)
+        if kind is not None:
+            sources.append(kind(event_id, prefix, tables))
+    if not sources:
+        (_, prefix), tables = min(found.items())
+        marks = " or ".join(sorted(set().union(*(kind.marks for kind in kinds))))
+        message = f"{prefix} has no {marks} file; it has {', '.join(sorted(tables))}"
+        raise InputError(message)
+    return sources
+
+
+def one_source(path: Path, kinds: Sequence[type[Source]]) -> Source:
+    """Find the one event that a path points to; InputError if it holds more."""
+    sources = find_sources(path, kinds)
+    if len(sources) > 1:
+        message = f"{path} holds {len(sources)} events; expected the prefix or a file of one"
+        raise InputError(message)
+    return sources[0]
 
 
 def _list_files(container: Path) -> list[File]:

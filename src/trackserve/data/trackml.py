@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackserve.data.sources import EventSource
+from trackserve.data.sources import EventSource, find_sources, one_source
 from trackserve.data.tables import check_unique, read_table, rows_of, write_table
 from trackserve.errors import InputError
 from trackserve.event import NOISE, Clusters, Event, Hits, Modules, Particles, Truth
@@ -89,6 +89,8 @@ class SimulatedEvent:
 class TrackMLEvent(EventSource):
     """An event in TrackML files that has not been read yet."""
 
+    marks = frozenset({"hits"})
+
     def read(self, *, truth: bool = True, cells: bool = False) -> Event:
         """Read the event: its hits, their truth if asked, their clusters of cells if asked.
 
@@ -135,16 +137,12 @@ class TrackMLEvent(EventSource):
 
 def find_events(path: Path) -> list[TrackMLEvent]:
     """Find the events in a folder or a .zip, or the one at a prefix or file; sorted by number."""
-    return TrackMLEvent.find(path)
+    return find_sources(path, [TrackMLEvent])
 
 
 def read_event(path: Path, *, truth: bool = True, cells: bool = False) -> Event:
     """Read the event with this prefix (``.../event000001000``) or to which this file belongs."""
-    events = find_events(path)
-    if len(events) > 1:
-        message = f"{path} holds {len(events)} events; expected the prefix or hits file of one"
-        raise InputError(message)
-    return events[0].read(truth=truth, cells=cells)
+    return one_source(path, [TrackMLEvent]).read(truth=truth, cells=cells)
 
 
 def is_primary(particle_id: Int64) -> Bool:
