@@ -79,13 +79,13 @@ def neighbours(
         found = (near < hits) & (near != here)
         inner = np.minimum(here, near)[found]
         outer = np.maximum(here, near)[found]
-        passed = _passes(position, inner, outer, cuts)
+        passed = passes_cuts(position, inner, outer, cuts)
         kept.append(inner[passed] * hits + outer[passed])
     pair = np.unique(np.concatenate(kept))
     return Graph(features, np.stack([pair // hits, pair % hits]))
 
 
-def _passes(
+def passes_cuts(
     position: tuple[Float32, Float32, Float32], inner: Int64, outer: Int64, cuts: DoubletCuts
 ) -> Bool:
     """Which pairs differ in distance from the origin and pass the doublet cuts."""

@@ -9,6 +9,7 @@ vector), so there is no seam at +-pi.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class HitInputs(nn.Module):
         names = list(columns.columns)
         self.r, self.phi, self.z = (names.index(name) for name in ("r", "phi", "z"))
         self.further = [i for i, name in enumerate(names) if name not in {"r", "phi", "z"}]
-        self.scale = {name: s for name, s in zip(names, columns.scales, strict=True)}
+        self.scale = dict(zip(names, columns.scales, strict=True))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return r, phi, z and eta, each ``[N]``."""
@@ -47,7 +48,7 @@ def mlp(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:
     """Return ``layers`` hidden layers of ReLU and a linear output."""
     widths = [inputs] + [hidden] * layers
     parts: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in itertools.pairwise(widths):
         parts += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
@@ -66,7 +67,8 @@ class Embedding(nn.Module):
         cos, sin = torch.cos(phi), torch.sin(phi)
         seen = [r, z, eta / 4, cos, sin, r * cos, r * sin]
         seen += [features[:, i] for i in self.inputs.further]
-        return self.network(torch.stack(seen, dim=1))
+        points: Tensor = self.network(torch.stack(seen, dim=1))
+        return points
 
 
 HIT_INPUTS = 3

@@ -1,0 +1,119 @@
+"""The loop that all three networks are trained by: shuffled events, checkpoints, a log."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+
+class Loss(Protocol):
+    """Gives the loss of one event, by its number, to be lowered; and numbers worth logging."""
+
+    def __call__(
+        self, event: int, generator: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and what to log."""
+
+
+def fit(
+    network: nn.Module,
+    loss: Loss,
+    *,
+    name: str,
+    events: int,
+    updates: int,
+    learning_rate: float,
+    seed: int,
+    folder: Path,
+    checkpoint_every: int = 20,
+) -> None:
+    """Train a network in place for ``updates`` steps of one event each, on the device it lies on.
+
+    The learning rate rises over the first twentieth and falls to zero along a cosine. What is drawn
+    at each step depends on the seed and the number of the step alone, so a training that was killed
+    goes on from ``folder/NAME.checkpoint`` as if nothing had happened. Metrics are added to
+    ``folder/metrics.jsonl``, one line a step.
+    """
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    warm_up = max(1, updates // 20)
+
+    def schedule(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(1, updates - warm_up))))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
+    checkpoint = folder / f"{name}.checkpoint"
+    first = 0
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        scheduler.load_state_dict(state["scheduler"])
+        first = state["step"]
+
+    keep_freed_memory()
+    network.train()
+    with (
+        tqdm(total=updates, initial=first, desc=name, unit="update", mininterval=1) as bar,
+        (folder / "metrics.jsonl").open("a", encoding="utf-8") as log,
+    ):
+        for step in range(first, updates):
+            epoch, place = divmod(step, events)
+            event = np.random.default_rng([seed, 0, epoch]).permutation(events)[place]
+            value, metrics = loss(int(event), np.random.default_rng([seed, 1, step]))
+            optimiser.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            scheduler.step()
+            metrics = {"loss": value.item(), **metrics}
+            log.write(
+                json.dumps({"network": name, "step": step, "event": int(event), **metrics}) + "\n"
+            )
+            log.flush()
+            bar.set_postfix({k: f"{v:.4g}" for k, v in metrics.items()})
+            bar.update()
+            if (step + 1) % checkpoint_every == 0 or step + 1 == updates:
+                save(
+                    checkpoint,
+                    {
+                        "network": network.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "scheduler": scheduler.state_dict(),
+                        "step": step + 1,
+                    },
+                )
+    network.eval()
+
+
+def save(path: Path, state: dict[str, object]) -> None:
+    """Write a checkpoint beside its place, then rename it, so that a kill leaves the old one."""
+    beside = path.with_suffix(".partial")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory: an update of the GNN then takes half the time.
+
+    Otherwise every large tensor is mapped anew from the system, and clearing its pages costs as
+    much as the arithmetic. Does nothing with another C library.
+    """
+    trim_threshold, mmap_max = -1, -4
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)

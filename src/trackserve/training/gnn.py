@@ -1,0 +1,59 @@
+"""Training network 3: which of the edges that passed the filter belong to a track."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from trackserve.training.filter import target_edges
+from trackserve.training.samples import Sample, turned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from trackserve.event import Int64
+    from trackserve.training.networks import Gnn
+    from trackserve.training.recipe import Recipe
+
+
+class GnnLoss:
+    """Cross entropy over a whole graph; true edges that are no targets count with less weight."""
+
+    def __init__(
+        self,
+        network: Gnn,
+        samples: Sequence[Callable[[], Sample]],
+        graphs: Sequence[Callable[[], Int64]],
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self.network, self.recipe, self.device = network, recipe, device
+        self.samples, self.graphs = samples, graphs
+
+    def __call__(
+        self, event: int, generator: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of an event, with the share of right decisions on targets and others."""
+        sample, edges = self.samples[event](), self.graphs[event]()
+        row = sample.label(edges)
+        true, wanted = row >= 0, target_edges(sample, row)
+        weight = np.where(true & ~wanted, self.recipe.gnn.soft_weight, 1).astype(np.float32)
+        # Hits without an edge take no part: leave them out.
+        used, place = np.unique(edges, return_inverse=True)
+        features = turned(sample.features[used], self.recipe.features, generator).to(self.device)
+        ends = torch.from_numpy(place.reshape(edges.shape)).to(self.device)
+        logits = self.network(features, ends)
+        loss = binary_cross_entropy_with_logits(
+            logits,
+            torch.from_numpy(true.astype(np.float32)).to(self.device),
+            weight=torch.from_numpy(weight).to(self.device),
+        )
+        passed = (logits > 0).cpu().numpy()
+        found = float(passed[wanted].mean()) if wanted.any() else 1.0
+        pure = float(true[passed].mean()) if passed.any() else 1.0
+        return loss, {"target_efficiency": found, "purity": pure}

@@ -1,0 +1,145 @@
+"""What to train and how: a TOML file, read into one frozen dataclass a stage."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from trackserve.errors import InputError
+from trackserve.pipeline.features import FeatureColumns
+from trackserve.pipeline.neighbours import DoubletCuts
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class EmbeddingRecipe:
+    """How the embedding is trained and the radius chosen.
+
+    ``queries`` hits are drawn from each event and their neighbours looked up in the embedding as it
+    is then: the wrong ones are the hard negatives. ``wrong_weight`` weighs one wrong neighbour of a
+    hit against one true edge. The radius is where ``efficiency`` of the target edges are linked.
+    """
+
+    width: int = 64
+    layers: int = 3
+    dimension: int = 8
+    updates: int = 400
+    learning_rate: float = 3e-3
+    queries: int = 4000
+    wrong_weight: float = 0.05
+    efficiency: float = 0.993
+    neighbour_limit: int = 200
+
+
+@dataclass(frozen=True)
+class FilterRecipe:
+    """How the filter is trained; its cut keeps ``efficiency`` of the target edges that it is given."""
+
+    width: int = 32
+    layers: int = 2
+    updates: int = 300
+    learning_rate: float = 3e-3
+    events: int = 40
+    edges: int = 300_000
+    positive_weight: float = 4.0
+    efficiency: float = 0.993
+
+
+@dataclass(frozen=True)
+class GnnRecipe:
+    """How the GNN is trained; ``soft_weight`` weighs true edges of particles that are no targets."""
+
+    width: int = 32
+    steps: int = 5
+    updates: int = 800
+    learning_rate: float = 2e-3
+    soft_weight: float = 0.3
+
+
+@dataclass(frozen=True)
+class TracksRecipe:
+    """How tracks are built; the cut on scores is the one with the best physics among ``cuts``."""
+
+    method: Literal["components", "walk"] = "walk"
+    min_hits: int = 3
+    cuts: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    max_fake_rate: float = 0.01
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training besides its data.
+
+    ``min_pt`` (GeV) is the momentum above which particles are targets of the training.
+    ``validation`` and ``test`` are shares of the events of each data set, at least one event.
+    """
+
+    name: str = "trackml"
+    detector: str = "trackml"
+    seed: int = 1
+    min_pt: float = 0.9
+    validation: float = 0.05
+    test: float = 0.05
+    features: FeatureColumns = field(
+        default_factory=lambda: FeatureColumns(
+            ("r", "phi", "z"), (1000.0, 3.141592653589793, 1000.0), {}
+        )
+    )
+    doublet_cuts: DoubletCuts = field(default_factory=DoubletCuts)
+    embedding: EmbeddingRecipe = field(default_factory=EmbeddingRecipe)
+    filter: FilterRecipe = field(default_factory=FilterRecipe)
+    gnn: GnnRecipe = field(default_factory=GnnRecipe)
+    tracks: TracksRecipe = field(default_factory=TracksRecipe)
+
+
+def read_recipe(recipe: str | Path) -> Recipe:
+    """Read a recipe: the name of one that comes with the package, or a TOML file.
+
+    Raises :class:`InputError` that names the setting that is unknown or of the wrong type.
+    """
+    path = Path(recipe)
+    shipped = RECIPES / f"{recipe}.toml"
+    if not path.is_file() and shipped.is_file():
+        path = shipped
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        message = f"no recipe {str(recipe)!r}; give a TOML file or one of: {known}"
+        raise InputError(message)
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{path} is not valid TOML: {error}"
+        raise InputError(message) from None
+    made: Recipe = _make(Recipe, settings, str(path))
+    return made
+
+
+def _make(kind: type, settings: dict[str, Any], where: str) -> Any:
+    """Make the dataclass ``kind`` from a TOML table, by the names and types of its fields."""
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            message = f"{where}: unknown setting {name!r}{hint}"
+            raise InputError(message)
+        if is_dataclass(hints[name]):
+            values[name] = _make(hints[name], value, f"{where} [{name}]")
+        elif isinstance(value, list):
+            values[name] = tuple(value)
+        elif hints[name] is float and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+        elif hints[name] in {int, float, str} and type(value) is not hints[name]:
+            message = f"{where}: {name} is {value!r}; expected {hints[name].__name__}"
+            raise InputError(message)
+        else:
+            values[name] = value
+    if kind is FeatureColumns:
+        values.setdefault("absent", {})
+    return kind(**values)

@@ -1,0 +1,403 @@
+"""The whole training: events in, bundle out.
+
+embedding -> radius -> filter -> cut -> GNN -> track cut -> physics on unseen events
+
+Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
+own stages. Everything is kept in a working folder beside the bundle, so a training that was killed
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from functools import partial, reduce
+from importlib.metadata import version
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from trackserve import __version__
+from trackserve.bundle import DESCRIPTION, NETWORKS, read_bundle
+from trackserve.data import find_events
+from trackserve.errors import InputError
+from trackserve.evaluate.metrics import HEADLINE
+from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
+from trackserve.event import Event, Float32, Graph, Int64, Tracks
+from trackserve.pipeline import Pipeline
+from trackserve.pipeline.components import TrackBuilder, build_tracks
+from trackserve.pipeline.embedding import embed
+from trackserve.pipeline.features import canonical_order, feature_matrix
+from trackserve.pipeline.filter import filter_logits, keep_edges
+from trackserve.pipeline.gnn import score_edges
+from trackserve.pipeline.neighbours import neighbours
+from trackserve.pipeline.networks import load_network
+from trackserve.training.embedding import EmbeddingLoss, choose_radius
+from trackserve.training.export import export_network, write_description
+from trackserve.training.filter import FilterLoss, choose_cut
+from trackserve.training.fit import Loss, fit
+from trackserve.training.gnn import GnnLoss
+from trackserve.training.networks import Embedding, Filter, Gnn
+from trackserve.training.samples import Sample, make_sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from onnxruntime import InferenceSession
+    from torch import nn
+
+    from trackserve.data.sources import EventSource
+    from trackserve.training.recipe import EmbeddingRecipe, FilterRecipe, GnnRecipe, Recipe
+
+
+def train(data: Sequence[Path], bundle: Path, recipe: Recipe, *, device: str = "auto") -> None:
+    """Train a bundle on the events in these folders or archives and write it to ``bundle``.
+
+    The last events of each data set are kept apart: ``recipe.validation`` of them to choose radius
+    and cuts on, ``recipe.test`` of them to measure the finished bundle. Raises :class:`InputError`
+    where a data set has fewer than three events or no truth.
+    """
+    Training(data, bundle, recipe, device).run()
+
+
+class Training:
+    """One training, with its working folder ``BUNDLE.training``."""
+
+    def __init__(self, data: Sequence[Path], bundle: Path, recipe: Recipe, device: str) -> None:
+        self.recipe, self.bundle = recipe, bundle
+        self.folder = bundle.with_name(bundle.name + ".training")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = [str(path.name) for path in data]
+        claim(self.folder, {"data": self.data, "recipe": asdict(recipe)})
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.device = torch.device(name)
+        self.threads = torch.get_num_threads()
+        self.train, self.validation, self.test = split([find_events(p) for p in data], recipe)
+        self._samples: dict[str, Sample] = {}
+
+    def run(self) -> None:
+        """Train the three networks in turn and write the bundle."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.seed)
+        self._train_embedding()
+        radius = self._chosen("radius", self._choose_radius)
+        self._train_filter(radius)
+        cut = self._chosen("filter_cut", lambda: self._choose_filter_cut(radius))
+        self._train_gnn(radius, cut)
+        track_cut = self._chosen("track_cut", lambda: self._choose_track_cut(radius, cut))
+        self._describe(radius, cut, track_cut, physics={})
+        self._describe(radius, cut, track_cut, physics=self._physics())
+        publish(self.folder, self.bundle)
+
+    # ---- the three networks
+
+    def _train_embedding(self) -> None:
+        settings = self.recipe.embedding
+        network = Embedding(
+            self.recipe.features,
+            width=settings.width,
+            layers=settings.layers,
+            dimension=settings.dimension,
+        )
+        samples = [partial(self._sample, source) for source in self.train]
+        loss = EmbeddingLoss(network, samples, self.recipe, self.device)
+        self._fit(network, loss, "embedding", len(samples), settings)
+        features = self._sample(self.train[0]).features
+        self._export(network, "embedding", features, None)
+
+    def _train_filter(self, radius: float) -> None:
+        settings = self.recipe.filter
+        network = Filter(self.recipe.features, width=settings.width, layers=settings.layers)
+        sources = self.train[:: max(1, len(self.train) // settings.events)]
+        samples = [partial(self._sample, source) for source in sources]
+        candidates = [partial(self._candidates, source, radius) for source in sources]
+        loss = FilterLoss(network, samples, candidates, self.recipe, self.device)
+        self._fit(network, loss, "filter", len(samples), settings)
+        self._export(network, "filter", samples[0]().features, candidates[0]()[:, :100_000])
+
+    def _train_gnn(self, radius: float, cut: float) -> None:
+        settings = self.recipe.gnn
+        network = Gnn(self.recipe.features, width=settings.width, steps=settings.steps)
+        samples = [partial(self._sample, source) for source in self.train]
+        graphs = [partial(self._filtered, source, radius, cut) for source in self.train]
+        loss = GnnLoss(network, samples, graphs, self.recipe, self.device)
+        self._fit(network, loss, "gnn", len(samples), settings)
+        self._export(network, "gnn", samples[0]().features, graphs[0]())
+
+    def _fit(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        name: str,
+        events: int,
+        settings: EmbeddingRecipe | FilterRecipe | GnnRecipe,
+    ) -> None:
+        fit(
+            network.to(self.device),
+            loss,
+            name=name,
+            events=events,
+            updates=settings.updates,
+            learning_rate=settings.learning_rate,
+            seed=self.recipe.seed,
+            folder=self.folder,
+        )
+
+    def _export(
+        self, network: nn.Module, name: str, features: Float32, edges: Int64 | None
+    ) -> None:
+        settings = asdict(getattr(self.recipe, name))
+        sizes: dict[str, Any] = {
+            k: settings[k] for k in ("width", "layers", "steps", "dimension") if k in settings
+        }
+        export_network(
+            network,
+            self.folder / f"{name}.onnx",
+            output="embedding" if name == "embedding" else "logits",
+            description={"kind": name, **sizes, **columns_of(self.recipe)},
+            features=features,
+            edges=edges,
+        )
+
+    # ---- what each stage gives the next, event by event
+
+    def _sample(self, source: EventSource) -> Sample:
+        if source.prefix not in self._samples:
+            sample = make_sample(source.read(), self.recipe.features, min_pt=self.recipe.min_pt)
+            self._samples[source.prefix] = sample
+        return self._samples[source.prefix]
+
+    def _candidates(self, source: EventSource, radius: float) -> Int64:
+        def find() -> Int64:
+            features = self._sample(source).features
+            return neighbours(
+                embed(self._network("embedding"), features),
+                features,
+                self.recipe.features,
+                radius=radius,
+                limit=self.recipe.embedding.neighbour_limit,
+                cuts=self.recipe.doublet_cuts,
+                threads=self.threads,
+            ).edges
+
+        return self._kept("candidates", source, find)
+
+    def _filtered(self, source: EventSource, radius: float, cut: float) -> Int64:
+        def find() -> Int64:
+            graph = Graph(self._sample(source).features, self._candidates(source, radius))
+            return keep_edges(graph, filter_logits(self._network("filter"), graph), cut).edges
+
+        return self._kept("filtered", source, find)
+
+    def _kept(self, name: str, source: EventSource, find: Callable[[], Int64]) -> Int64:
+        """Return edges from the working folder, or find them and keep them there."""
+        place = hashlib.sha256(source.prefix.encode()).hexdigest()[:16]
+        path = self.folder / name / f"{place}.npy"
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            beside = path.with_suffix(".partial")
+            with beside.open("wb") as file:
+                np.save(file, find().astype(np.int32))
+            beside.replace(path)
+        edges: Int64 = np.load(path).astype(np.int64)
+        return edges
+
+    def _network(self, name: str) -> InferenceSession:
+        return load_network(self.folder / f"{name}.onnx", self.threads)
+
+    # ---- radius and cuts, chosen on validation events
+
+    def _choose_radius(self) -> float:
+        samples = [self._sample(source) for source in self.validation]
+        network = self._network("embedding")
+        points = [embed(network, sample.features) for sample in samples]
+        return choose_radius(points, samples, self.recipe.embedding.efficiency)
+
+    def _choose_filter_cut(self, radius: float) -> float:
+        samples = [self._sample(source) for source in self.validation]
+        edges = [self._candidates(source, radius) for source in self.validation]
+        network = self._network("filter")
+        logits = [
+            filter_logits(network, Graph(sample.features, edge))
+            for sample, edge in zip(samples, edges, strict=True)
+        ]
+        return choose_cut(logits, samples, edges, self.recipe.filter.efficiency)
+
+    def _choose_track_cut(self, radius: float, cut: float) -> float:
+        """Return the cut with the highest efficiency of those within the goal for fakes."""
+        network, recipe = self._network("gnn"), self.recipe
+        scored = []
+        for source in tqdm(self.validation, desc="track cut", unit="event"):
+            graph = Graph(self._sample(source).features, self._filtered(source, radius, cut))
+            event = source.read()
+            scored.append((event, self._order(event), score_edges(network, graph)))
+        results = {}
+        for track_cut in recipe.tracks.cuts:
+            builder = TrackBuilder(recipe.tracks.method, track_cut, recipe.tracks.min_hits)
+            found = [
+                evaluate_event(e, in_input_order(build_tracks(g, builder), o)) for e, o, g in scored
+            ]
+            results[track_cut] = reduce(add, found)
+        with (self.folder / "track_cuts.json").open("w", encoding="utf-8") as file:
+            json.dump({str(k): headline_of(v) for k, v in results.items()}, file, indent=1)
+        within = {k: v for k, v in results.items() if v.fakes.value <= recipe.tracks.max_fake_rate}
+        if not within:
+            return min(results, key=lambda k: results[k].fakes.value)
+        return max(within, key=lambda k: within[k].targets[HEADLINE.name].efficiency.value)
+
+    def _order(self, event: Event) -> Int64:
+        columns = self.recipe.features
+        return canonical_order(
+            feature_matrix(event.hits.table(columns.wire_columns), columns), columns
+        )
+
+    def _chosen(self, name: str, choose: Callable[[], float]) -> float:
+        """Return a number chosen earlier in this training, or choose it now and keep it."""
+        path = self.folder / "chosen.json"
+        chosen: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        if name not in chosen:
+            chosen[name] = choose()
+            beside = path.with_suffix(".partial")
+            beside.write_text(json.dumps(chosen, indent=1))
+            beside.replace(path)
+        return chosen[name]
+
+    # ---- the finished bundle
+
+    def _physics(self) -> dict[str, Any]:
+        """Measure the bundle on the events that nothing was trained or chosen on, by data set."""
+        find = with_stages(Pipeline(read_bundle(self.folder), threads=self.threads))
+        return {
+            name: headline_of(
+                evaluate((s.read() for s in tqdm(sources, desc=f"test {name}", unit="event")), find)
+            )
+            for name, sources in self._test_sets().items()
+        }
+
+    def _test_sets(self) -> dict[str, list[EventSource]]:
+        sets: dict[str, list[EventSource]] = {}
+        for source in self.test:
+            sets.setdefault(Path(source.prefix).parent.name, []).append(source)
+        return sets
+
+    def _describe(
+        self, radius: float, cut: float, track_cut: float, *, physics: dict[str, Any]
+    ) -> None:
+        recipe = self.recipe
+        description = {
+            "name": recipe.name,
+            "detector": recipe.detector,
+            "precision": "float32",
+            "features": columns_of(recipe),
+            "embedding": {"dimension": recipe.embedding.dimension},
+            "neighbours": {
+                "radius": radius,
+                "limit": recipe.embedding.neighbour_limit,
+                "cuts": asdict(recipe.doublet_cuts),
+            },
+            "filter": {"cut": cut},
+            "tracks": {
+                "method": recipe.tracks.method,
+                "cut": track_cut,
+                "min_hits": recipe.tracks.min_hits,
+            },
+            "provenance": {
+                "data": self.data,
+                "events": {
+                    "train": len(self.train),
+                    "validation": len(self.validation),
+                    "test": len(self.test),
+                },
+                "seed": recipe.seed,
+                "versions": {
+                    "trackserve": __version__,
+                    **{name: version(name) for name in ("numpy", "onnx", "onnxruntime", "torch")},
+                },
+                "recipe": asdict(recipe),
+                "physics": physics,
+            },
+        }
+        write_description(self.folder, description)
+
+
+def split(
+    sets: Sequence[Sequence[EventSource]], recipe: Recipe
+) -> tuple[list[EventSource], list[EventSource], list[EventSource]]:
+    """Return the events for training, validation and test: the last ones of each set are apart."""
+    parts: tuple[list[EventSource], list[EventSource], list[EventSource]] = ([], [], [])
+    for events in sets:
+        validation = max(1, round(recipe.validation * len(events)))
+        test = max(1, round(recipe.test * len(events)))
+        train = len(events) - validation - test
+        if train < 1:
+            message = f"a data set has {len(events)} events; training needs at least three of each"
+            raise InputError(message)
+        parts[0].extend(events[:train])
+        parts[1].extend(events[train : train + validation])
+        parts[2].extend(events[train + validation :])
+    return parts
+
+
+def columns_of(recipe: Recipe) -> dict[str, Any]:
+    """Return the features as ``bundle.toml`` and the networks' metadata name them."""
+    columns = recipe.features
+    return {"columns": list(columns.columns), "scales": list(columns.scales)}
+
+
+def headline_of(evaluation: Evaluation) -> dict[str, float]:
+    """Return the numbers that a bundle is known by."""
+    return {
+        "events": evaluation.events,
+        **{
+            f"{name}_efficiency": round(counts.efficiency.value, 4)
+            for name, counts in evaluation.targets.items()
+        },
+        "fake_rate": round(evaluation.fakes.value, 4),
+        "duplicate_rate": round(evaluation.duplicates.value, 4),
+        "trackml_score": round(float(np.mean(evaluation.scores)), 4),
+        **{
+            f"{name}_edges_per_event": round(counts.edges / evaluation.events)
+            for name, counts in evaluation.stages.items()
+        },
+        **{
+            f"{name}_edge_efficiency": round(counts.efficiency.value, 4)
+            for name, counts in evaluation.stages.items()
+        },
+    }
+
+
+def in_input_order(tracks: Tracks, order: Int64) -> Tracks:
+    """Return the tracks of hits in canonical order for the hits as they were read."""
+    labels = np.empty_like(tracks.labels)
+    labels[order] = tracks.labels
+    return Tracks(labels)
+
+
+def claim(folder: Path, what: dict[str, Any]) -> None:
+    """Note in the working folder what is trained there; raise if it is something else."""
+    note = folder / "training.json"
+    text = json.dumps(what, indent=1, sort_keys=True)
+    if note.is_file() and note.read_text(encoding="utf-8") != text:
+        message = (
+            f"{folder} holds a training of other data or another recipe; remove it to start anew, "
+            "or give the same data and recipe to go on with it"
+        )
+        raise InputError(message)
+    note.write_text(text, encoding="utf-8")
+
+
+def publish(folder: Path, bundle: Path) -> None:
+    """Copy the finished bundle out of the working folder to its place, whole or not at all."""
+    beside = bundle.with_name(bundle.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+        shutil.copy2(folder / member, beside / member)
+    shutil.rmtree(bundle, ignore_errors=True)
+    beside.rename(bundle)
