@@ -14,6 +14,7 @@ import numpy as np
 from trackserve.data.sources import EventSource, find_sources, one_source
 from trackserve.data.tables import check_unique, read_table, rows_of
 from trackserve.data.trackml import Cells, cluster_shapes, is_primary
+from trackserve.data.weights import hit_weights
 from trackserve.errors import InputError
 from trackserve.event import NOISE, Clusters, Event, Hits, Modules, Particles, Truth
 
@@ -53,13 +54,13 @@ class ActsEvent(EventSource):
         those of the space points, and then a measurement without a space point is no hit. Truth
         needs the tables measurement-simhit-map, hits (the simulated ones) and particles_simulated,
         particles_initial or particles; a hit that several particles made belongs to the first of
-        them. ACTS weighs no hits, so all hits of particles weigh the same. Raises InputError.
+        them. The weights are those of TrackML. Raises InputError with file, row and column.
         """
         hits = self._read_hits()
         if cells:
             clusters = self._read_clusters(hits.hit_id)
             hits = Hits(hits.hit_id, hits.x, hits.y, hits.z, hits.modules, clusters)
-        return Event(self.event_id, hits, self._read_truth(hits.hit_id) if truth else None)
+        return Event(self.event_id, hits, self._read_truth(hits) if truth else None)
 
     def _read_hits(self) -> Hits:
         glob = {name: f"global_{name}" for name in _POSITION}
@@ -111,7 +112,7 @@ class ActsEvent(EventSource):
             owner=file,
         )
 
-    def _read_truth(self, measurement_id: Int64) -> Truth:
+    def _read_truth(self, hits: Hits) -> Truth:
         file = self.file("particles_simulated", "particles_initial", "particles")
         table, particle_id = _read_with_particle_id(file, _KINEMATICS)
         check_unique(particle_id, owner=file, name="particle id")
@@ -129,11 +130,11 @@ class ActsEvent(EventSource):
             rows_of(link["hit_id"], hit_rows, owner=file, name="hit_id", among="the rows of hits")
         ]
         linked, first = np.unique(link["measurement_id"], return_index=True)
-        has_link = np.isin(measurement_id, linked)
-        truth = np.full(len(measurement_id), NOISE, dtype=np.int64)
-        truth[has_link] = made_by[first[np.searchsorted(linked, measurement_id[has_link])]]
-        made = truth != NOISE
-        return Truth(truth, made / max(np.count_nonzero(made), 1), particles)
+        has_link = np.isin(hits.hit_id, linked)
+        truth = np.full(len(hits), NOISE, dtype=np.int64)
+        truth[has_link] = made_by[first[np.searchsorted(linked, hits.hit_id[has_link])]]
+        weight = hit_weights(truth, hits.z.astype(np.float64), particles)
+        return Truth(truth, weight, particles)
 
 
 def find_events(path: Path) -> list[ActsEvent]:

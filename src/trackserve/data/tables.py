@@ -86,11 +86,14 @@ def _first_fault(body: str, names: list[str], wanted: Mapping[str, type]) -> str
             return f" row {row} has {len(values)} columns; expected {len(names)}{cut}"
         for name, dtype in wanted.items():
             value = values[names.index(name)].strip()
+            kind: np.dtype[Any] = np.dtype(dtype)
             try:
-                dtype(value)
-            except (ValueError, OverflowError):
-                kind: np.dtype[Any] = np.dtype(dtype)
-                number = f"a whole number ({kind})" if kind.kind in "iu" else "a number"
+                if kind.kind == "f":
+                    float(value)
+                elif not np.iinfo(kind).min <= int(value) <= np.iinfo(kind).max:
+                    raise ValueError
+            except ValueError:
+                number = "a number" if kind.kind == "f" else f"a whole number ({kind})"
                 return f" row {row}: {name} is {value[:40]!r}; expected {number}"
     return ""
 
