@@ -25,17 +25,17 @@ class DoubletCuts:
 
     ``slope`` bounds |dphi / dr| (rad/mm), the curvature of the track in the transverse plane;
     ``z0`` bounds |z| (mm) where the straight line through both hits meets the beam line.
-    Infinite bounds cut nothing. ``dphi`` (rad) and ``dz`` (mm) are what the position errors of hits
-    close together are allowed on top.
+    Infinite bounds cut nothing. ``dphi`` (rad) and ``dcot`` (in the cotangent of the polar angle)
+    are allowed on top, for what resolution and scattering do to hits close together.
     """
 
     slope: float = np.inf
     z0: float = np.inf
     dphi: float = 0.0
-    dz: float = 0.0
+    dcot: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.slope > 0 and self.z0 > 0 and self.dphi >= 0 and self.dz >= 0):
+        if not (self.slope > 0 and self.z0 > 0 and self.dphi >= 0 and self.dcot >= 0):
             message = (
                 f"doublet cuts are {self}; expected positive slope and z0, and no negative number"
             )
@@ -98,8 +98,11 @@ def passes_cuts(
         turn = np.minimum(turn, np.float32(2 * np.pi) - turn)
         passed &= turn <= np.float32(cuts.slope) * np.abs(dr) + np.float32(cuts.dphi)
     if np.isfinite(cuts.z0):
-        # z0 = z_inner - r_inner dz/dr, multiplied by dr so that hits at one radius are no special case
+        # z0 = z_inner - r_inner dz/dr, multiplied by dr so that hits at one radius are no special case;
+        # |cot(theta_inner) - cot(theta_outer)| = lever / (r_inner r_outer)
         lever = np.abs(z_inner * r_outer - z_outer * r_inner)
-        passed &= lever <= np.float32(cuts.z0) * np.abs(dr) + np.float32(cuts.dz) * r_outer
+        passed &= lever <= np.float32(cuts.z0) * np.abs(dr) + np.float32(cuts.dcot) * (
+            r_inner * r_outer
+        )
     result: Bool = passed
     return result
