@@ -6,6 +6,7 @@ back where a hit is, which orients edges and feeds the geometric cuts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - recipes look at the fields' types at run time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from trackserve.errors import BundleError, InputError
 from trackserve.event import WIRE_COLUMNS, Float32, Int64
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 _DERIVED: dict[str, Callable[[Float32, Float32, Float32], Float32]] = {
     "r": lambda x, y, _: np.hypot(x, y),
