@@ -1,0 +1,226 @@
+"""Simulated events: ttbar and pileup at 14 TeV in the detector of the TrackML challenge.
+
+Pythia 8 makes the particles, ACTS' Fatras carries them through the Generic detector, geometric
+digitisation turns their crossings into clusters of cells; noise is added here.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from trackserve.data.readout import add_noise, assemble, read_out, smear
+from trackserve.data.trackml import SimulatedEvent, write_event
+from trackserve.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_DEAD_MODULES = 2**32
+"""Takes the place of an event number where modules are drawn that are dead in every event."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What events to simulate.
+
+    ``pileup`` is the mean number of further collisions; ``noise`` the share of noise among all
+    hits; ``field_scale`` multiplies the 2 T field; ``beam_spot_offset`` moves the collisions (x, y,
+    z, mm); ``dead_modules`` is the share of modules that give no hits. ``geometric`` digitisation
+    takes a hit's position from its cells, ``smeared`` from where the particle crossed, blurred by
+    pitch / sqrt(12).
+    """
+
+    pileup: float
+    seed: int
+    noise: float = 0.15
+    field: Literal["solenoid", "constant"] = "solenoid"
+    field_scale: float = 1.0
+    beam_spot_offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    dead_modules: float = 0.0
+    digitisation: Literal["geometric", "smeared"] = "geometric"
+
+    def __post_init__(self) -> None:
+        limits = {
+            "pileup": (0, 2000),
+            "seed": (0, 2**63 - 1),
+            "noise": (0, 0.9),
+            "field_scale": (-10, 10),
+            "dead_modules": (0, 1),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                message = f"{name} is {value}; expected a number from {low} to {high}"
+                raise InputError(message)
+        choices = {"field": ("solenoid", "constant"), "digitisation": ("geometric", "smeared")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                message = f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                raise InputError(message)
+
+
+class Simulator:
+    """Pythia and ACTS set up once (about a second); every event depends on its number only."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        try:
+            from trackserve.data.detector import build_detector  # noqa: PLC0415
+            from trackserve.data.generate import Collisions  # noqa: PLC0415
+            from trackserve.data.transport import Transport  # noqa: PLC0415
+        except ImportError as error:
+            message = (
+                f"simulating events needs pyacts, pythia8mc and pyarrow ({error}): "
+                "pip install 'trackserve[sim]'"
+            )
+            raise MissingDependencyError(message) from error
+        self._settings = settings
+        self._collisions = Collisions(settings.pileup, settings.beam_spot_offset)
+        self._transport = Transport(build_detector(), settings.field, settings.field_scale, scratch)
+        random = np.random.default_rng([settings.seed, _DEAD_MODULES])
+        self._alive = random.random(len(self._transport.surfaces)) >= settings.dead_modules
+
+    def simulate(self, event_id: int) -> SimulatedEvent:
+        """Simulate one event."""
+        random = np.random.default_rng([self._settings.seed, event_id])
+        surfaces = self._transport.surfaces
+        generated = self._collisions.generate(random)
+        transported = self._transport.run(generated, seed=int(random.integers(2**31)))
+        readout = read_out(transported, surfaces, self._alive)
+        if self._settings.digitisation == "smeared":
+            readout = smear(readout, transported, surfaces, random)
+        readout = add_noise(readout, self._settings.noise, surfaces, self._alive, random)
+        return assemble(event_id, readout, surfaces, generated, transported)
+
+
+def simulate_events(
+    pileup: float, events: Sequence[int], seed: int, **settings: Any
+) -> Iterator[SimulatedEvent]:
+    """Simulate events of these numbers, one after the other, in this process.
+
+    ``settings`` are those of ``Settings``. An event is the same whichever others are made with it.
+    Raises MissingDependencyError without ``trackserve[sim]``.
+    """
+    with tempfile.TemporaryDirectory(prefix="trackserve-") as scratch:
+        simulator = Simulator(Settings(pileup, seed, **settings), Path(scratch))
+        for event_id in events:
+            yield simulator.simulate(event_id)
+
+
+def simulate(
+    directory: Path,
+    *,
+    pileup: float,
+    events: int,
+    seed: int,
+    workers: int | None = None,
+    first_event: int = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> None:
+    """Write ``events`` events, numbered from ``first_event``, in TrackML's format to ``directory``.
+
+    Uses ``workers`` processes (all cores if None); the files do not depend on how many. Events that
+    are there already are kept, so a run that was stopped goes on; ``simulation.json`` beside them
+    records settings, seed and versions, and a directory of other settings is refused.
+    Raises InputError, MissingDependencyError without ``trackserve[sim]``.
+    """
+    chosen = Settings(pileup, seed, **settings)
+    wanted = range(first_event, first_event + events)
+    directory.mkdir(parents=True, exist_ok=True)
+    _record(directory, chosen)
+    missing = [event for event in wanted if not _hits_file(directory, event).exists()]
+    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    with (
+        tqdm(
+            total=events, initial=events - len(missing), unit="event", disable=not progress
+        ) as bar,
+        tempfile.TemporaryDirectory(prefix="trackserve-") as scratch,
+    ):
+        if workers <= 1:
+            _start_worker(chosen, Path(scratch), in_parent=True)
+            for event in missing:
+                _write(directory, event)
+                bar.update()
+            return
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(chosen, Path(scratch)),
+        )
+        try:
+            for done in as_completed([pool.submit(_write, directory, each) for each in missing]):
+                done.result()
+                bar.update()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_simulator: Simulator | None = None
+"""The simulator of this process, which its events share."""
+
+
+def _start_worker(settings: Settings, scratch: Path, *, in_parent: bool = False) -> None:
+    global _simulator  # noqa: PLW0603
+    if not in_parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    own = scratch / str(os.getpid())
+    own.mkdir()
+    _simulator = Simulator(settings, own)
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent.join()
+    os._exit(1)
+
+
+def _write(directory: Path, event_id: int) -> None:
+    assert _simulator is not None
+    write_event(directory, _simulator.simulate(event_id))
+
+
+def _hits_file(directory: Path, event_id: int) -> Path:
+    return directory / f"event{event_id:09d}-hits.csv.gz"
+
+
+def _record(directory: Path, settings: Settings) -> None:
+    """Write ``simulation.json``, or refuse a directory whose events were made otherwise."""
+    versions = {name: _version(name) for name in ("trackserve", "pyacts", "pythia8mc", "numpy")}
+    record = {"settings": json.loads(json.dumps(asdict(settings))), "versions": versions}
+    path = directory / "simulation.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        if before["settings"] != record["settings"]:
+            message = (
+                f"{path} records other settings ({before['settings']}); "
+                f"expected {record['settings']}: choose another directory"
+            )
+            raise InputError(message)
+        return
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(json.dumps(record, indent=2) + "\n")
+    beside.replace(path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
