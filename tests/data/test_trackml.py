@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,6 @@ from trackserve.event import Clusters, Event, Hits, Modules, Particles, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # The first lines of an event of the challenge, shuffled and with what pandas adds. Noise hits carry
 # particle 0, a padded weight and a momentum without meaning.
@@ -569,3 +569,17 @@ class TestGarbledEvents:
             assert str(folder) in str(error)
         else:
             assert np.isfinite(event.hits.x).all()
+
+
+class TestShippedEvents:
+    FOLDER = Path(__file__).parents[2] / "examples" / "events"
+
+    @pytest.mark.parametrize(("name", "hits"), [("pu20", 18807), ("pu200", 121444)])
+    def test_they_are_whole(self, name: str, hits: int) -> None:
+        (source,) = find_any_events(self.FOLDER / name)
+        event = source.read(cells="cells" in source.tables)
+        assert len(event.hits) == hits
+        assert event.truth is not None
+        np.testing.assert_allclose(event.truth.weight.sum(), 1, atol=1e-5)
+        np.testing.assert_allclose(np.mean(event.truth.particle_id == 0), 0.15, atol=0.001)
+        assert 0.7 < event.truth.particles.primary.mean() < 0.95
