@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from conftest import FREE_PORTS
+from tiny_bundle import straight_tracks
+from trackserve.client import Client, find_tracks
+from trackserve.errors import InputError, ServerError
+from trackserve.event import Hits
+from trackserve.triton.server import Server, serve
+
+OTHER_MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb.InferenceResponse([pb.Tensor("OUT", np.zeros(1, np.float32))]) for _ in requests]
+"""
+OTHER_CONFIG = """
+backend: "python"
+input { name: "IN" data_type: TYPE_FP32 dims: -1 }
+output { name: "OUT" data_type: TYPE_FP32 dims: -1 }
+"""
+
+
+@pytest.fixture(scope="module")
+def other_server(tmp_path_factory):
+    """A server of somebody else: one model of another name, one of our name."""
+    repository = tmp_path_factory.mktemp("other")
+    for name in ("resnet", "exatrkx"):
+        (repository / name / "1").mkdir(parents=True)
+        (repository / name / "1" / "model.py").write_text(OTHER_MODEL)
+        (repository / name / "config.pbtxt").write_text(OTHER_CONFIG)
+    with Server(repository, **FREE_PORTS) as server:
+        yield server
+
+
+@pytest.mark.service
+def test_one_call_gives_tracks(monolith):
+    hits = straight_tracks(tracks=30)
+    tracks = find_tracks(hits, monolith.grpc_url.removeprefix("grpc://"))
+    assert len(tracks.labels) == len(hits)
+    assert len(tracks) > 0
+
+
+@pytest.mark.service
+def test_hits_and_arrays_give_the_same_tracks(url):
+    hits = straight_tracks(tracks=30)
+    positions = np.stack([hits.x, hits.y, hits.z], axis=1)
+    with Client(url) as client:
+        expected = client.find_tracks(hits).labels
+        for array in (positions, positions.astype(np.float64), np.asfortranarray(positions)):
+            np.testing.assert_array_equal(client.find_tracks(array).labels, expected)
+        bare = Hits(hit_id=hits.hit_id, x=hits.x, y=hits.y, z=hits.z)
+        np.testing.assert_array_equal(client.find_tracks(bare).labels, expected)
+
+
+@pytest.mark.service
+@pytest.mark.parametrize(
+    ("hits", "message"),
+    [
+        (np.ones(3), r"hits are float64 \[3\]; expected numbers of shape \[N, 3\]: x, y, z"),
+        (np.ones((4, 2)), "hits have 2 columns; this model takes x, y, z"),
+        (np.array([["a", "b", "c"]]), r"hits are <U1 \[1, 3\]; expected numbers"),
+        (np.ones((2, 3), bool), r"hits are bool \[2, 3\]; expected numbers"),
+    ],
+)
+def test_arrays_that_are_no_hits_are_refused(monolith, hits, message):
+    with Client(monolith.grpc_url) as client, pytest.raises(InputError, match=message):
+        client.find_tracks(hits)
+
+
+@pytest.mark.parametrize("url", ["localhost", "ftp://localhost:1", "localhost:port", "", "a b:1"])
+def test_an_url_that_is_none_is_refused(url):
+    with pytest.raises(InputError, match="is not a server; expected host:port"):
+        Client(url)
+
+
+@pytest.mark.parametrize("scheme", ["", "grpc://", "http://"])
+def test_an_unreachable_server_is_named(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    url = f"{scheme}127.0.0.1:{port}"
+    with Client(url) as client, pytest.raises(ServerError) as raised:
+        client.find_tracks(np.ones((1, 3)))
+    assert str(raised.value).startswith(f"{url} can't be reached: ")
+
+
+@pytest.mark.parametrize("scheme", ["grpc://", "http://"])
+def test_a_server_that_does_not_answer_is_given_up(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{scheme}127.0.0.1:{listener.getsockname()[1]}"
+        started = time.monotonic()
+        with Client(url, timeout=0.3) as client, pytest.raises(ServerError) as raised:
+            client.find_tracks(np.ones((1, 3)))
+    assert str(raised.value) == f"no answer from {url} within 0.3 s"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_answer_that_takes_too_long_is_given_up(monolith, protocol):
+    hits = straight_tracks(tracks=190)
+    url = monolith.grpc_url if protocol == "grpc" else monolith.http_url
+    with Client(url, timeout=1e-4) as client, pytest.raises(ServerError, match="no answer from"):
+        client.find_tracks(hits)
+    with Client(url) as client:
+        assert len(client.find_tracks(hits)) > 0
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_server_with_other_models_says_what_it_has(other_server, protocol):
+    url = other_server.grpc_url if protocol == "grpc" else other_server.http_url
+    with Client(url) as client:
+        with pytest.raises(ServerError) as raised:
+            client.find_tracks(np.ones((1, 3)))
+        assert str(raised.value) == (f"{url} has no model 'track_finding'; it has: exatrkx, resnet")
+        with pytest.raises(InputError, match="unexpected inference input 'FEATURES'"):
+            client.find_tracks_from_features(np.ones((1, 3)))
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_server_that_ends_meanwhile_is_told(tiny_bundle, protocol):
+    hits = straight_tracks(tracks=3000, noise=5000)
+    with serve(tiny_bundle, **FREE_PORTS) as server:
+        url = server.grpc_url if protocol == "grpc" else server.http_url
+        with Client(url) as client:
+            client.find_tracks(hits)
+            threading.Timer(0.05, os.kill, (server.pid, signal.SIGKILL)).start()
+            with pytest.raises(ServerError, match=f"{url} can't be reached"):
+                for _ in range(1000):
+                    client.find_tracks(hits)

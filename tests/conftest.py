@@ -1,0 +1,51 @@
+"""Real servers for the tests, each started once, when the first test asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tiny_bundle import write_tiny_bundle
+from trackserve.triton.server import serve
+from trackserve.triton.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trackserve.bundle import Bundle
+    from trackserve.triton.server import Server
+
+FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+MAX_HITS = 2000
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of three features, as the published Exa.TrkX service takes."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def monolith(tiny_bundle: Bundle) -> Iterator[Server]:
+    with serve(tiny_bundle, Settings(shape="monolith", max_hits=MAX_HITS), **FREE_PORTS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ensemble(tiny_bundle: Bundle) -> Iterator[Server]:
+    with serve(tiny_bundle, Settings(shape="ensemble", max_hits=MAX_HITS), **FREE_PORTS) as server:
+        yield server
+
+
+@pytest.fixture(params=["monolith", "ensemble"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """The tiny bundle served in each deployment shape."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=["grpc", "http"])
+def url(request: pytest.FixtureRequest, server: Server) -> str:
+    """Where a client reaches the server, by each protocol."""
+    return server.grpc_url if request.param == "grpc" else server.http_url

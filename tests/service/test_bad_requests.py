@@ -1,0 +1,158 @@
+"""Bad input gets one sentence that says what is wrong, and the server serves on."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+import tritonclient.grpc
+
+from conftest import FREE_PORTS, MAX_HITS
+from tiny_bundle import straight_tracks, write_tiny_bundle
+from trackserve.bundle import read_bundle
+from trackserve.client import Client
+from trackserve.errors import InputError, RefusedError, ServerError
+from trackserve.pipeline import Pipeline
+from trackserve.triton.server import serve
+from trackserve.triton.settings import Settings
+
+pytestmark = pytest.mark.service
+HITS = straight_tracks(tracks=20)
+
+
+@pytest.fixture
+def client(url, tiny_bundle):
+    """A client of a server that must still answer rightly after each test."""
+    with Client(url) as client:
+        yield client
+        labels = client.find_tracks(HITS).labels
+    np.testing.assert_array_equal(labels, Pipeline(tiny_bundle).find_tracks(HITS).labels)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_coordinate_that_is_not_finite(client, value):
+    positions = np.ones((5, 3))
+    positions[3, 1] = value
+    with pytest.raises(InputError) as raised:
+        client.find_tracks(positions)
+    assert str(raised.value) == f"hit row 3: y is {value}; every hit needs finite numbers"
+
+
+def test_a_feature_that_is_not_finite(client):
+    features = np.ones((5, 3))
+    features[2, 0] = np.nan
+    with pytest.raises(InputError, match=r"row 2: r is nan"):
+        client.find_tracks_from_features(features)
+
+
+def test_more_hits_than_the_limit(client):
+    with pytest.raises(InputError) as raised:
+        client.find_tracks(np.ones((1_000_000, 3)))
+    assert str(raised.value) == (
+        f"the event has 1,000,000 hits; this server takes at most {MAX_HITS:,}"
+    )
+    with pytest.raises(InputError, match="at most"):
+        client.find_tracks_from_features(np.ones((MAX_HITS + 1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "reason"),
+    [
+        ("HITS", (4, 5), "FP32", r"unexpected shape for input 'HITS'.*\[-1,3\], got \[4,5\]"),
+        ("HITS", (12,), "FP32", r"unexpected shape for input 'HITS'"),
+        ("HITS", (4, 3), "FP64", r"data-type is 'FP64', but model 'track_finding' expects 'FP32'"),
+        ("POINTS", (4, 3), "FP32", r"unexpected inference input 'POINTS'"),
+    ],
+)
+def test_tensors_that_do_not_fit(client, server, name, shape, dtype, reason):  # noqa: PLR0917
+    array = np.ones(shape, np.float32 if dtype == "FP32" else np.float64)
+    sent = tritonclient.grpc.InferInput(name, list(shape), dtype)
+    sent.set_data_from_numpy(array)
+    address = server.grpc_url.removeprefix("grpc://")
+    with (
+        tritonclient.grpc.InferenceServerClient(address) as raw,
+        pytest.raises(tritonclient.grpc.InferenceServerException, match=reason) as raised,
+    ):
+        raw.infer("track_finding", [sent])
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("shape", ["monolith", "ensemble"])
+def test_a_network_that_fails_on_an_event_does_not_end_the_service(shape, tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    _fail_below(100, bundle.gnn_path)
+    bundle = read_bundle(bundle.path)
+    with serve(bundle, Settings(shape=shape), **FREE_PORTS) as server:
+        with Client(server.grpc_url) as client:
+            with pytest.raises(ServerError, match=r"the server failed in .*: .*Gather"):
+                client.find_tracks(straight_tracks(tracks=5))
+            labels = client.find_tracks(HITS).labels
+        assert "Traceback" in server.log()
+    np.testing.assert_array_equal(labels, Pipeline(bundle).find_tracks(HITS).labels)
+
+
+def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bundle):
+    hits = straight_tracks(tracks=3000, noise=5000)
+    expected = Pipeline(tiny_bundle).find_tracks(hits).labels
+    together = threading.Barrier(8)
+
+    def ask(url: str) -> np.ndarray | RefusedError:
+        with Client(url) as client:
+            together.wait()
+            try:
+                return client.find_tracks(hits).labels
+            except RefusedError as error:
+                return error
+
+    with serve(tiny_bundle, Settings(max_queue=1), **FREE_PORTS) as server:
+        urls = [server.grpc_url, server.http_url] * 4
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, urls))
+        with Client(server.grpc_url) as client:
+            np.testing.assert_array_equal(client.find_tracks(hits).labels, expected)
+    refused = [a for a in answers if isinstance(a, RefusedError)]
+    assert 0 < len(refused) < 8
+    assert all("refused the request: Exceeds maximum queue size" in str(r) for r in refused)
+    for answer in answers:
+        if isinstance(answer, np.ndarray):
+            np.testing.assert_array_equal(answer, expected)
+
+
+def test_a_request_that_waits_too_long_is_refused(tiny_bundle):
+    hits = straight_tracks(tracks=3000, noise=5000)
+
+    def ask(url: str) -> str:
+        with Client(url) as client:
+            try:
+                client.find_tracks(hits)
+            except RefusedError as error:
+                return str(error)
+            return "answered"
+
+    with (
+        serve(tiny_bundle, Settings(queue_timeout=0.01), **FREE_PORTS) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        answers = list(pool.map(ask, [server.grpc_url] * 8))
+    assert "answered" in answers
+    assert any("Request timeout expired" in answer for answer in answers)
+
+
+def _fail_below(hits: int, path) -> None:
+    """Let a network read the row of a hit that events with fewer hits don't have."""
+    model = onnx.load(path)
+    row = onnx.numpy_helper.from_array(np.array(hits - 1), "row")
+    model.graph.initializer.append(row)
+    read = onnx.helper.make_node("Gather", ["features", "row"], ["far"])
+    zero = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "zero_row")
+    model.graph.initializer.append(zero)
+    nothing = onnx.helper.make_node("Mul", ["far", "zero_row"], ["nothing"])
+    same = onnx.helper.make_node("Add", ["features", "nothing"], ["seen"])
+    for node in model.graph.node:
+        node.input[:] = ["seen" if name == "features" else name for name in node.input]
+    for node in (same, nothing, read):
+        model.graph.node.insert(0, node)
+    onnx.save(model, path)

@@ -1,0 +1,90 @@
+"""Imports point one way, and the client carries nothing of the pipeline."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trackserve
+
+ROOT = Path(trackserve.__file__).parent
+FOUNDATION = {"errors", "event"}
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "event": {"errors"},
+    "data": FOUNDATION,
+    "pipeline": FOUNDATION,
+    "bundle": FOUNDATION | {"pipeline"},
+    "triton.tensors": set(),
+    "triton": FOUNDATION | {"bundle", "pipeline", "triton.tensors"},
+    "client": FOUNDATION | {"triton.tensors"},
+    "training": FOUNDATION | {"bundle", "pipeline", "data", "evaluate", "__init__"},
+    "evaluate": FOUNDATION | {"bundle", "pipeline", "data"},
+}
+"""Part of the package -> the other parts that it may import when it runs; cli may import all."""
+
+
+def part(module: str) -> str:
+    """The part of the package that a module such as ``pipeline.gnn`` belongs to."""
+    return module if module in MAY_IMPORT else module.split(".", maxsplit=1)[0]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of trackserve that a file imports when it runs, without the package's name."""
+    found = set()
+    nodes = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        nodes.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import"
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    ours = {
+        m.removeprefix("trackserve").lstrip(".") for m in found if m.split(".")[0] == "trackserve"
+    }
+    return {m for m in ours if (ROOT / m.replace(".", "/")).is_dir() or _is_module(m)} - {""}
+
+
+def _is_module(name: str) -> bool:
+    return (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
+
+
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in ROOT.rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part(m) not in {"cli", "__main__"}])
+def test_imports_point_one_way(module):
+    assert part(module) in MAY_IMPORT, f"{module}: say in MAY_IMPORT what it may import"
+    path = ROOT / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    others = {part(m) for m in imported(path)} - {part(module)}
+    if part(module) == "client":
+        others.discard("triton")  # the package of triton.tensors, which is empty
+    assert others <= MAY_IMPORT[part(module)], f"{module} imports {sorted(others)}"
+
+
+def test_the_client_loads_numpy_and_tritonclient_only():
+    code = "import sys, trackserve.client; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert {"numpy", "tritonclient.grpc", "trackserve.client"} <= loaded
+    heavy = {"scipy", "onnx", "onnxruntime", "torch", "matplotlib", "pytriton", "pandas"}
+    assert loaded.isdisjoint(heavy)
+    ours = {m for m in loaded if m.split(".")[0] == "trackserve"}
+    assert {m.removeprefix("trackserve").lstrip(".") for m in ours} == {
+        *("", "client", "client.connection", "errors", "event"),
+        *("triton", "triton.tensors"),
+    }

@@ -1,0 +1,121 @@
+import onnx
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from tiny_bundle import write_tiny_bundle
+from trackserve.bundle import read_bundle
+from trackserve.errors import InputError
+from trackserve.triton.repository import write_repository
+from trackserve.triton.settings import Settings
+from trackserve.triton.tensors import BUNDLE_FOLDER, STAGES, Description
+
+
+def read_config(repository, model):
+    config = pb.ModelConfig()
+    text_format.Parse((repository / model / "config.pbtxt").read_text(), config)
+    return config
+
+
+def shapes(tensors):
+    return {t.name: (pb.DataType.Name(t.data_type), list(t.dims)) for t in tensors}
+
+
+def test_a_monolith_has_the_two_served_models(tiny_bundle, tmp_path):
+    settings = Settings(
+        instances={"exatrkx": 3}, threads={"track_finding": 2}, max_queue=7, queue_timeout=1.5
+    )
+    repository = write_repository(tiny_bundle, tmp_path / "models", settings)
+    assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "track_finding"]
+    finding, exatrkx = (read_config(repository, m) for m in ("track_finding", "exatrkx"))
+    assert shapes(finding.input) == {"HITS": ("TYPE_FP32", [-1, 3])}
+    assert shapes(finding.output) == {"LABELS": ("TYPE_INT64", [-1])}
+    assert finding.backend == exatrkx.backend == "python"
+    assert [finding.instance_group[0].count, exatrkx.instance_group[0].count] == [1, 3]
+    assert finding.parameters["threads"].string_value == "2"
+    policy = finding.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (7, 1_500_000)
+
+
+def test_the_model_says_what_it_is(tiny_bundle, tmp_path):
+    repository = write_repository(tiny_bundle, tmp_path / "models", Settings(max_hits=12))
+    config = read_config(repository, "track_finding")
+    says = Description.from_parameters({k: v.string_value for k, v in config.parameters.items()})
+    assert says.columns == ("x", "y", "z")
+    assert (says.features, says.scales) == (("r", "phi", "z"), (1000.0, 3.2, 1000.0))
+    assert (says.max_hits, says.bundle, says.digest) == (12, "tiny", tiny_bundle.digest())
+
+
+def test_the_bundle_in_the_repository_is_the_one_given(tiny_bundle, tmp_path):
+    repository = write_repository(tiny_bundle, tmp_path / "models")
+    assert read_bundle(repository / BUNDLE_FOLDER).digest() == tiny_bundle.digest()
+
+
+def test_an_ensemble_has_a_model_for_each_stage(tiny_bundle, tmp_path):
+    settings = Settings(shape="ensemble", instances={"gnn": 2}, threads={"gnn": 4})
+    repository = write_repository(tiny_bundle, tmp_path / "models", settings)
+    names = {stage.name for stage in STAGES}
+    assert {p.name for p in repository.iterdir()} == {"exatrkx", "track_finding", *names}
+    steps = read_config(repository, "track_finding").ensemble_scheduling.step
+    assert [step.model_name for step in steps] == [stage.name for stage in STAGES]
+    steps = read_config(repository, "exatrkx").ensemble_scheduling.step
+    assert [step.model_name for step in steps] == [stage.name for stage in STAGES[1:]]
+    gnn = read_config(repository, "gnn")
+    assert (gnn.instance_group[0].count, gnn.parameters["threads"].string_value) == (2, "4")
+
+
+def test_the_networks_can_run_on_the_onnxruntime_backend(tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "bundle", features=5, dimension=6, logit_column=True)
+    settings = Settings(shape="ensemble", networks="onnxruntime", threads={"filter": 3})
+    repository = write_repository(bundle, tmp_path / "models", settings)
+    for name in ("embedding", "filter", "gnn"):
+        config = read_config(repository, name)
+        assert config.backend == "onnxruntime"
+        network = onnx.load(repository / name / "1" / "model.onnx").graph
+        assert [i.name for i in config.input] == [i.name for i in network.input]
+        assert [o.name for o in config.output] == [o.name for o in network.output]
+    assert shapes(read_config(repository, "embedding").output) == {
+        "embedding": ("TYPE_FP32", [-1, 6])
+    }
+    filtering = read_config(repository, "filter")
+    assert filtering.parameters["intra_op_thread_count"].string_value == "3"
+    assert shapes(filtering.output) == {"logits": ("TYPE_FP32", [-1])}
+    assert list(filtering.output[0].reshape.shape) == [-1, 1]
+    step = read_config(repository, "exatrkx").ensemble_scheduling.step[3]
+    assert dict(step.input_map) == {"features": "SORTED_FEATURES", "edges": "EDGES"}
+    assert dict(step.output_map) == {"logits": "FILTER_LOGITS"}
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tiny_bundle, tmp_path):
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(InputError, match="exists already"):
+        write_repository(tiny_bundle, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_repository_that_cannot_be_finished_leaves_nothing(tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    (bundle.path / "gnn.onnx").unlink()
+    with pytest.raises(FileNotFoundError):
+        write_repository(bundle, tmp_path / "models")
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"shape": "cluster"}, "shape is 'cluster'; expected one of monolith, ensemble"),
+        ({"networks": "torch"}, "networks is 'torch'; expected one of python, onnxruntime"),
+        ({"networks": "onnxruntime"}, "a monolith runs its networks itself"),
+        ({"instances": {"gnn": 2}}, "model in instances is 'gnn'; expected one of track_finding"),
+        ({"instances": {"exatrkx": 0}}, "instances of exatrkx is 0; expected at least 1"),
+        ({"threads": {"exatrkx": -1}}, "threads of exatrkx is -1; expected at least 1"),
+        ({"max_hits": 0}, "max_hits is 0"),
+        ({"max_queue": 0}, "max_queue is 0"),
+        ({"queue_timeout": 0.0}, "queue_timeout is 0.0; expected seconds"),
+        ({"queue_timeout": float("nan")}, "queue_timeout is nan; expected seconds"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        Settings(**wrong)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import FREE_PORTS
+from trackserve.client import Client
+from trackserve.errors import MissingDependencyError, ServerError
+from trackserve.triton import server as server_module
+from trackserve.triton.repository import write_repository
+from trackserve.triton.server import Server, choose_ports, find_tritonserver, reasons
+from trackserve.triton.tensors import BUNDLE_FOLDER
+
+pytestmark = pytest.mark.service
+
+
+def processes_of(group: int) -> list[str]:
+    """The command lines of the living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(command)
+    return found
+
+
+def shared_memory() -> set[str]:
+    return {p.name for p in Path("/dev/shm").glob("trackserve_*")}
+
+
+@pytest.fixture
+def repository(tiny_bundle, tmp_path):
+    return write_repository(tiny_bundle, tmp_path / "models")
+
+
+def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
+    before = shared_memory()
+    log = tmp_path / "log"
+    with Server(repository, **FREE_PORTS, log=log) as server:
+        pid = server.pid
+        assert len(processes_of(pid)) == 3  # tritonserver and the two models
+        assert shared_memory() > before
+        with urllib.request.urlopen(server.metrics_url) as answer:
+            assert b"nv_inference_count" in answer.read()
+    assert processes_of(pid) == []
+    assert shared_memory() == before
+    assert "Started GRPCInferenceService" in log.read_text()
+
+
+SERVE_UNTIL_STOPPED = """
+import sys
+from trackserve.triton.server import Server, interrupted_by_sigterm
+try:
+    with interrupted_by_sigterm(), Server(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
+        print(server.pid, flush=True)
+        server.wait()
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_server_ends_with_the_program_that_started_it(repository, how):
+    program = subprocess.Popen(
+        [sys.executable, "-c", SERVE_UNTIL_STOPPED, repository], stdout=subprocess.PIPE, text=True
+    )
+    pid = int(program.stdout.readline())
+    watched = os.pidfd_open(pid)
+    assert len(processes_of(pid)) == 3
+    program.send_signal(how)
+    output, _ = program.communicate(timeout=60)
+    assert output == ("" if how == signal.SIGKILL else "stopped\n")
+    _wait_for_end(watched)
+    for _ in range(100):  # the models' processes notice within a moment that the server is gone
+        if not (left := processes_of(pid)):
+            break
+        threading.Event().wait(0.1)
+    assert left == []
+
+
+def _wait_for_end(pidfd: int) -> None:
+    import select
+
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
+
+
+def test_the_server_outlives_the_thread_that_started_it(repository):
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(Server(repository, **FREE_PORTS).__enter__).result()
+    try:
+        with Client(server.grpc_url) as client:
+            assert len(client.find_tracks(np.ones((2, 3))).labels) == 2
+    finally:
+        server.__exit__(None, None, None)
+
+
+def test_a_server_that_ends_by_itself_is_reported(repository):
+    with Server(repository, **FREE_PORTS) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="ended by itself with status -9"):
+            server.wait()
+
+
+def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
+    pid_before = shared_memory()
+    (repository / BUNDLE_FOLDER / "gnn.onnx").write_bytes(b"garbage")
+    with (
+        pytest.raises(ServerError, match=r"did not start: .*gnn\.onnx is not a valid ONNX network"),
+        Server(repository, **FREE_PORTS),
+    ):
+        pass
+    assert shared_memory() == pid_before
+
+
+def test_a_repository_that_is_not_there_is_the_reason(tmp_path):
+    with (
+        pytest.raises(ServerError, match=r"did not start: .*nowhere"),
+        Server(tmp_path / "nowhere", **FREE_PORTS),
+    ):
+        pass
+
+
+def test_a_port_in_use_is_told_at_once(repository):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ServerError) as raised,
+            Server(repository, **{**FREE_PORTS, "grpc_port": port}),
+        ):
+            pass
+    assert str(raised.value) == (
+        f"the grpc port {port} on 127.0.0.1 can't be used: Address already in use; "
+        "choose another one, or 0 for a free one"
+    )
+
+
+@pytest.mark.parametrize(("address", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70_000)])
+def test_an_address_that_cannot_be_is_told(address, port):
+    with pytest.raises(ServerError, match=f"the http port {port} on {address} can't be used"):
+        choose_ports(address, {"http": port})
+
+
+def test_free_ports_differ():
+    chosen = choose_ports("127.0.0.1", {"http": 0, "grpc": 0, "metrics": 0})
+    assert len(set(chosen.values())) == 3
+    assert 0 not in chosen.values()
+
+
+def test_a_tritonserver_on_the_path_comes_first(monkeypatch, tmp_path):
+    binary = tmp_path / "tritonserver"
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    assert find_tritonserver().pip is not None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_tritonserver() == server_module.Installation(binary, None)
+
+
+def test_numpy_2_is_refused_by_the_pip_installed_server(monkeypatch):
+    monkeypatch.setattr(server_module.np, "__version__", "2.1.0")
+    with pytest.raises(MissingDependencyError, match=r"needs numpy below 2, found 2\.1\.0"):
+        find_tritonserver()
+
+
+def test_reasons_come_from_the_log():
+    log = """
+I1123 19:56:34.201523 4689 model_lifecycle.cc:777] "failed to load 'toy'"
+E1123 19:56:34.201504 4689 model_lifecycle.cc:642] "failed to load 'toy' version 1: Internal: ValueError: no 'x'\\n\\nAt:\\n  model.py(8): initialize\\n"
+error: creating server: Internal - failed to load all models
+"""
+    assert reasons(log) == "toy: ValueError: no 'x'"
+    assert (
+        reasons("error: creating server: Internal - no GPU\n")
+        == "creating server: Internal - no GPU"
+    )
+    assert reasons("") == "its log gives no reason"
