@@ -61,7 +61,8 @@ class Surfaces:
 
     def rows(self, geometry_id: Int64) -> Int64:
         """Return the row of each of these geometry ids."""
-        return np.searchsorted(self.geometry_id, geometry_id)
+        rows: Int64 = np.searchsorted(self.geometry_id, geometry_id)
+        return rows
 
     def to_global(self, rows: Int64, local: Float64) -> Float64:
         """Return points given as u, v ``[N, 2]`` on modules ``[N]`` as x, y, z ``[N, 3]``."""
@@ -83,7 +84,8 @@ class Surfaces:
     def channels_at(self, rows: Int64, local: Float64) -> Int64:
         """Return the cells ``[N, 2]`` at points u, v ``[N, 2]`` on modules ``[N]``."""
         channel = np.floor((local + self.half_size[rows]) / self.pitch[rows]).astype(np.int64)
-        return np.clip(channel, 0, self.channels[rows] - 1)
+        inside: Int64 = np.clip(channel, 0, self.channels[rows] - 1)
+        return inside
 
     def at_channels(self, rows: Int64, channels: NDArray[np.integer[Any]]) -> Float64:
         """Return u, v ``[N, 2]`` of the centres of cells ``[N, 2]`` on modules ``[N]``."""

@@ -6,6 +6,7 @@ digitisation turns their crossings into clusters of cells; noise is added here.
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import signal
 import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +28,7 @@ from trackserve.data.trackml import SimulatedEvent, write_event
 from trackserve.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
 _DEAD_MODULES = 2**32
 """Takes the place of an event number where modules are drawn that are dead in every event."""
@@ -54,7 +56,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         limits = {
-            "pileup": (0, 2000),
+            "pileup": (0, 1000),
             "seed": (0, 2**63 - 1),
             "noise": (0, 0.9),
             "field_scale": (-10, 10),
@@ -72,20 +74,28 @@ class Settings:
                 raise InputError(message)
 
 
+def check_installed() -> None:
+    """Raise MissingDependencyError unless the packages that simulate events are installed."""
+    try:
+        for package in ("acts.examples", "pyarrow", "pythia8mc"):
+            importlib.import_module(package)
+    except ImportError as error:
+        message = (
+            f"simulating events needs pyacts, pythia8mc and pyarrow ({error}): "
+            "pip install 'trackserve[sim]'"
+        )
+        raise MissingDependencyError(message) from error
+
+
 class Simulator:
     """Pythia and ACTS set up once (about a second); every event depends on its number only."""
 
     def __init__(self, settings: Settings, scratch: Path) -> None:
-        try:
-            from trackserve.data.detector import build_detector  # noqa: PLC0415
-            from trackserve.data.generate import Collisions  # noqa: PLC0415
-            from trackserve.data.transport import Transport  # noqa: PLC0415
-        except ImportError as error:
-            message = (
-                f"simulating events needs pyacts, pythia8mc and pyarrow ({error}): "
-                "pip install 'trackserve[sim]'"
-            )
-            raise MissingDependencyError(message) from error
+        check_installed()
+        from trackserve.data.detector import build_detector  # noqa: PLC0415
+        from trackserve.data.generate import Collisions  # noqa: PLC0415
+        from trackserve.data.transport import Transport  # noqa: PLC0415
+
         self._settings = settings
         self._collisions = Collisions(settings.pileup, settings.beam_spot_offset)
         self._transport = Transport(build_detector(), settings.field, settings.field_scale, scratch)
@@ -137,56 +147,77 @@ def simulate(
     records settings, seed and versions, and a directory of other settings is refused.
     Raises InputError, MissingDependencyError without ``trackserve[sim]``.
     """
+    if workers is None:
+        workers = len(os.sched_getaffinity(0))
+    for name, value, least in (("events", events, 0), ("workers", workers, 1)):
+        if value < least:
+            message = f"{name} is {value}; expected {least} or more"
+            raise InputError(message)
     chosen = Settings(pileup, seed, **settings)
-    wanted = range(first_event, first_event + events)
+    check_installed()
     directory.mkdir(parents=True, exist_ok=True)
     _record(directory, chosen)
+    wanted = range(first_event, first_event + events)
     missing = [event for event in wanted if not _hits_file(directory, event).exists()]
-    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
     with (
+        tempfile.TemporaryDirectory(prefix="trackserve-") as scratch,
         tqdm(
             total=events, initial=events - len(missing), unit="event", disable=not progress
         ) as bar,
-        tempfile.TemporaryDirectory(prefix="trackserve-") as scratch,
     ):
-        if workers <= 1:
-            _start_worker(chosen, Path(scratch), in_parent=True)
-            for event in missing:
-                _write(directory, event)
+        if min(workers, len(missing)) > 1:
+            finished = _in_parallel(directory, chosen, missing, workers, Path(scratch))
+        else:
+            finished = _in_turn(directory, chosen, missing, Path(scratch))
+        with closing(finished):
+            for _ in finished:
                 bar.update()
-            return
-        pool = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(chosen, Path(scratch)),
-        )
-        try:
-            for done in as_completed([pool.submit(_write, directory, each) for each in missing]):
-                done.result()
-                bar.update()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_turn(
+    directory: Path, settings: Settings, events: list[int], scratch: Path
+) -> Generator[None, None, None]:
+    if not events:
+        return
+    simulator = Simulator(settings, scratch)
+    for event in events:
+        write_event(directory, simulator.simulate(event))
+        yield
+
+
+def _in_parallel(
+    directory: Path, settings: Settings, events: list[int], workers: int, scratch: Path
+) -> Generator[None, None, None]:
+    pool = ProcessPoolExecutor(
+        min(workers, len(events)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(settings, scratch),
+    )
+    try:
+        for done in as_completed([pool.submit(_write, directory, event) for event in events]):
+            yield done.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 _simulator: Simulator | None = None
 """The simulator of this process, which its events share."""
 
 
-def _start_worker(settings: Settings, scratch: Path, *, in_parent: bool = False) -> None:
+def _start_worker(settings: Settings, scratch: Path) -> None:
     global _simulator  # noqa: PLW0603
-    if not in_parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     own = scratch / str(os.getpid())
     own.mkdir()
     _simulator = Simulator(settings, own)
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    """End this process when the one that started it is gone, however it went."""
+    """End this process when the one that started it is gone, however that came about."""
     parent.join()
     os._exit(1)
 
