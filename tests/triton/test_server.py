@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from trackserve.client import Client
 from trackserve.errors import MissingDependencyError, ServerError
 from trackserve.triton import server as server_module
 from trackserve.triton.repository import write_repository
-from trackserve.triton.server import Server, choose_ports, find_tritonserver, reasons
+from trackserve.triton.server import Server, choose_ports, find_tritonserver, reasons, serve
+from trackserve.triton.settings import Settings
 from trackserve.triton.tensors import BUNDLE_FOLDER
 
 pytestmark = pytest.mark.service
@@ -155,6 +157,12 @@ def test_an_address_that_cannot_be_is_told(address, port):
         choose_ports(address, {"http": port})
 
 
+def test_one_port_for_two_protocols_is_told():
+    free = choose_ports("127.0.0.1", {"http": 0})["http"]
+    with pytest.raises(ServerError, match=f"the grpc port {free} on 127.0.0.1 can't be used"):
+        choose_ports("127.0.0.1", {"http": free, "grpc": free})
+
+
 def test_free_ports_differ():
     chosen = choose_ports("127.0.0.1", {"http": 0, "grpc": 0, "metrics": 0})
     assert len(set(chosen.values())) == 3
@@ -168,6 +176,32 @@ def test_a_tritonserver_on_the_path_comes_first(monkeypatch, tmp_path):
     assert find_tritonserver().pip is not None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_tritonserver() == server_module.Installation(binary, None)
+
+
+def test_the_tritonserver_on_the_path_serves(monkeypatch, repository, tmp_path):
+    """As in a container, where the server knows its own backends."""
+    pip = find_tritonserver()
+    backends = server_module._assemble_backends(pip.pip, tmp_path)
+    binary = tmp_path / "tritonserver"
+    binary.write_text(f'#!/bin/sh\nexec {pip.binary} --backend-directory={backends} "$@"\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with Server(repository, **FREE_PORTS) as server, Client(server.grpc_url) as client:
+        assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
+
+
+def test_the_pip_installed_server_has_no_onnxruntime_backend(tiny_bundle):
+    settings = Settings(shape="ensemble", networks="onnxruntime")
+    with (
+        pytest.raises(ServerError) as raised,
+        serve(tiny_bundle, settings, **FREE_PORTS),
+    ):
+        pass
+    # All three are told, so the server understood their configurations.
+    for name in ("embedding", "filter", "gnn"):
+        assert re.search(
+            rf"{name}: unable to find backend library for backend 'onnxruntime'", str(raised.value)
+        )
 
 
 def test_numpy_2_is_refused_by_the_pip_installed_server(monkeypatch):

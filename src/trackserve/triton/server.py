@@ -174,7 +174,6 @@ class Server:
             f"--exit-timeout-secs={DRAIN_SECONDS}",
             "--allow-gpu-metrics=false" if installation.pip else "--allow-gpu-metrics=true",
             f"--backend-config=python,shm-region-prefix-name={self._region}",
-            f"--backend-config=python,shm-default-byte-size={16 * 2**20}",
             f"--backend-config=python,shm-growth-byte-size={16 * 2**20}",
             "--backend-config=python,stub-timeout-seconds=120",
         ]
@@ -279,6 +278,7 @@ def choose_ports(address: str, wanted: dict[str, int]) -> dict[str, int]:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind((address, port))
+                listener.listen()
             except (OSError, OverflowError) as error:
                 message = (
                     f"the {name} port {port} on {address} can't be used: "
@@ -289,9 +289,12 @@ def choose_ports(address: str, wanted: dict[str, int]) -> dict[str, int]:
     return chosen
 
 
+_STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"
+
+
 def reasons(log: str) -> str:
     """Return in one line why a server failed, from the lines of its own log."""
-    models = re.findall(r"failed to load '(\w+)' version \d+: (?:\w+: )?(.*)", log)
+    models = re.findall(rf"failed to load '(\w+)' version \d+: (?:(?:{_STATUS}): )?(.*)", log)
     found = {f"{model}: {_first_line(reason)}" for model, reason in models}
     found |= set(re.findall(r"error while loading shared libraries: .*", log))
     if not found:
