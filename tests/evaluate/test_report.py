@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from tiny_events import event_of, labels
 
+from tiny_bundle import straight_tracks
+from trackserve.bundle import Bundle
 from trackserve.errors import InputError
 from trackserve.evaluate.report import (
     DEFINITIONS,
@@ -11,9 +13,11 @@ from trackserve.evaluate.report import (
     Found,
     evaluate,
     evaluate_event,
+    with_stages,
 )
 from trackserve.evaluate.stages import true_edges
 from trackserve.event import Event, Hits, Tracks
+from trackserve.pipeline import Pipeline
 
 
 def perfect(event: Event) -> Found:
@@ -120,3 +124,23 @@ def test_adding_does_not_depend_on_the_grouping() -> None:
     parts = [evaluate_event(EVENT, found) for found in (perfect(EVENT).tracks, SPLIT, SPLIT)]
     first: Evaluation = (parts[0] + parts[1]) + parts[2]
     assert first.to_json() == (parts[0] + (parts[1] + parts[2])).to_json()
+
+
+def test_stages_of_a_pipeline_are_numbered_by_the_rows_of_the_hits(tiny_bundle: Bundle) -> None:
+    pipeline = Pipeline(tiny_bundle)
+    hits = straight_tracks(tracks=40, noise=60)
+    found = with_stages(pipeline)(hits)
+    number = found.tracks.labels
+    assert (number == pipeline.find_tracks(hits).labels).all()
+
+    neighbours, passed_filter, passed = (
+        {(int(a), int(b)) for a, b in edges.T} for edges in found.stages.values()
+    )
+    assert list(found.stages) == ["neighbours", "filter", "gnn"]
+    assert passed <= passed_filter <= neighbours
+    assert passed
+    # The tiny bundle builds tracks as connected components: both ends of an edge share a label,
+    # and a track has at least one edge fewer than hits.
+    inner, outer = found.stages["gnn"]
+    assert (number[inner] == number[outer]).all()
+    assert len(passed) >= (number >= 0).sum() - len(found.tracks)

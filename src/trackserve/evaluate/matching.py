@@ -125,20 +125,20 @@ def match(labels: Int64, truth: Truth) -> Matches:
     particle = particle_rows(truth)
     particles = len(truth.particles)
 
-    numbers, track, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    counts_as_track = (numbers > NO_TRACK) & (sizes >= MIN_TRACK_HITS)
-    track_hits = sizes[counts_as_track]
+    numbers, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    proper = (numbers > NO_TRACK) & (sizes >= MIN_TRACK_HITS)
+    track_hits = sizes[proper]
     tracks = len(track_hits)
-    track = (np.cumsum(counts_as_track) - 1)[track]
+    track = (np.cumsum(proper) - 1)[group]
 
-    common = np.flatnonzero(counts_as_track[np.searchsorted(numbers, labels)] & (particle >= 0))
+    common = np.flatnonzero(proper[group] & (particle != NO_PARTICLE))
     pairs, pair, shared = np.unique(
         track[common] * particles + particle[common], return_inverse=True, return_counts=True
     )
     weight = np.bincount(pair, truth.weight[common], minlength=len(pairs))
     pair_track, pair_particle = np.divmod(pairs, max(particles, 1))
 
-    particle_hits = np.bincount(particle[particle >= 0], minlength=particles)
+    particle_hits = np.bincount(particle[particle != NO_PARTICLE], minlength=particles)
     # Written in the order of rising overlap: what is written last stays.
     rising = np.argsort(shared, kind="stable")
     owner = pair_track[rising]

@@ -89,7 +89,7 @@ def bin_edges(variable: str, targets: TargetSet) -> Float64:
         "phi": np.linspace(-np.pi, np.pi, 17),
         "production_radius": np.array([0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]),
         "hits": np.arange(targets.min_hits, 21) - 0.5,
-        "density": np.array([0, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16]),
+        "density": np.array([0, 0.5, 1, 2, 3, 4, 6, 8, 12, 20, 40, 60, 100]),
     }
     return edges[variable]
 

@@ -19,7 +19,7 @@ from trackserve.evaluate.metrics import (
     TargetCounts,
     particle_density,
 )
-from trackserve.evaluate.stages import EdgeCounts, losses, true_edges
+from trackserve.evaluate.stages import EdgeCounts, losses, same_particle, true_edges
 from trackserve.event import Int64, Tracks
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ def evaluate_event(event: Event, found: Tracks | Found) -> Evaluation:
     chosen = {t.name: t.select(truth, matches.particle_hits) for t in TARGET_SETS}
     density = particle_density(event.hits, truth, np.any(list(chosen.values()), axis=0))
     wanted = true_edges(event.hits, truth, chosen[HEADLINE.name])
+    own_edges = {name: same_particle(edges, truth) for name, edges in stages.items()}
     found_tracks = len(matches.track_hits)
     return Evaluation(
         hits=len(event.hits),
@@ -234,7 +235,7 @@ def evaluate_event(event: Event, found: Tracks | Found) -> Evaluation:
         scores=(matches.trackml_score,),
         targets={
             t.name: TargetCounts.count(
-                t, truth, matches, density, losses(matches, truth, chosen[t.name], stages)
+                t, truth, matches, density, losses(matches, truth, chosen[t.name], own_edges)
             )
             for t in TARGET_SETS
         },

@@ -12,6 +12,7 @@ import numpy as np
 
 from trackserve.evaluate.intervals import Ratio
 from trackserve.evaluate.matching import NO_PARTICLE, Matches, particle_rows
+from trackserve.event import NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,12 @@ def true_edges(hits: Hits, truth: Truth, particles: Bool) -> Int64:
     return edges
 
 
+def same_particle(edges: Int64, truth: Truth) -> Int64:
+    """Return those of the ``edges`` ``[2, E]`` that join two hits of one particle."""
+    inner, outer = truth.particle_id[edges]
+    return edges[:, (inner == outer) & (inner != NOISE)]
+
+
 @dataclass(frozen=True)
 class EdgeCounts:
     """What a stage's edges are worth; adding pools events.
@@ -69,19 +76,17 @@ class EdgeCounts:
 
     @classmethod
     def count(cls, edges: Int64, truth: Truth, wanted: Int64) -> EdgeCounts:
-        """Judge distinct ``edges`` ``[2, E]`` by the true edges that are ``wanted`` ``[2, M]``.
+        """Judge ``edges`` ``[2, E]`` by the true edges that are ``wanted`` ``[2, M]``.
 
         The direction of an edge does not matter.
         """
-        owner = particle_rows(truth)
-        same = (owner[edges[0]] == owner[edges[1]]) & (owner[edges[0]] != NO_PARTICLE)
-        pure = edges[:, same]
-        found = int(np.isin(_undirected(pure, len(owner)), _undirected(wanted, len(owner))).sum())
+        present = _undirected(same_particle(edges, truth), len(truth))
+        goal = _undirected(wanted, len(truth))
         total = edges.shape[1]
         return cls(
-            efficiency=Ratio(found, wanted.shape[1]),
-            purity=Ratio(pure.shape[1], total),
-            target_purity=Ratio(found, total),
+            efficiency=Ratio(int(np.isin(goal, present).sum()), len(goal)),
+            purity=Ratio(len(present), total),
+            target_purity=Ratio(int(np.isin(present, goal).sum()), total),
         )
 
     def to_json(self, events: int) -> dict[str, Any]:
@@ -115,10 +120,9 @@ def losses(
     - ``merged``: a track does, but half or more of that track's hits come from elsewhere.
     """
     lost = targets & ~matches.particle_matched
-    owner = particle_rows(truth)
     died: dict[str, int] = {}
     for place, (stage, edges) in enumerate(stages.items()):
-        cut = lost & (2 * _largest_piece(edges, owner, lost) <= matches.particle_hits)
+        cut = lost & (2 * _largest_piece(edges, truth, lost) <= matches.particle_hits)
         died[f"cut_by_{stage}" if place else "no_edge"] = int(cut.sum())
         lost = lost & ~cut
     whole = 2 * matches.particle_shared > matches.particle_hits
@@ -127,11 +131,14 @@ def losses(
     return died
 
 
-def _largest_piece(edges: Int64, owner: Int64, particles: Bool) -> Int64:
-    """Count the hits of the largest connected piece of each particle ``[P]``, by its own edges."""
-    inner, outer = edges[:, (owner[edges[0]] == owner[edges[1]]) & (owner[edges[0]] != NO_PARTICLE)]
-    kept = particles[owner[inner]]
-    inner, outer = inner[kept], outer[kept]
+def _largest_piece(edges: Int64, truth: Truth, particles: Bool) -> Int64:
+    """Count the hits of the largest piece of each of these particles ``[P]``, by its own edges.
+
+    What it gives for other particles means nothing.
+    """
+    owner = particle_rows(truth)
+    own = same_particle(edges, truth)
+    inner, outer = own[:, particles[owner[own[0]]]]
     piece = np.arange(len(owner))
     while True:  # every hit takes the lowest number it is connected to, until none changes
         lowest = np.minimum(piece[inner], piece[outer])
