@@ -76,9 +76,12 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_server_ends_with_the_program_that_started_it(repository, how):
+def test_the_server_ends_with_the_program_that_started_it(repository, tmp_path, how):
     program = subprocess.Popen(
-        [sys.executable, "-c", SERVE_UNTIL_STOPPED, repository], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVE_UNTIL_STOPPED, repository],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     pid = int(program.stdout.readline())
     watched = os.pidfd_open(pid)
