@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "data": FOUNDATION,
     "pipeline": FOUNDATION,
     "bundle": FOUNDATION | {"pipeline"},
+    "native": FOUNDATION | {"pipeline"},
     "triton.tensors": set(),
     "triton": FOUNDATION | {"bundle", "pipeline", "triton.tensors"},
     "client": FOUNDATION | {"triton.tensors"},

@@ -28,5 +28,9 @@ def filter_logits(network: onnxruntime.InferenceSession, graph: Graph) -> Float3
 
 def keep_edges(graph: Graph, logits: Float32, cut: float) -> Graph:
     """Return the graph of the edges whose score (the logistic function of the logit) passes."""
-    threshold = np.float32(np.log(cut) - np.log1p(-cut))
-    return Graph(graph.features, graph.edges[:, logits >= threshold])
+    return Graph(graph.features, graph.edges[:, logits >= least_logit(cut)])
+
+
+def least_logit(cut: float) -> np.float32:
+    """Return the logit whose logistic function is ``cut``."""
+    return np.float32(np.log(cut) - np.log1p(-cut))

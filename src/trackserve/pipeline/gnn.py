@@ -21,9 +21,14 @@ def gnn_logits(network: onnxruntime.InferenceSession, graph: Graph) -> Float32:
 
 
 def with_scores(graph: Graph, logits: Float32) -> ScoredGraph:
-    """Return the graph with each edge's score in [0, 1]: the logistic function of its logit."""
-    scores = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    return ScoredGraph(graph.features, graph.edges, scores.astype(np.float32, copy=False))
+    """Return the graph with each edge's score in [0, 1]."""
+    return ScoredGraph(graph.features, graph.edges, scores_of(logits))
+
+
+def scores_of(logits: Float32) -> Float32:
+    """Return the scores ``[E]``: the logistic function of the logits."""
+    scores: Float32 = (1 / (1 + np.exp(-np.clip(logits, -30, 30)))).astype(np.float32, copy=False)
+    return scores
 
 
 def score_edges(network: onnxruntime.InferenceSession, graph: Graph) -> ScoredGraph:

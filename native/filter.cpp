@@ -1,0 +1,67 @@
+// Network 2, as Filter of training/networks.py: a block of edges goes from its two hits to logits in
+// one pass. A hit has few inputs, so to multiply them again for each edge takes less time than to
+// fetch products made once for each hit.
+
+#include "networks.h"
+#include "parallel.h"
+
+namespace trackserve {
+namespace {
+
+constexpr int64_t BLOCKS_AT_ONCE = 64;
+
+template <class Number>
+class Filter final : public Network {
+  public:
+    Filter(const HitColumns& columns, const Sizes& sizes, Tensors tensors) : columns_(columns) {
+        first_ = tensors.pair_layer(columns, sizes.width);
+        for (int layer = 1; layer < sizes.depth; ++layer)
+            hidden_.push_back(tensors.linear<Number>(sizes.width, sizes.width));
+        last_ = tensors.dot(sizes.width);
+    }
+
+    void run(const float* features, int64_t n, const int32_t* inner, const int32_t* outer,
+             int64_t count, float* logits, int threads) const override {
+        const std::vector<float> positions = hit_positions(columns_, features, n);
+        const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
+        parallel_for(threads, (count + at_once - 1) / at_once, [&](int64_t chunk, int) {
+            std::array<float, MAX_INPUTS * BLOCK> inputs{};
+            Block<Number> states{}, next{};
+            const int64_t end = std::min(count, (chunk + 1) * at_once);
+            for (int64_t edge = chunk * at_once; edge < end; edge += BLOCK) {
+                const int64_t rows = std::min<int64_t>(BLOCK, end - edge);
+                pair_inputs(columns_, features, positions.data(), inner + edge, outer + edge, rows,
+                            inputs.data());
+                first_({inputs.data(), 1, BLOCK}, first_.start(), true, states.data());
+                Number *here = states.data(), *there = next.data();
+                for (const Linear<Number>& layer : hidden_) {
+                    layer({here, layer.inputs}, layer.start(), true, there);
+                    std::swap(here, there);
+                }
+                for (int64_t i = 0; i < rows; ++i)
+                    logits[edge + i] = last_(here + i * first_.outputs);
+            }
+        });
+    }
+
+  private:
+    HitColumns columns_;
+    Linear<float> first_;
+    std::vector<Linear<Number>> hidden_;
+    Dot last_;
+};
+
+}  // namespace
+
+template <class Number>
+std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& sizes,
+                                         Tensors tensors) {
+    return std::make_unique<Filter<Number>>(columns, sizes, tensors);
+}
+
+template std::unique_ptr<Network> make_filter<float>(const HitColumns&, const Sizes&, Tensors);
+#if defined(__AVX512BF16__)
+template std::unique_ptr<Network> make_filter<bfloat16>(const HitColumns&, const Sizes&, Tensors);
+#endif
+
+}  // namespace trackserve

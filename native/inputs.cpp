@@ -1,0 +1,97 @@
+#include "inputs.h"
+
+namespace trackserve {
+
+std::vector<float> hit_positions(const HitColumns& columns, const float* features, int64_t n) {
+    std::vector<float> positions(n * 4);
+    for (int64_t i = 0; i < n; ++i) {
+        const float* row = features + i * columns.features;
+        const float r = row[columns.r] * columns.r_scale, z = row[columns.z] * columns.z_scale;
+        const float slope = z / std::max(r, 1e-3f);
+        const float size = std::log(std::abs(slope) + std::sqrt(slope * slope + 1));
+        const float sign = slope > 0 ? 1.0f : slope < 0 ? -1.0f : 0.0f;
+        float* position = &positions[i * 4];
+        position[0] = r;
+        position[1] = row[columns.phi] * columns.phi_scale;
+        position[2] = z;
+        position[3] = sign * size;
+    }
+    return positions;
+}
+
+void hit_inputs(const HitColumns& columns, const float* features, const float* positions,
+                int64_t rows, float* inputs) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const float* position = positions + i * 4;
+        inputs[0 * BLOCK + i] = position[0];
+        inputs[1 * BLOCK + i] = position[2] / 2;
+        inputs[2 * BLOCK + i] = position[3] / 2;
+        for (size_t k = 0; k < columns.further.size(); ++k)
+            inputs[(3 + k) * BLOCK + i] = features[i * columns.features + columns.further[k]];
+    }
+}
+
+void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
+                 const int32_t* inner, const int32_t* outer, int64_t rows, float* inputs) {
+    const int per_hit = columns.hit_inputs();
+    float from[4][BLOCK] = {}, to[4][BLOCK] = {};
+    for (int64_t i = 0; i < rows; ++i) {
+        for (int k = 0; k < 4; ++k) {
+            from[k][i] = positions[int64_t(inner[i]) * 4 + k];
+            to[k][i] = positions[int64_t(outer[i]) * 4 + k];
+        }
+        for (size_t k = 0; k < columns.further.size(); ++k) {
+            float* further = inputs + (7 + 3 + k) * BLOCK + i;
+            further[0] = features[int64_t(inner[i]) * columns.features + columns.further[k]];
+            further[per_hit * BLOCK] =
+                features[int64_t(outer[i]) * columns.features + columns.further[k]];
+        }
+    }
+    const Vec turn = broadcast(float(2 * M_PI)), least = broadcast(1e-3f), most = broadcast(5.0f);
+    for (int i = 0; i < BLOCK; i += LANES) {
+        const Vec r = load(&from[0][i]), z = load(&from[2][i]), eta = load(&from[3][i]);
+        const Vec dr = load(&to[0][i]) - r, dz = load(&to[2][i]) - z;
+        Vec dphi = load(&to[1][i]) - load(&from[1][i]);
+        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+        const Vec turns = (dphi / turn + broadcast(0x1.8p23f)) - broadcast(0x1.8p23f);
+        dphi = dphi - turn * turns;
+        const Vec size = max(abs(dr), least);
+        const Vec lever = dr < 0 ? -size : size;
+        const Vec curvature = broadcast(3.0f) * (dphi / lever);
+        const Vec z0 = broadcast(10.0f) * (z - r * dz / lever);
+        const Vec values[] = {broadcast(10.0f) * dr,
+                              broadcast(5.0f) * dz,
+                              broadcast(30.0f) * dphi,
+                              broadcast(20.0f) * (load(&to[3][i]) - eta),
+                              max(min(curvature, most), -most),
+                              max(min(z0, most), -most),
+                              broadcast(5.0f) * sqrt(dr * dr + dz * dz)};
+        for (int k = 0; k < 7; ++k) store(inputs + k * BLOCK + i, values[k]);
+        const Vec half = broadcast(0.5f);
+        float* hit = inputs + 7 * BLOCK + i;
+        for (const Vec& value : {r, z * half, eta * half}) {
+            store(hit, value);
+            hit += BLOCK;
+        }
+        hit = inputs + (7 + per_hit) * BLOCK + i;
+        for (const Vec& value : {load(&to[0][i]), load(&to[2][i]) * half, load(&to[3][i]) * half}) {
+            store(hit, value);
+            hit += BLOCK;
+        }
+    }
+}
+
+Linear<float> Tensors::pair_layer(const HitColumns& columns, int outputs) {
+    const int hit = columns.hit_inputs(), all = columns.pair_inputs();
+    const float *pair = take(), *bias = take(), *inner = take(), *outer = take();
+    std::vector<float> weight(size_t(outputs) * all);
+    for (int o = 0; o < outputs; ++o) {
+        float* row = &weight[o * all];
+        std::copy(pair + o * 7, pair + (o + 1) * 7, row);
+        std::copy(inner + o * hit, inner + (o + 1) * hit, row + 7);
+        std::copy(outer + o * hit, outer + (o + 1) * hit, row + 7 + hit);
+    }
+    return Linear<float>(weight, bias, all, outputs);
+}
+
+}  // namespace trackserve

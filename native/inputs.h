@@ -1,0 +1,56 @@
+// What the networks see of hits and of pairs of hits: HitInputs and PairInputs of
+// training/networks.py.
+#pragma once
+
+#include "kernels.h"
+#include "linear.h"
+
+namespace trackserve {
+
+struct HitColumns {
+    int features;             // columns of the feature matrix
+    int r, phi, z;            // which of them these are
+    float r_scale, phi_scale, z_scale;  // to m, rad, m
+    std::vector<int> further;  // the others
+
+    int hit_inputs() const { return 3 + int(further.size()); }
+    int pair_inputs() const { return 7 + 2 * hit_inputs(); }
+};
+
+// r (m), phi (rad), z (m) and pseudorapidity of each hit, side by side: [n, 4].
+std::vector<float> hit_positions(const HitColumns& columns, const float* features, int64_t n);
+
+// The inputs of a block of hits: r, z / 2, eta / 2, further features; [hit_inputs, BLOCK].
+void hit_inputs(const HitColumns& columns, const float* features, const float* positions,
+                int64_t rows, float* inputs);
+
+// The inputs of a block of edges: of the pair, of the inner and of the outer hit; [pair_inputs, BLOCK].
+void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
+                 const int32_t* inner, const int32_t* outer, int64_t rows, float* inputs);
+
+// The trained numbers in the order in which torch lists them.
+class Tensors {
+  public:
+    explicit Tensors(const float* const* next) : next_(next) {}
+    const float* take() { return *next_++; }
+    std::vector<float> take(size_t size) {
+        const float* values = take();
+        return {values, values + size};
+    }
+    template <class Number>
+    Linear<Number> linear(int inputs, int outputs) {
+        const std::vector<float> weight = take(size_t(inputs) * outputs);
+        return Linear<Number>(weight, take(), inputs, outputs);
+    }
+    Dot dot(int inputs) {
+        std::vector<float> weight = take(inputs);
+        return {std::move(weight), *take()};
+    }
+    // PairLayer's weights of the pair, the inner and the outer hit, side by side: one product.
+    Linear<float> pair_layer(const HitColumns& columns, int outputs);
+
+  private:
+    const float* const* next_;
+};
+
+}  // namespace trackserve

@@ -1,0 +1,159 @@
+// The functions that Python calls: plain C, no exception leaves them.
+
+#include "networks.h"
+
+#include <algorithm>
+#include <new>
+
+namespace {
+
+using trackserve::Edge;
+using EdgeList = std::vector<std::vector<Edge>>;
+
+enum Status { DONE = 0, NO_MEMORY = 1, FAILED = 2 };
+
+template <class Work>
+int guarded(const Work& work) {
+    try {
+        work();
+        return DONE;
+    } catch (const std::bad_alloc&) {
+        return NO_MEMORY;
+    } catch (...) {
+        return FAILED;
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int trackserve_canonical_order(const float* features, int64_t n, int columns, const float* distance,
+                               int64_t* order) {
+    return guarded([&] { trackserve::canonical_order(features, n, columns, distance, order); });
+}
+
+int trackserve_space_order(const float* embedding, int64_t n, int dimensions, int32_t* order,
+                           int threads) {
+    return guarded([&] { trackserve::space_order(embedding, n, dimensions, order, threads); });
+}
+
+// Gives a list of edges, to be copied out and freed by trackserve_take_edges.
+int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
+                          const float* phi, const float* z, const int32_t* rank,
+                          double squared_radius, int32_t limit, const float* cuts, int threads,
+                          void** list, int64_t* count) {
+    return guarded([&] {
+        const trackserve::NeighbourSettings settings{
+            squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}};
+        auto edges = trackserve::neighbours(embedding, n, dimensions, r, phi, z, rank, settings,
+                                            threads);
+        *count = 0;
+        for (const auto& piece : edges) *count += piece.size();
+        *list = new EdgeList(std::move(edges));
+    });
+}
+
+void trackserve_take_edges(void* list, int32_t* inner, int32_t* outer) {
+    const EdgeList* edges = static_cast<EdgeList*>(list);
+    for (const auto& piece : *edges)
+        for (const Edge& edge : piece) {
+            *inner++ = edge.inner;
+            *outer++ = edge.outer;
+        }
+    delete edges;
+}
+
+// Copies the edges whose logits reach the threshold, gives how many there are.
+int64_t trackserve_keep_edges(const float* logits, float threshold, int64_t count,
+                              const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
+                              int32_t* kept_outer) {
+    int64_t kept = 0;
+    for (int64_t edge = 0; edge < count; ++edge) {
+        kept_inner[kept] = inner[edge];
+        kept_outer[kept] = outer[edge];
+        kept += logits[edge] >= threshold;
+    }
+    return kept;
+}
+
+int trackserve_build_tracks(int64_t n, const int32_t* inner, const int32_t* outer,
+                            const float* scores, int64_t count, float cut, int walk,
+                            int64_t min_hits, int64_t* labels) {
+    return guarded([&] {
+        trackserve::build_tracks(n, inner, outer, scores, count, cut, walk, min_hits, labels);
+    });
+}
+
+// The instruction sets this processor has, of those that variants are compiled for.
+int trackserve_processor_level() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+        return 0;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return 1;
+    return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+#else
+    return 0;
+#endif
+}
+
+enum Kind { EMBEDDING = 0, FILTER = 1, GNN = 2 };
+enum Precision { FLOAT32 = 0, BFLOAT16 = 1 };
+
+int trackserve_has_precision(int precision) {
+#if defined(__AVX512BF16__)
+    if (precision == BFLOAT16) return 1;
+#endif
+    return precision == FLOAT32;
+}
+
+struct trackserve_description {
+    int32_t kind, precision;
+    int32_t width, depth, dimension;
+    int32_t features, r, phi, z, further;  // columns in all, these columns, and the number of others
+    float r_scale, phi_scale, z_scale;
+    const int32_t* further_columns;
+    const float* const* tensors;
+};
+
+// Gives a network, to be freed by trackserve_free_network.
+int trackserve_make_network(const trackserve_description* d, void** network) {
+    return guarded([&] {
+        const trackserve::HitColumns columns{
+            d->features, d->r, d->phi, d->z, d->r_scale, d->phi_scale, d->z_scale,
+            {d->further_columns, d->further_columns + d->further}};
+        const trackserve::Sizes sizes{d->width, d->depth, d->dimension};
+        const auto make = [&]<class Number>(Number) -> std::unique_ptr<trackserve::Network> {
+            const trackserve::Tensors tensors(d->tensors);
+            switch (d->kind) {
+                case EMBEDDING: return trackserve::make_embedding<Number>(columns, sizes, tensors);
+                case FILTER: return trackserve::make_filter<Number>(columns, sizes, tensors);
+                default: return trackserve::make_gnn<Number>(columns, sizes, tensors);
+            }
+        };
+#if defined(__AVX512BF16__)
+        if (d->precision == BFLOAT16) {
+            *network = make(trackserve::bfloat16{}).release();
+            return;
+        }
+#endif
+        *network = make(0.0f).release();
+    });
+}
+
+int trackserve_run_network(const void* network, const float* features, int64_t n,
+                           const int32_t* inner, const int32_t* outer, int64_t count, float* result,
+                           int threads) {
+    return guarded([&] {
+        static_cast<const trackserve::Network*>(network)->run(features, n, inner, outer, count,
+                                                              result, threads);
+    });
+}
+
+void trackserve_free_network(void* network) { delete static_cast<trackserve::Network*>(network); }
+
+}  // extern "C"

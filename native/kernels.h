@@ -1,0 +1,63 @@
+// What the files of the engine offer each other, and, at the end, what they offer Python.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace trackserve {
+
+// Numbers that are written before they are read: unlike a vector's, not set to zero first.
+template <class Number>
+class Array {
+  public:
+    explicit Array(size_t size) : numbers_(new Number[size]) {}
+    Number& operator[](size_t i) { return numbers_[i]; }
+    const Number& operator[](size_t i) const { return numbers_[i]; }
+
+  private:
+    std::unique_ptr<Number[]> numbers_;
+};
+
+struct Edge {
+    int32_t inner, outer;  // rows of hits
+};
+
+// Unsigned integers in the order of the floats; NaN at the ends, -0 at 0.
+inline uint32_t ordered(float x) {
+    uint32_t u;
+    x += 0.0f;
+    std::memcpy(&u, &x, sizeof u);
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+
+struct DoubletCuts {
+    float slope, z0, dphi, dcot;
+};
+
+struct NeighbourSettings {
+    double squared_radius;  // pairs are nearer than this
+    int32_t limit;
+    DoubletCuts cuts;
+};
+
+// Rows of hits [n, columns] by distance from the origin, then by their features.
+void canonical_order(const float* features, int64_t n, int columns, const float* distance,
+                     int64_t* order);
+
+// Rows of points [n, dimensions] in an order in which consecutive ones lie close together.
+void space_order(const float* embedding, int64_t n, int dimensions, int32_t* order, int threads);
+
+// Edges, in pieces, between hits given in such an order; `rank` is a hit's place from the origin.
+std::vector<std::vector<Edge>> neighbours(const float* embedding, int64_t n, int dimensions,
+                                          const float* r, const float* phi, const float* z,
+                                          const int32_t* rank, const NeighbourSettings& settings,
+                                          int threads);
+
+// The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
+// those that are the best for both their hits; components of at least min_hits hits.
+void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                  int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels);
+
+}  // namespace trackserve

@@ -1,0 +1,208 @@
+// Layers of the networks on blocks of rows (hits or edges), small enough to stay in the first-level
+// cache from the inputs to the last layer. A row holds the features of one hit or edge.
+//
+// Number is what activations and weights are stored as: float, or bfloat16 where the processor
+// multiplies it (twice as fast). Sums are always float.
+#pragma once
+
+#include "simd.h"
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+namespace trackserve {
+
+inline constexpr int BLOCK = 48;       // rows of a block
+inline constexpr int MAX_WIDTH = 128;  // of a layer
+inline constexpr int WIDTH_STEP = 16;  // widths are multiples of this
+inline constexpr int MAX_INPUTS = 64;  // of a network's first layer
+
+template <class Number>
+using Block = std::array<Number, BLOCK * MAX_WIDTH>;
+
+// How a Number is kept, and how vectors of outputs gain a product of inputs and weights.
+template <class Number>
+struct Arithmetic;
+
+template <>
+struct Arithmetic<float> {
+    static constexpr int TOGETHER = 1;  // inputs that are multiplied in one instruction
+    static float round(float x) { return x; }
+    static Vec add_product(Vec total, const float* inputs, const float* weights) {
+        return fma(broadcast(*inputs), load(weights), total);
+    }
+};
+
+inline Vec widen(const float* from) { return load(from); }
+inline void narrow(float* to, Vec v) { store(to, v); }
+
+#if defined(__AVX512BF16__)
+struct bfloat16 {
+    uint16_t upper;  // half of a float
+};
+
+template <>
+struct Arithmetic<bfloat16> {
+    static constexpr int TOGETHER = 2;
+    static bfloat16 round(float x) {
+        uint32_t u;
+        std::memcpy(&u, &x, sizeof u);
+        return {uint16_t((u + 0x7fff + (u >> 16 & 1)) >> 16)};
+    }
+    static Vec add_product(Vec total, const bfloat16* inputs, const bfloat16* weights) {
+        int32_t pair;
+        std::memcpy(&pair, inputs, sizeof pair);
+        __m512bh w;
+        std::memcpy(&w, weights, sizeof w);
+        return _mm512_dpbf16_ps(total, (__m512bh)_mm512_set1_epi32(pair), w);
+    }
+};
+
+inline Vec widen(const bfloat16* from) {
+    const __m512i halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
+    return reinterpret_cast<Vec>(_mm512_slli_epi32(halves, 16));
+}
+inline void narrow(bfloat16* to, Vec v) {
+    const __m256bh halves = _mm512_cvtneps_pbh(v);
+    std::memcpy(to, &halves, sizeof halves);
+}
+#endif
+
+// Values of a block: element k of a row is at values[row * per_row + k * per_element].
+template <class Number>
+struct Rows {
+    const Number* values;
+    ptrdiff_t per_row, per_element = 1;
+};
+
+// y = W x + b on the rows of a block; torch's Linear.
+template <class Number>
+class Linear {
+  public:
+    int inputs = 0, outputs = 0;  // outputs are padded to a multiple of WIDTH_STEP with zeros
+    std::vector<float> bias;
+
+    Linear() = default;
+
+    // `weight` is [outputs, inputs], as torch has it; no bias is a bias of zero.
+    Linear(const std::vector<float>& weight, const float* b, int in, int out)
+        : inputs(in), outputs((out + WIDTH_STEP - 1) / WIDTH_STEP * WIDTH_STEP), bias(outputs) {
+        if (b) std::copy(b, b + out, bias.begin());
+        // [panel of outputs][inputs / TOGETHER][output of the panel][TOGETHER]
+        for (int first = 0; first < outputs; first += panel(first))
+            for (int k = 0; k < inputs; k += TOGETHER)
+                for (int o = first; o < first + panel(first); ++o)
+                    for (int t = k; t < k + TOGETHER; ++t)
+                        weights_.push_back(Arithmetic<Number>::round(
+                            o < out && t < in ? weight[o * in + t] : 0.0f));
+    }
+
+    Rows<float> start() const { return {bias.data(), 0}; }
+
+    // Write start + W x, or what of it is positive, to rows of `outputs` numbers.
+    template <class Out>
+    void operator()(Rows<Number> in, Rows<float> start, bool relu, Out* out) const {
+        const Number* weights = weights_.data();
+        for (int first = 0; first < outputs; first += panel(first)) {
+            switch (panel(first) / LANES) {
+                case 1: multiply<1>(in, start, relu, out, first, weights); break;
+                case 2: multiply<2>(in, start, relu, out, first, weights); break;
+                case 3: multiply<3>(in, start, relu, out, first, weights); break;
+                default: multiply<4>(in, start, relu, out, first, weights);
+            }
+            weights += panel(first) * ((inputs + TOGETHER - 1) / TOGETHER * TOGETHER);
+        }
+    }
+
+  private:
+    static constexpr int TOGETHER = Arithmetic<Number>::TOGETHER;
+#if defined(__AVX512F__) || defined(__aarch64__)
+    static constexpr int SUMS = 24, VECTORS = 4;  // of the 32 registers
+#else
+    static constexpr int SUMS = 12, VECTORS = 2;  // of the 16 registers
+#endif
+    std::vector<Number> weights_;
+
+    // Outputs that are worked out together.
+    int panel(int first) const { return std::min(outputs - first, VECTORS * LANES); }
+
+    // A tile of sums stays in registers while the inputs go by.
+    template <int V, class Out>
+    void multiply(Rows<Number> in, Rows<float> start, bool relu, Out* out, int first,
+                  const Number* weights) const {
+        constexpr int R = std::min(SUMS / V, 12);
+        static_assert(BLOCK % R == 0);
+        for (int row = 0; row < BLOCK; row += R) {
+            Vec sums[R][V];
+#pragma GCC unroll 12
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+                for (int v = 0; v < V; ++v)
+                    sums[r][v] =
+                        load(start.values + (row + r) * start.per_row + first + v * LANES);
+            const Number* x = in.values + row * in.per_row;
+            const Number* w = weights;
+            for (int k = 0; k < inputs; k += TOGETHER) {
+#pragma GCC unroll 12
+                for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+                    for (int v = 0; v < V; ++v)
+                        sums[r][v] = Arithmetic<Number>::add_product(
+                            sums[r][v], x + r * in.per_row, w + v * LANES * TOGETHER);
+                x += TOGETHER * in.per_element;
+                w += V * LANES * TOGETHER;
+            }
+#pragma GCC unroll 12
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+                for (int v = 0; v < V; ++v)
+                    narrow(out + (row + r) * outputs + first + v * LANES,
+                           relu ? max(sums[r][v], Vec{}) : sums[r][v]);
+        }
+    }
+};
+
+// w . x + b for one row: the last layer, with one output.
+struct Dot {
+    std::vector<float> weight;
+    float bias = 0;
+
+    template <class Number>
+    float operator()(const Number* x) const {
+        Vec total{};
+        for (size_t k = 0; k < weight.size(); k += LANES)
+            total = fma(widen(x + k), load(&weight[k]), total);
+        return sum(total) + bias;
+    }
+};
+
+// torch's LayerNorm and ReLU, for rows whose mean is zero: the layer before is centred (below).
+struct Normalisation {
+    std::vector<float> weight, bias;
+    float epsilon = 1e-5f;
+
+    template <class Number>
+    void operator()(const float* rows, Number* out) const {
+        const int width = weight.size();
+        for (int row = 0; row < BLOCK; ++row, rows += width, out += width) {
+            Vec squares{};
+            for (int k = 0; k < width; k += LANES) squares = fma(load(rows + k), load(rows + k), squares);
+            const Vec scale = broadcast(1 / std::sqrt(sum(squares) / width + epsilon));
+            for (int k = 0; k < width; k += LANES)
+                narrow(out + k, max(fma(load(rows + k) * scale, load(&weight[k]), load(&bias[k])), Vec{}));
+        }
+    }
+};
+
+// Subtract from each column of weights [outputs, inputs] its mean, so that the outputs for any input
+// have mean zero: what LayerNorm would subtract from each row is taken away once.
+inline void centre(std::vector<float>& weight, int inputs, int outputs) {
+    for (int k = 0; k < inputs; ++k) {
+        double mean = 0;
+        for (int o = 0; o < outputs; ++o) mean += weight[o * inputs + k];
+        for (int o = 0; o < outputs; ++o) weight[o * inputs + k] -= float(mean / outputs);
+    }
+}
+
+}  // namespace trackserve

@@ -1,0 +1,92 @@
+// Vectors of floats, as wide as the instruction set that this file is compiled for.
+//
+// Arithmetic is plain + - * on the compiler's vector types; what those lack is named here. Products
+// and sums are contracted into fused multiply-adds only where `fma` says so: the graph algorithms
+// must round exactly as their numpy reference does.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace trackserve {
+
+#if defined(__AVX512F__)
+inline constexpr int LANES = 16;
+#elif defined(__AVX2__)
+inline constexpr int LANES = 8;
+#else
+inline constexpr int LANES = 4;
+#endif
+
+using Vec = float __attribute__((vector_size(4 * LANES)));
+using VecInt = int32_t __attribute__((vector_size(4 * LANES)));
+
+inline Vec load(const float* from) {
+    Vec v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+inline VecInt load(const int32_t* from) {
+    VecInt v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+inline Vec broadcast(float x) { return x - Vec{}; }
+inline VecInt broadcast(int32_t x) { return x - VecInt{}; }
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+inline Vec abs(Vec a) { return reinterpret_cast<Vec>(reinterpret_cast<VecInt>(a) & 0x7fffffff); }
+
+// a * b + c, rounded once where the processor can.
+inline Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+    return _mm256_fmadd_ps(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+inline Vec sqrt(Vec v) {
+#if defined(__AVX512F__)
+    return _mm512_sqrt_ps(v);
+#elif defined(__AVX2__)
+    return _mm256_sqrt_ps(v);
+#else
+    for (int lane = 0; lane < LANES; ++lane) v[lane] = std::sqrt(v[lane]);
+    return v;
+#endif
+}
+
+inline float sum(Vec v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps(v);
+#else
+    float total = 0;
+    for (int lane = 0; lane < LANES; ++lane) total += v[lane];
+    return total;
+#endif
+}
+
+// One bit a lane, set where the lane of a comparison's result is true.
+inline uint32_t bits(VecInt truth) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask(reinterpret_cast<__m512i>(truth));
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps(reinterpret_cast<__m256>(truth));
+#else
+    uint32_t set = 0;
+    for (int lane = 0; lane < LANES; ++lane) set |= (truth[lane] & 1u) << lane;
+    return set;
+#endif
+}
+
+}  // namespace trackserve

@@ -1,0 +1,47 @@
+"""Compile the native engine, where there is a C++ compiler; everything else is in pyproject.toml.
+
+The same sources are compiled once for each level of instruction sets, into libraries with a plain C
+interface; trackserve.native loads the best one that the processor can run. Where compilation fails
+the package installs without, and the reference engine serves.
+"""
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+VARIANTS = {
+    "portable": [],
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512bf16": [*AVX512, "-mavx512bf16"],
+}
+# Products and sums stay apart unless the source says fma: the results must equal numpy's. GCC's own
+# headers of intrinsics trip its warning about uninitialised values.
+FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-Wno-uninitialized",
+    "-Wno-maybe-uninitialized",
+]
+
+x86 = platform.machine().lower() in {"x86_64", "amd64"}
+setup(
+    ext_modules=[
+        Extension(
+            f"trackserve.native._kernels_{variant}",
+            sources=sorted(map(str, Path("native").glob("*.cpp"))),
+            depends=sorted(map(str, Path("native").glob("*.h"))),
+            extra_compile_args=[*FLAGS, *instructions, "-pthread"],
+            extra_link_args=["-pthread"],
+            language="c++",
+            optional=True,
+        )
+        for variant, instructions in VARIANTS.items()
+        if x86 or variant == "portable"
+    ]
+)

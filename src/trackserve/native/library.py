@@ -1,0 +1,207 @@
+"""The compiled library: its variants for different processors, and its functions."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trackserve.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trackserve.event import Float32, Int32, Int64
+
+VARIANTS = ("portable", "avx2", "avx512", "avx512bf16")
+"""What the library is compiled for, in the order of the levels that it reports for a processor."""
+PRECISIONS = ("float32", "bfloat16")
+"""Numbers that networks are computed in, in the order of the library's codes."""
+KINDS = ("embedding", "filter", "gnn")
+
+
+class Description(ctypes.Structure):
+    """A network as handed to the library (``trackserve_description``)."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("kind", "precision", "width", "depth", "dimension")),
+        *((name, c_int32) for name in ("features", "r", "phi", "z", "further")),
+        *((name, c_float) for name in ("r_scale", "phi_scale", "z_scale")),
+        ("further_columns", POINTER(c_int32)),
+        ("tensors", POINTER(c_void_p)),
+    )
+
+
+def variants() -> tuple[str, ...]:
+    """Return the variants that are installed and that this processor runs, the fastest last."""
+    if not _path("portable").is_file():
+        return ()
+    level = int(ctypes.CDLL(str(_path("portable"))).trackserve_processor_level())
+    return tuple(name for name in VARIANTS[: level + 1] if _path(name).is_file())
+
+
+@cache
+def library(variant: str | None = None) -> Library:
+    """Load a variant, the fastest that this processor runs if none is named.
+
+    Raises :class:`MissingDependencyError` where none is installed.
+    """
+    found = variants()
+    if not found or (variant is not None and variant not in found):
+        wanted = "the native engine" if variant is None else f"the native engine for {variant}"
+        message = (
+            f"{wanted} is not installed or not for this processor (there is: "
+            f"{', '.join(found) or 'none'}); install trackserve where a C++20 compiler is present, or "
+            'use engine "reference"'
+        )
+        raise MissingDependencyError(message)
+    return Library(variant or found[-1])
+
+
+def _path(variant: str) -> Path:
+    return Path(__file__).with_name(f"_kernels_{variant}{EXTENSION_SUFFIXES[0]}")
+
+
+def _pointer(array: np.ndarray[Any, Any]) -> c_void_p:
+    assert array.flags.c_contiguous
+    return array.ctypes.data_as(c_void_p)
+
+
+class Library:
+    """One variant's functions, on numpy arrays; calls leave other Python threads running.
+
+    Arrays are C-contiguous; edges are two int32 arrays, the rows of inner and of outer hits.
+    """
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+        self._functions = ctypes.CDLL(str(_path(variant)))
+        self._functions.trackserve_keep_edges.restype = c_int64
+        self._functions.trackserve_free_network.restype = None
+        self._functions.trackserve_take_edges.restype = None
+
+    def _call(self, function: str, *arguments: object) -> None:
+        status = getattr(self._functions, f"trackserve_{function}")(*arguments)
+        if status == 1:
+            message = f"the native engine ran out of memory in {function}"
+            raise MemoryError(message)
+        if status:
+            message = f"the native engine failed in {function}"
+            raise RuntimeError(message)
+
+    def precisions(self) -> tuple[str, ...]:
+        """Return the precisions that networks can be computed in."""
+        has = self._functions.trackserve_has_precision
+        return tuple(name for code, name in enumerate(PRECISIONS) if has(code))
+
+    def canonical_order(self, features: Float32, distance: Float32) -> Int64:
+        """Return the rows ``[N]`` by distance, then by the last, the last but one ... feature."""
+        order = np.empty(len(features), np.int64)
+        self._call(
+            "canonical_order",
+            *(_pointer(features), c_int64(len(features)), features.shape[1]),
+            *(_pointer(distance), _pointer(order)),
+        )
+        return order
+
+    def space_order(self, embedding: Float32, threads: int) -> Int32:
+        """Return the rows ``[N]`` in an order in which consecutive points are close together."""
+        order = np.empty(len(embedding), np.int32)
+        self._call(
+            "space_order",
+            *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
+            *(_pointer(order), threads),
+        )
+        return order
+
+    def neighbours(
+        self,
+        embedding: Float32,
+        position: tuple[Float32, Float32, Float32],
+        rank: Int32,
+        *,
+        squared_radius: float,
+        limit: int,
+        cuts: Sequence[float],
+        threads: int,
+    ) -> tuple[Int32, Int32]:
+        """Return edges between hits that come in space order.
+
+        ``position`` is r, phi, z ``[N]``; ``rank`` ``[N]`` is each hit's canonical row, which tells
+        inner from outer; ``cuts`` are slope, z0, dphi, dcot of the doublet cuts.
+        """
+        edges, count = c_void_p(), c_int64()
+        self._call(
+            "neighbours",
+            *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
+            *map(_pointer, position),
+            *(_pointer(rank), c_double(squared_radius), min(limit, 2**31 - 1)),
+            *(_pointer(np.array(cuts, np.float32)), threads, byref(edges), byref(count)),
+        )
+        inner, outer = np.empty(count.value, np.int32), np.empty(count.value, np.int32)
+        self._functions.trackserve_take_edges(edges, _pointer(inner), _pointer(outer))
+        return inner, outer
+
+    def keep_edges(
+        self, logits: Float32, threshold: float, inner: Int32, outer: Int32
+    ) -> tuple[Int32, Int32]:
+        """Return the edges whose logit reaches the threshold."""
+        kept_inner, kept_outer = np.empty_like(inner), np.empty_like(outer)
+        kept = self._functions.trackserve_keep_edges(
+            *(_pointer(logits), c_float(threshold), c_int64(len(logits))),
+            *map(_pointer, (inner, outer, kept_inner, kept_outer)),
+        )
+        return kept_inner[:kept], kept_outer[:kept]
+
+    def build_tracks(
+        self,
+        hits: int,
+        inner: Int32,
+        outer: Int32,
+        scores: Float32,
+        *,
+        cut: float,
+        walk: bool,
+        min_hits: int,
+    ) -> Int64:
+        """Return the track of each hit ``[N]``; edges and hits are in canonical rows."""
+        labels = np.empty(hits, np.int64)
+        self._call(
+            "build_tracks",
+            *(c_int64(hits), _pointer(inner), _pointer(outer), _pointer(scores)),
+            *(c_int64(len(scores)), c_float(cut), int(walk), c_int64(min_hits), _pointer(labels)),
+        )
+        return labels
+
+    def make_network(self, description: Description) -> c_void_p:
+        """Return a network, to be freed with :meth:`free_network`."""
+        network = c_void_p()
+        self._call("make_network", byref(description), byref(network))
+        return network
+
+    def free_network(self, network: c_void_p) -> None:
+        """Give a network's memory back."""
+        self._functions.trackserve_free_network(network)
+
+    def run_network(
+        self,
+        network: c_void_p,
+        features: Float32,
+        edges: tuple[Int32, Int32] | None,
+        shape: tuple[int, ...],
+        threads: int,
+    ) -> Float32:
+        """Return the network's output, of this shape."""
+        result = np.empty(shape, np.float32)
+        inner, outer = edges if edges is not None else (np.empty(0, np.int32),) * 2
+        self._call(
+            "run_network",
+            *(network, _pointer(features), c_int64(len(features))),
+            *(_pointer(inner), _pointer(outer), c_int64(len(inner)), _pointer(result), threads),
+        )
+        return result

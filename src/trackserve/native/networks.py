@@ -1,0 +1,180 @@
+"""Networks of the known family, read from ONNX files for the native engine."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from trackserve.native.library import KINDS, PRECISIONS, Description, Library
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trackserve.event import Float32, Int32
+
+METADATA = "trackserve.network"
+"""Key of the ONNX metadata in which training describes a network."""
+METRE = 1000.0
+WIDTHS = range(16, 129, 16)
+MAX_INPUTS = 64
+
+
+class UnknownNetworkError(Exception):
+    """A network that the native engine can't run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a network of the family is made of, from the description in its file."""
+
+    kind: str
+    width: int
+    depth: int
+    dimension: int
+    columns: tuple[str, ...]
+    scales: tuple[float, ...]
+
+    def further(self) -> list[int]:
+        """Return the columns beyond r, phi, z."""
+        return [i for i, name in enumerate(self.columns) if name not in {"r", "phi", "z"}]
+
+    def tensors(self, model: onnx.ModelProto) -> list[Float32]:
+        """Return the trained numbers in the order in which the library takes them."""
+        held = {t.name: t for t in model.graph.initializer}
+        # Equal tensors are kept once, so a normalisation's are found through its node.
+        normalisations = iter(
+            name
+            for node in model.graph.node
+            if node.op_type == "LayerNormalization"
+            for name in node.input[1:3]
+        )
+        found = []
+        for name, shape in self._expected():
+            source = next(normalisations, "") if name == "normalisation" else name
+            if source not in held or tuple(held[source].dims) != shape:
+                has = f"{list(held[source].dims)}" if source in held else "no such tensor"
+                message = f"{name} should be {list(shape)}; there is {has}"
+                raise UnknownNetworkError(message)
+            found.append(np.ascontiguousarray(numpy_helper.to_array(held[source]), np.float32))
+        return found
+
+    def _expected(self) -> list[tuple[str, tuple[int, ...]]]:
+        """List the tensors' names and shapes as training/networks.py makes them."""
+        w, hit = self.width, 3 + len(self.further())
+
+        def linear(name: str, inputs: int, outputs: int) -> list[tuple[str, tuple[int, ...]]]:
+            return [(f"{name}.weight", (outputs, inputs)), (f"{name}.bias", (outputs,))]
+
+        def pair_layer(name: str, pair: int, hit: int) -> list[tuple[str, tuple[int, ...]]]:
+            ends = [(f"{name}.{end}.weight", (w, hit)) for end in ("inner", "outer")]
+            return linear(f"{name}.pair", pair, w) + ends
+
+        def normalisation() -> list[tuple[str, tuple[int, ...]]]:
+            return [("normalisation", (w,))] * 2
+
+        if self.kind == "embedding":
+            names = [f"network.{2 * i}" for i in range(self.depth + 1)]
+            tensors = linear(names[0], 4 + hit, w)
+            for name in names[1:-1]:
+                tensors += linear(name, w, w)
+            return tensors + linear(names[-1], w, self.dimension)
+        if self.kind == "filter":
+            names = [f"rest.1.{2 * i}" for i in range(self.depth)]
+            tensors = pair_layer("first", 7, hit)
+            for name in names[:-1]:
+                tensors += linear(name, w, w)
+            return tensors + linear(names[-1], w, 1)
+        tensors = linear("encode_hit.0", hit, w) + linear("encode_hit.2", w, w)
+        tensors += pair_layer("encode_pair", 7, hit) + linear("encode_pair_rest.1", w, w)
+        for i in range(self.depth):
+            tensors += linear(f"steps.{i}.hit.0", 3 * w, w) + normalisation()
+            tensors += linear(f"steps.{i}.hit.3", w, w) + pair_layer(f"steps.{i}.edge", w, w)
+            tensors += normalisation() + linear(f"steps.{i}.edge_rest.2", w, w)
+        return tensors + linear("score.0", w, w) + linear("score.2", w, 1)
+
+
+def read_family(model: onnx.ModelProto) -> Family:
+    """Return what a network's metadata says that it is.
+
+    Raises :class:`UnknownNetworkError` where it is none of the family, or too large.
+    """
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        given = json.loads(entries[METADATA])
+        family = Family(
+            kind=str(given["kind"]),
+            width=int(given["width"]),
+            depth=int(given["steps"] if given["kind"] == "gnn" else given["layers"]),
+            dimension=int(given.get("dimension", 1)),
+            columns=tuple(map(str, given["columns"])),
+            scales=tuple(map(float, given["scales"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"its metadata has no complete {METADATA!r} ({type(error).__name__}: {error})"
+        raise UnknownNetworkError(message) from None
+    if family.kind not in KINDS or not {"r", "phi", "z"} <= set(family.columns):
+        message = f"it is a {family.kind!r} on {', '.join(family.columns)}; expected one of {', '.join(KINDS)} on r, phi, z and others"
+        raise UnknownNetworkError(message)
+    inputs = 13 + 2 * len(family.further())
+    if (
+        family.width not in WIDTHS
+        or family.depth < 1
+        or not 1 <= family.dimension <= WIDTHS[-1]
+        or inputs > MAX_INPUTS
+    ):
+        message = (
+            f"it has width {family.width}, depth {family.depth}, dimension {family.dimension} and "
+            f"{inputs} inputs; expected a multiple of 16 up to {WIDTHS[-1]}, at least 1, at most "
+            f"{WIDTHS[-1]} and at most {MAX_INPUTS}"
+        )
+        raise UnknownNetworkError(message)
+    return family
+
+
+class NativeNetwork:
+    """A network of the family, ready to run.
+
+    Raises :class:`UnknownNetworkError` for a file that holds another network.
+    """
+
+    def __init__(self, path: Path, library: Library, *, precision: str = "float32") -> None:
+        model = onnx.load(path)
+        self.family = read_family(model)
+        self._library = library
+        tensors = self.family.tensors(model)
+        self._network = library.make_network(_description(self.family, tensors, precision))
+        weakref.finalize(self, library.free_network, self._network)
+
+    def __call__(
+        self, features: Float32, edges: tuple[Int32, Int32] | None = None, *, threads: int = 1
+    ) -> Float32:
+        """Return the output: ``[N, D]`` from features, ``[E]`` from features and edges."""
+        shape = (len(features), self.family.dimension) if edges is None else (len(edges[0]),)
+        return self._library.run_network(self._network, features, edges, shape, threads)
+
+
+def _description(family: Family, tensors: list[Float32], precision: str) -> Description:
+    further = family.further()
+    at = {name: family.columns.index(name) for name in ("r", "phi", "z")}
+    unit = {"r": METRE, "phi": 1.0, "z": METRE}
+    scale: dict[str, Any] = {f"{n}_scale": family.scales[i] / unit[n] for n, i in at.items()}
+    return Description(
+        kind=KINDS.index(family.kind),
+        precision=PRECISIONS.index(precision),
+        width=family.width,
+        depth=family.depth,
+        dimension=family.dimension,
+        features=len(family.columns),
+        further=len(further),
+        further_columns=(ctypes.c_int32 * len(further))(*further),
+        tensors=(ctypes.c_void_p * len(tensors))(*(t.ctypes.data for t in tensors)),
+        **at,
+        **scale,
+    )

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from known_networks import COLUMNS, WITH_SHAPES, describe, made_up_event, network, write_numbers
+
+from trackserve.native.library import library, variants
+from trackserve.native.networks import NativeNetwork, UnknownNetworkError
+
+TOLERANCE = {"float32": 2e-5, "bfloat16": 3e-2}
+"""Largest difference from torch, relative to the largest output, and for bfloat16 its mean."""
+SIZES = {
+    "embedding": [
+        {"width": 16, "layers": 1, "dimension": 3},
+        {"width": 64, "layers": 4, "dimension": 8},
+        {"width": 128, "layers": 2, "dimension": 20},
+    ],
+    "filter": [{"width": 32, "layers": 1}, {"width": 80, "layers": 2}, {"width": 48, "layers": 3}],
+    "gnn": [
+        {"width": 16, "steps": 1},
+        {"width": 64, "steps": 4},
+        {"width": 96, "steps": 2},
+        {"width": 112, "steps": 2},
+        {"width": 128, "steps": 1},
+    ],
+}
+
+each_variant = pytest.mark.parametrize("variant", variants())
+each_size = pytest.mark.parametrize(
+    ("kind", "sizes"), [(kind, sizes) for kind, all_sizes in SIZES.items() for sizes in all_sizes]
+)
+COUNTS = [(0, 0), (1, 0), (2, 1), (48, 96), (700, 2001)]
+
+
+def with_edges(kind, edges):
+    return None if kind == "embedding" else edges
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(kind, columns, **sizes):
+        made = network(kind, columns, **sizes)
+        write_numbers(tmp_path / "network.onnx", made, describe(kind, columns, **sizes))
+        return made, tmp_path / "network.onnx"
+
+    return written
+
+
+@each_variant
+@each_size
+def test_outputs_equal_torch(variant, kind, sizes, write):
+    for columns in (COLUMNS, WITH_SHAPES):
+        made, path = write(kind, columns, **sizes)
+        for precision in library(variant).precisions():
+            native = NativeNetwork(path, library(variant), precision=precision)
+            for hits, edges in COUNTS:
+                features, pairs = made_up_event(columns, hits=hits, edges=edges)
+                inputs = [torch.from_numpy(features)]
+                if kind != "embedding":
+                    inputs.append(torch.from_numpy(np.stack(pairs).astype(np.int64)))
+                with torch.no_grad():
+                    expected = made(*inputs).numpy()
+                found = native(features, with_edges(kind, pairs), threads=2)
+                assert found.shape == expected.shape
+                if found.size:
+                    difference = np.abs(found - expected)
+                    worst = difference.max() if precision == "float32" else difference.mean()
+                    assert worst <= TOLERANCE[precision] * np.abs(expected).max()
+
+
+@each_variant
+@pytest.mark.parametrize("kind", SIZES)
+def test_threads_and_repetition_change_nothing(variant, kind, write):
+    _, path = write(kind, COLUMNS, **SIZES[kind][1])
+    features, edges = made_up_event(COLUMNS, hits=5000, edges=20_000)
+    native = NativeNetwork(path, library(variant))
+    first = native(features, with_edges(kind, edges))
+    for threads in (1, 2, 3):
+        again = native(features, with_edges(kind, edges), threads=threads)
+        np.testing.assert_array_equal(again, first)
+
+
+@each_variant
+@pytest.mark.parametrize("kind", SIZES)
+def test_numbers_that_are_not_finite_stay_in_their_graph(variant, kind, write):
+    """Half of the hits are broken and linked among themselves; the others don't notice."""
+    _, path = write(kind, COLUMNS, **SIZES[kind][1])
+    features, (inner, outer) = made_up_event(COLUMNS, hits=100, edges=300)
+    inner, outer = inner // 2 * 2, outer // 2 * 2
+    both = np.concatenate([inner, inner + 1]), np.concatenate([outer, outer + 1])
+    features[1::2] = np.resize([np.nan, np.inf, -np.inf, 3e38], (50, 1))
+    native = NativeNetwork(path, library(variant))
+    found = native(features, with_edges(kind, both))
+    healthy = found[::2] if kind == "embedding" else found[: len(inner)]
+    alone = native(np.ascontiguousarray(features[::2]), with_edges(kind, (inner // 2, outer // 2)))
+    np.testing.assert_allclose(healthy, alone, rtol=1e-4, atol=1e-5)
+
+
+def rename_first_tensor(model):
+    model.graph.initializer[0].name = "other"
+
+
+def metadata(old, new):
+    def change(model):
+        entry = model.metadata_props[0]
+        entry.value = entry.value.replace(old, new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (metadata("filter", "other"), "'other'"),
+        (metadata("width", "breadth"), "no complete 'trackserve.network'"),
+        (metadata("{", ""), "no complete 'trackserve.network'"),
+        (lambda model: model.metadata_props.pop(), "no complete 'trackserve.network'"),
+        (rename_first_tensor, "no such tensor"),
+        (metadata("48", "40"), "width 40"),
+        (metadata("48", "64"), r"should be \[64, 7\]; there is \[48, 7\]"),
+    ],
+)
+def test_other_networks_are_declined_with_the_reason(write, change, complaint):
+    _, path = write("filter", COLUMNS, width=48, layers=2)
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    with pytest.raises(UnknownNetworkError, match=complaint):
+        NativeNetwork(path, library())
