@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SHARPNESS = 4.0
 """The logit that two hits belong together is SHARPNESS (1 - d^2), d their distance."""
+CUT_WEIGHT = 0.3
+"""What a wrong neighbour that the doublet cuts drop counts, against one that passes them."""
 REACH = 1.3
 """Wrong neighbours are looked for up to this distance, a little beyond where the logit is 0."""
 
@@ -31,8 +34,7 @@ REACH = 1.3
 class EmbeddingLoss:
     """Logistic loss of true edges and of the wrong neighbours that the embedding has now.
 
-    Only wrong pairs that pass the doublet cuts count: the cuts drop the others anyway, so the
-    network need not learn to. (Hard-negative metric learning: arXiv:2103.06995, section 3.1.)
+    A wrong pair that fails the doublet cuts costs the search alone and counts less. (Hard-negative metric learning: arXiv:2103.06995, section 3.1.)
     """
 
     def __init__(
@@ -48,20 +50,22 @@ class EmbeddingLoss:
         self, event: int, generator: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event, with its share of true edges within distance 1."""
-        sample, recipe = self.samples[event](), self.recipe
-        features = turned(sample.features, recipe.features, generator).to(self.device)
+        recipe = self.recipe
+        sample = wedge(self.samples[event](), recipe, generator)
+        features = torch.from_numpy(sample.features).to(self.device)
         with torch.no_grad():
             now = self.network(features).cpu().numpy()
         queries = generator.choice(
             len(now), min(len(now), recipe.embedding.queries), replace=False
         ).astype(np.int64)
-        wrong = wrong_neighbours(sample, now, queries, recipe)
+        wrong, weight = wrong_neighbours(sample, now, queries, recipe)
         true = sample.edges[:, sample.target]
         d_true, d_wrong = self._squared_distances(features, true, wrong)
         positive = softplus(SHARPNESS * (d_true - 1)).mean()
-        negative = softplus(SHARPNESS * (1 - d_wrong)).sum() / len(queries)
+        weights = torch.from_numpy(weight).to(self.device)
+        negative = (weights * softplus(SHARPNESS * (1 - d_wrong))).sum() / len(queries)
         linked = (d_true < 1).float().mean().item()
-        per_hit = (d_wrong < 1).sum().item() / len(queries)
+        per_hit = (d_wrong[weights == 1] < 1).sum().item() / len(queries)
         loss = positive + recipe.embedding.wrong_weight * negative
         return loss, {"linked": linked, "wrong_per_hit": per_hit}
 
@@ -78,18 +82,38 @@ class EmbeddingLoss:
         return squared[: true.shape[1]], squared[true.shape[1] :]
 
 
-def wrong_neighbours(sample: Sample, embedding: Float32, queries: Int64, recipe: Recipe) -> Int64:
-    """Return the pairs ``[2, W]`` of queries with hits of other particles within REACH."""
-    near = cKDTree(embedding[queries]).sparse_distance_matrix(
-        cKDTree(embedding), REACH, output_type="ndarray"
+def wedge(sample: Sample, recipe: Recipe, generator: np.random.Generator) -> Sample:
+    """Return the event, turned at random, in a wedge about the beam line of ``recipe``'s share.
+
+    Nearly all neighbours of a hit lie in its wedge, and looking them up there costs far less.
+    """
+    features = turned(sample.features, recipe.features, generator)
+    phi = recipe.features.columns.index("phi")
+    half = recipe.embedding.wedge * np.pi / recipe.features.scales[phi]
+    rows = np.flatnonzero(np.abs(features[:, phi]) <= half)
+    return replace(sample, features=features).part(rows)
+
+
+def wrong_neighbours(
+    sample: Sample, embedding: Float32, queries: Int64, recipe: Recipe
+) -> tuple[Int64, Float32]:
+    """Return the pairs ``[2, W]`` of queries with hits of other particles within REACH.
+
+    And the weight of each: 1, or CUT_WEIGHT for one that fails the doublet cuts.
+    """
+    # The nearest ones alone: before the first updates, all hits of an event lie within REACH.
+    limit = min(recipe.embedding.negatives + 1, len(embedding))
+    _, near = cKDTree(embedding).query(
+        embedding[queries], k=limit, distance_upper_bound=REACH, workers=torch.get_num_threads()
     )
-    one, other = queries[near["i"]], near["j"].astype(np.int64)
-    pairs = np.stack([np.minimum(one, other), np.maximum(one, other)])
-    pairs = pairs[:, pairs[0] != pairs[1]]
+    near = np.asarray(near).reshape(len(queries), limit)
+    here = np.broadcast_to(queries[:, None], near.shape)
+    found = (near < len(embedding)) & (near != here)
+    pairs = np.stack([np.minimum(here, near)[found], np.maximum(here, near)[found]])
     position = cylindrical(sample.features, recipe.features)
-    pairs = pairs[:, passes_cuts(position, pairs[0], pairs[1], recipe.doublet_cuts)]
-    wrong: Int64 = pairs[:, sample.label(pairs) == WRONG]
-    return wrong
+    pairs = pairs[:, sample.label(pairs) == WRONG]
+    passed = passes_cuts(position, pairs[0], pairs[1], recipe.doublet_cuts)
+    return pairs, np.where(passed, 1, CUT_WEIGHT).astype(np.float32)
 
 
 def choose_radius(

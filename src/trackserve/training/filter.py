@@ -44,7 +44,9 @@ class FilterLoss:
         wrong = np.flatnonzero(row == WRONG)
         wrong = generator.choice(wrong, min(len(wrong), self.recipe.filter.edges), replace=False)
         used = np.concatenate([np.flatnonzero(wanted), wrong])
-        features = turned(sample.features, self.recipe.features, generator).to(self.device)
+        features = torch.from_numpy(turned(sample.features, self.recipe.features, generator)).to(
+            self.device
+        )
         logits = self.network(features, torch.from_numpy(edges[:, used]).to(self.device))
         label = torch.from_numpy(wanted[used].astype(np.float32)).to(self.device)
         loss = binary_cross_entropy_with_logits(

@@ -45,7 +45,9 @@ class GnnLoss:
         weight = np.where(true & ~wanted, self.recipe.gnn.soft_weight, 1).astype(np.float32)
         # Hits without an edge take no part: leave them out.
         used, place = np.unique(edges, return_inverse=True)
-        features = turned(sample.features[used], self.recipe.features, generator).to(self.device)
+        features = torch.from_numpy(
+            turned(sample.features[used], self.recipe.features, generator)
+        ).to(self.device)
         ends = torch.from_numpy(place.reshape(edges.shape)).to(self.device)
         logits = self.network(features, ends)
         loss = binary_cross_entropy_with_logits(

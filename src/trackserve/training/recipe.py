@@ -19,18 +19,21 @@ RECIPES = Path(__file__).parent / "recipes"
 class EmbeddingRecipe:
     """How the embedding is trained and the radius chosen.
 
-    ``queries`` hits are drawn from each event and their neighbours looked up in the embedding as it
-    is then: the wrong ones are the hard negatives. ``wrong_weight`` weighs one wrong neighbour of a
-    hit against one true edge. The radius is where ``efficiency`` of the target edges are linked.
+    ``queries`` hits are drawn from a ``wedge`` of each event (its share of the full azimuth) and
+    their nearest ``negatives`` looked up in the embedding as it is then: the wrong ones among them
+    are the hard negatives. ``wrong_weight`` weighs one wrong neighbour of a hit against one true
+    edge. The radius is where ``efficiency`` of the target edges are linked.
     """
 
-    width: int = 64
+    width: int = 96
     layers: int = 3
     dimension: int = 8
-    updates: int = 400
-    learning_rate: float = 3e-3
-    queries: int = 4000
-    wrong_weight: float = 0.05
+    updates: int = 450
+    learning_rate: float = 4e-3
+    queries: int = 1000
+    negatives: int = 500
+    wedge: float = 0.25
+    wrong_weight: float = 0.001
     efficiency: float = 0.993
     neighbour_limit: int = 200
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from trackserve.errors import InputError
 from trackserve.evaluate.matching import NO_PARTICLE, particle_rows
@@ -18,8 +17,6 @@ from trackserve.evaluate.stages import true_edges
 from trackserve.pipeline.features import canonical_order, feature_matrix
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from trackserve.event import Bool, Event, Float32, Int64
     from trackserve.pipeline.features import FeatureColumns
 
@@ -56,6 +53,20 @@ class Sample:
         same = (owner[0] == owner[1]) & (owner[0] != NO_PARTICLE)
         return np.where(true, row, np.where(same, SAME_PARTICLE, WRONG))
 
+    def part(self, rows: Int64) -> Sample:
+        """Return the sample of these rows alone, in increasing order, with the edges among them."""
+        place = np.full(len(self.features), -1)
+        place[rows] = np.arange(len(rows))
+        edges = place[self.edges]
+        whole = (edges >= 0).all(axis=0)
+        return Sample(
+            features=self.features[rows],
+            particle=self.particle[rows],
+            edges=edges[:, whole],
+            pt=self.pt[whole],
+            target=self.target[whole],
+        )
+
 
 def make_sample(event: Event, columns: FeatureColumns, *, min_pt: float) -> Sample:
     """Return the sample of an event; targets are charged primaries above ``min_pt`` (GeV).
@@ -89,7 +100,7 @@ def make_sample(event: Event, columns: FeatureColumns, *, min_pt: float) -> Samp
     )
 
 
-def turned(features: Float32, columns: FeatureColumns, generator: np.random.Generator) -> Tensor:
+def turned(features: Float32, columns: FeatureColumns, generator: np.random.Generator) -> Float32:
     """Return the features of the event turned about the beam line and mirrored, at random.
 
     The detector looks the same along both directions of the beam line and, up to the pattern of its
@@ -101,4 +112,4 @@ def turned(features: Float32, columns: FeatureColumns, generator: np.random.Gene
     angle = features[:, phi] * generator.choice([-1.0, 1.0]) + generator.uniform(0, 2 * half_turn)
     features[:, phi] = np.remainder(angle + half_turn, 2 * half_turn) - half_turn
     features[:, z] *= generator.choice([-1.0, 1.0])
-    return torch.from_numpy(features)
+    return features
