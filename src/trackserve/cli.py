@@ -1,0 +1,504 @@
+"""The command line: parse, call one library function, print.
+
+Exit status: 0 done, 1 the server was at fault, 2 the input was, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from trackserve import __version__
+from trackserve.errors import InputError, MissingDependencyError, ServerError, TrackserveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from trackserve.bundle import Bundle
+    from trackserve.data import EventSource
+    from trackserve.event import Hits, Tracks
+    from trackserve.triton.settings import Settings
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults after every option, and examples as they were written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        with _needs_extra(options.extra):
+            options.run(options)
+    except TrackserveError as error:
+        print(f"trackserve {options.command}: {error}", file=sys.stderr)
+        return 1 if isinstance(error, ServerError) else 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+@contextlib.contextmanager
+def _needs_extra(extra: str) -> Iterator[None]:
+    """Tell which part of trackserve to install where a package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = (
+            f"{error.name} is not installed; this command needs: pip install 'trackserve[{extra}]'"
+        )
+        raise MissingDependencyError(message) from error
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of every command: also what the reference in the docs is made from."""
+    parser = argparse.ArgumentParser(
+        prog="trackserve",
+        description="Send hits, get tracks: machine-learning track finding behind a Triton server.",
+        formatter_class=_Formatter,
+        epilog="""examples:
+  trackserve serve                                  serve the shipped bundle on port 8001 (gRPC)
+  trackserve find examples/events/pu20 -o tracks.csv
+  trackserve evaluate examples/events/pu200         judge the shipped bundle, stage by stage
+  trackserve simulate --pileup 20 --events 10 --seed 1 -o events
+  trackserve train events -o my-bundle""",
+    )
+    parser.add_argument("--version", action="version", version=f"trackserve {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _add_serve,
+        _add_repository,
+        _add_find,
+        _add_evaluate,
+        _add_simulate,
+        _add_train,
+        _add_bundle,
+    ):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: Subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    text: str,
+    *,
+    extra: str = "server",
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=epilog, formatter_class=_Formatter
+    )
+    parser.set_defaults(run=run, extra=extra)
+    return parser
+
+
+# ---- serve, repository
+
+
+def _add_serve(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "serve",
+        _serve,
+        "Serve a bundle with tritonserver until Ctrl-C or SIGTERM.",
+        epilog="The server listens on this machine alone unless --address says otherwise.",
+    )
+    _add_bundle_option(parser)
+    _add_settings(parser)
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    for protocol, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(
+            f"--{protocol}-port", type=int, default=port, help="port; 0 picks a free one"
+        )
+    parser.add_argument("--log", type=Path, help="file for the server's log")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from trackserve.bundle import read_bundle
+    from trackserve.triton.server import interrupted_by_sigterm, serve
+
+    bundle = read_bundle(options.bundle)
+    settings = _settings(options)
+    with (
+        interrupted_by_sigterm(),
+        serve(
+            bundle,
+            settings,
+            address=options.address,
+            http_port=options.http_port,
+            grpc_port=options.grpc_port,
+            metrics_port=options.metrics_port,
+            log=options.log,
+        ) as server,
+    ):
+        print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
+        print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")
+        print(f"  metrics  {server.metrics_url}\nready; stop with Ctrl-C", flush=True)
+        server.wait()
+
+
+def _add_repository(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "repository",
+        _repository,
+        "Write the Triton model repository of a bundle, to be served elsewhere.",
+        epilog="In NVIDIA's container: tritonserver --model-repository=DIR (see docs/deploying.md).",
+    )
+    _add_bundle_option(parser)
+    _add_settings(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="new folder"
+    )
+
+
+def _repository(options: argparse.Namespace) -> None:
+    from trackserve.bundle import read_bundle
+    from trackserve.triton.repository import write_repository
+
+    print(write_repository(read_bundle(options.bundle), options.output, _settings(options)))
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is served")
+    group.add_argument(
+        "--shape",
+        choices=("monolith", "ensemble"),
+        default="monolith",
+        help="the whole pipeline in one model, or each stage a model of its own",
+    )
+    group.add_argument(
+        "--networks",
+        choices=("python", "onnxruntime"),
+        default="python",
+        help="backend of an ensemble's networks; onnxruntime needs NVIDIA's container",
+    )
+    for name, text in (
+        ("instances", "processes of a model"),
+        ("threads", "processor threads of one process"),
+    ):
+        group.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="[MODEL=]N",
+            help=f"{text}; without a model, of every model (default: 1; may be repeated)",
+        )
+    group.add_argument("--max-hits", type=int, default=500_000, help="most hits of one event")
+    group.add_argument("--max-queue", type=int, default=64, help="most requests that wait")
+    group.add_argument(
+        "--queue-timeout", type=float, default=60.0, metavar="S", help="longest wait, seconds"
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from trackserve.triton.settings import Settings
+
+    models = Settings(shape=options.shape).models
+    return Settings(
+        shape=options.shape,
+        networks=options.networks,
+        instances=_numbers("--instances", options.instances, models),
+        threads=_numbers("--threads", options.threads, models),
+        max_hits=options.max_hits,
+        max_queue=options.max_queue,
+        queue_timeout=options.queue_timeout,
+    )
+
+
+def _numbers(option: str, given: Sequence[str], models: Sequence[str]) -> dict[str, int]:
+    """Return the number for each model from values such as ``2`` and ``gnn=2``, the last one wins."""
+    numbers: dict[str, int] = {}
+    for text in given:
+        model, _, number = text.rpartition("=")
+        if not number.isdigit():
+            message = f"{option} {text}: expected a whole number, or MODEL=NUMBER"
+            raise InputError(message)
+        numbers |= dict.fromkeys([model] if model else models, int(number))
+    return numbers
+
+
+# ---- find, evaluate
+
+
+def _add_find(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "find",
+        _find,
+        "Find the tracks of events and write event_id,hit_id,track_id (TrackML's submission).",
+        epilog="""examples:
+  trackserve find events/ --server localhost:8001 -o tracks.csv
+  trackserve find event000000020-hits.csv.gz --local | head""",
+    )
+    _add_events(parser)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--server", default="localhost:8001", metavar="URL", help="[grpc://|http://]host:port"
+    )
+    place.add_argument("--local", action="store_true", help="in this process, without a server")
+    _add_bundle_option(parser, "with --local: ")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument("-o", "--output", type=Path, help="CSV file (default: standard output)")
+
+
+def _find(options: argparse.Namespace) -> None:
+    sources = _sources(options.events)
+    with _finder(
+        options.bundle, None if options.local else options.server, options.timeout
+    ) as find:
+        if options.output is None:
+            _write_tracks(sys.stdout, sources, find)
+            return
+        beside = options.output.with_name(options.output.name + ".partial")
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            _write_tracks(file, sources, find)
+        beside.replace(options.output)
+
+
+def _write_tracks(
+    file: Iterable[str], sources: Sequence[EventSource], find: Callable[[Hits], Tracks]
+) -> None:
+    writer = csv.writer(file, lineterminator="\n")  # type: ignore[arg-type]
+    writer.writerow(["event_id", "hit_id", "track_id"])
+    for source in tqdm(sources, desc="find", unit="event", disable=len(sources) < 2):
+        hits = source.read(truth=False, cells=True).hits
+        labels = find(hits).labels
+        events = np.full(len(hits), source.event_id)
+        writer.writerows(np.stack([events, hits.hit_id, labels], axis=1).tolist())
+
+
+def _add_evaluate(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "Judge tracks on events with truth: in process stage by stage, from a server, or from a file.",
+    )
+    _add_events(parser)
+    _add_bundle_option(parser)
+    parser.add_argument("--server", metavar="URL", help="tracks from this server")
+    parser.add_argument(
+        "--tracks", type=Path, metavar="CSV", help="tracks from this file of `find`"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="processor threads, in process")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number, bins too")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the usual plots")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from trackserve.evaluate.report import evaluate, with_stages
+
+    given = [o for o in ("bundle", "server", "tracks") if getattr(options, o) is not None]
+    if len(given) > 1:
+        message = f"--{given[0]} and --{given[1]} exclude each other; tracks come from one place"
+        raise InputError(message)
+    sources = _sources(options.events)
+    bar = tqdm(sources, desc="evaluate", unit="event", disable=len(sources) < 2)
+    if options.tracks is not None:
+        from trackserve.evaluate.submission import read_tracks
+
+        tracks = read_tracks(options.tracks)
+        result = tracks.evaluate(source.read() for source in bar)
+    elif options.server is not None:
+        with _finder(None, options.server, options.timeout) as find:
+            result = evaluate((source.read(cells=True) for source in bar), find)
+    else:
+        from trackserve.bundle import read_bundle
+        from trackserve.pipeline import Pipeline
+
+        pipeline = Pipeline(read_bundle(options.bundle), threads=options.threads)
+        result = evaluate((source.read(cells=True) for source in bar), with_stages(pipeline))
+    print(result.table())
+    if options.json is not None:
+        beside = options.json.with_name(options.json.name + ".partial")
+        beside.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+        beside.replace(options.json)
+    if options.plots is not None:
+        from trackserve.evaluate.plots import write_plots
+
+        for path in write_plots(result, options.plots):
+            print(path)
+
+
+@contextlib.contextmanager
+def _finder(
+    bundle: Path | None, server: str | None, timeout: float
+) -> Iterator[Callable[[Hits], Tracks]]:
+    """Give what finds tracks: a client of a server, or the pipeline in this process."""
+    if server is not None:
+        from trackserve.client import Client
+
+        with Client(server, timeout=timeout) as client:
+            yield client.find_tracks
+    else:
+        from trackserve.bundle import read_bundle
+        from trackserve.pipeline import Pipeline
+
+        yield Pipeline(read_bundle(bundle), threads=len(os.sched_getaffinity(0))).find_tracks
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "events",
+        type=Path,
+        nargs="+",
+        metavar="EVENT",
+        help="a folder or .zip of events (TrackML or ACTS CSV, plain or .gz), or a file of one event",
+    )
+
+
+def _sources(paths: Sequence[Path]) -> list[EventSource]:
+    from trackserve.data import find_events
+
+    return [source for path in paths for source in find_events(path)]
+
+
+# ---- simulate, train, bundle
+
+
+def _add_simulate(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "simulate",
+        _simulate,
+        "Simulate ttbar events with pileup (Pythia 8, ACTS) in the TrackML detector.",
+        extra="sim",
+        epilog="Events that are there already are kept: run it again to go on after a stop.",
+    )
+    parser.add_argument(
+        "--pileup", type=float, required=True, metavar="MU", help="mean further collisions"
+    )
+    parser.add_argument("--events", type=int, required=True, metavar="N", help="number of events")
+    parser.add_argument(
+        "--seed", type=int, required=True, help="the same seed gives the same bytes"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--first-event", type=int, default=0, metavar="N", help="first event number"
+    )
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--noise", type=float, default=0.15, help="share of noise among all hits")
+    parser.add_argument("--field", choices=("solenoid", "constant"), default="solenoid")
+    parser.add_argument("--field-scale", type=float, default=1.0, help="factor on the 2 T field")
+    parser.add_argument("--digitisation", choices=("geometric", "smeared"), default="geometric")
+    parser.add_argument("--dead-modules", type=float, default=0.0, help="share without hits")
+    parser.add_argument(
+        "--beam-spot-offset",
+        type=float,
+        nargs=3,
+        default=(0.0, 0.0, 0.0),
+        metavar=("X", "Y", "Z"),
+        help="mm",
+    )
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from trackserve.data.simulate import simulate
+
+    simulate(
+        options.output,
+        pileup=options.pileup,
+        events=options.events,
+        seed=options.seed,
+        first_event=options.first_event,
+        workers=options.workers,
+        noise=options.noise,
+        field=options.field,
+        field_scale=options.field_scale,
+        digitisation=options.digitisation,
+        dead_modules=options.dead_modules,
+        beam_spot_offset=tuple(options.beam_spot_offset),
+    )
+
+
+def _add_train(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "train",
+        _train,
+        "Train embedding, filter and GNN on events with truth and write a bundle.",
+        extra="train,server",
+        epilog="Everything is kept in BUNDLE.training: run it again to go on after a kill.",
+    )
+    parser.add_argument(
+        "data", type=Path, nargs="+", metavar="DATA", help="folders or .zip of events"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder")
+    parser.add_argument("--recipe", default="trackml", help="a name that ships, or a TOML file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from trackserve.training.recipe import read_recipe
+    from trackserve.training.train import train
+
+    train(options.data, options.output, read_recipe(options.recipe), device=options.device)
+    print(options.output)
+
+
+def _add_bundle(commands: Subparsers) -> None:
+    parser = _command(commands, "bundle", _show, "Show or check a bundle.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, run, text in (
+        ("show", _show, "Print what a bundle says about itself."),
+        (
+            "check",
+            _check,
+            "Read a bundle, run it on no hits and a few, and say whether it is sound.",
+        ),
+    ):
+        action = actions.add_parser(name, help=text, description=text, formatter_class=_Formatter)
+        action.set_defaults(run=run)
+        action.add_argument(
+            "bundle", type=Path, nargs="?", help="folder (default: the shipped bundle)"
+        )
+
+
+def _show(options: argparse.Namespace) -> None:
+    from trackserve.bundle import DESCRIPTION, read_bundle
+
+    bundle = read_bundle(options.bundle)
+    print(f"# {bundle.path}  digest {bundle.digest()}")
+    print((bundle.path / DESCRIPTION).read_text(encoding="utf-8"), end="")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from trackserve.bundle import read_bundle
+    from trackserve.pipeline import Pipeline
+
+    bundle: Bundle = read_bundle(options.bundle)
+    Pipeline(bundle).check()
+    print(f"{bundle.path}: sound, digest {bundle.digest()}")
+
+
+def _add_bundle_option(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help=f"{prefix}the bundle's folder (default: the shipped TrackML bundle)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
