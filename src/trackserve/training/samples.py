@@ -14,7 +14,7 @@ from trackserve.errors import InputError
 from trackserve.evaluate.matching import NO_PARTICLE, particle_rows
 from trackserve.evaluate.metrics import HEADLINE
 from trackserve.evaluate.stages import true_edges
-from trackserve.pipeline.features import canonical_order, feature_matrix
+from trackserve.pipeline.features import canonical_order, hit_features
 
 if TYPE_CHECKING:
     from trackserve.event import Bool, Event, Float32, Int64
@@ -77,7 +77,7 @@ def make_sample(event: Event, columns: FeatureColumns, *, min_pt: float) -> Samp
     if event.truth is None:
         message = f"event {event.event_id} has no truth; training needs particles and truth files"
         raise InputError(message)
-    features = feature_matrix(event.hits.table(columns.wire_columns), columns)
+    features = hit_features(event.hits, columns)
     order = canonical_order(features, columns)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))

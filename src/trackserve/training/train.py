@@ -26,14 +26,16 @@ from tqdm import tqdm
 from trackserve import __version__
 from trackserve.bundle import DESCRIPTION, NETWORKS, read_bundle
 from trackserve.data import find_events
-from trackserve.errors import InputError
+from trackserve.errors import InputError, MissingDependencyError
 from trackserve.evaluate.metrics import HEADLINE
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
 from trackserve.event import Event, Float32, Graph, Int64, Tracks
+from trackserve.native import engine as native
+from trackserve.native.library import library
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import TrackBuilder, build_tracks
 from trackserve.pipeline.embedding import embed
-from trackserve.pipeline.features import canonical_order, feature_matrix
+from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.filter import filter_logits, keep_edges
 from trackserve.pipeline.gnn import score_edges
 from trackserve.pipeline.neighbours import neighbours
@@ -79,6 +81,7 @@ class Training:
         self.device = torch.device(name)
         self.threads = torch.get_num_threads()
         self.train, self.validation, self.test = split([find_events(p) for p in data], recipe)
+        self._neighbours = fastest_neighbours()
         self._samples: dict[str, Sample] = {}
 
     def run(self) -> None:
@@ -176,7 +179,7 @@ class Training:
     def _candidates(self, source: EventSource, radius: float) -> Int64:
         def find() -> Int64:
             features = self._sample(source).features
-            return neighbours(
+            return self._neighbours(
                 embed(self._network("embedding"), features),
                 features,
                 self.recipe.features,
@@ -254,7 +257,7 @@ class Training:
     def _order(self, event: Event) -> Int64:
         columns = self.recipe.features
         return canonical_order(
-            feature_matrix(event.hits.table(columns.wire_columns), columns), columns
+            hit_features(event.hits, columns), columns
         )
 
     def _chosen(self, name: str, choose: Callable[[], float]) -> float:
@@ -324,6 +327,17 @@ class Training:
             },
         }
         write_description(self.folder, description)
+
+
+def fastest_neighbours() -> Callable[..., Graph]:
+    """Return the native engine's neighbour search, or the reference's where it isn't installed.
+
+    Both give the same edges.
+    """
+    try:
+        return partial(native.neighbours, library=library())
+    except MissingDependencyError:
+        return neighbours
 
 
 def split(
