@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -157,23 +157,28 @@ class Hits:
                 "x, y, z in mm"
             )
             raise InputError(message)
-        x, y, z = np.ascontiguousarray(array.T, dtype=np.float32)
+        with np.errstate(over="ignore"):  # too large a number becomes infinite, which is refused
+            x, y, z = np.ascontiguousarray(array.T, dtype=np.float32)
         return cls(hit_id=np.arange(len(array), dtype=np.int64), x=x, y=y, z=z)
 
-    def table(self, columns: Sequence[str]) -> Float32:
+    def table(self, columns: Sequence[str], absent: Mapping[str, float] | None = None) -> Float32:
         """Return these columns of the hits as float32 ``[N, C]``: what goes over the wire.
 
         Columns are ``x``, ``y``, ``z`` (mm) and the fields of :class:`Modules` and
-        :class:`Clusters`. Raises :class:`InputError` for one that these hits don't have.
+        :class:`Clusters`. One that these hits don't have is filled with its value in ``absent``;
+        raises :class:`InputError` if it has none there.
         """
         sources = (self, self.modules, self.clusters)
         arrays = []
         for column in columns:
             owner = next((s for s in sources if s is not None and hasattr(s, column)), None)
-            if column not in WIRE_COLUMNS or owner is None:
+            if column in WIRE_COLUMNS and owner is not None:
+                arrays.append(getattr(owner, column).astype(np.float32))
+            elif absent is not None and column in absent:
+                arrays.append(np.full(len(self), absent[column], np.float32))
+            else:
                 message = f"these hits have no column {column!r}, which was asked for"
                 raise InputError(message)
-            arrays.append(getattr(owner, column).astype(np.float32))
         return np.stack(arrays, axis=1) if arrays else np.empty((len(self), 0), np.float32)
 
     def select(self, rows: NDArray[np.integer[Any]] | Bool) -> Hits:

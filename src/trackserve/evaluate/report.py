@@ -71,13 +71,12 @@ class Found:
 def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
     """Return a track finder that also gives the edges after neighbours, filter and GNN."""
     # The pipeline needs the [server] extra; judging tracks does not.
-    from trackserve.pipeline.features import feature_matrix  # noqa: PLC0415
+    from trackserve.pipeline.features import hit_features  # noqa: PLC0415
 
     bundle = pipeline.bundle
 
     def find(hits: Hits) -> Found:
-        columns = hits.table(bundle.features.wire_columns)
-        out = pipeline.run(feature_matrix(columns, bundle.features))
+        out = pipeline.run(hit_features(hits, bundle.features))
         passed = out.scored.scores >= np.float32(bundle.track_builder.cut)
         stages = {
             "neighbours": out.order[out.candidates.edges],
@@ -249,7 +248,12 @@ def evaluate(events: Iterable[Event], find: Callable[[Hits], Tracks | Found]) ->
     ``find`` is, for example, ``pipeline.find_tracks``, ``with_stages(pipeline)``, or a client's
     ``find_tracks``. Wrap ``events`` to see progress. Raises InputError where there is no event.
     """
-    each = (evaluate_event(event, find(event.hits)) for event in events)
+    return add_up(evaluate_event(event, find(event.hits)) for event in events)
+
+
+def add_up(evaluations: Iterable[Evaluation]) -> Evaluation:
+    """Return the evaluation of all events together; raises InputError where there is none."""
+    each = iter(evaluations)
     first = next(each, None)
     if first is None:
         message = "there is no event to evaluate; expected at least one with truth"

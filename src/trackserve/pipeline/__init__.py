@@ -13,7 +13,7 @@ import numpy as np
 from trackserve.event import Float32, Graph, Hits, Int64, ScoredGraph, Tracks
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.embedding import embed
-from trackserve.pipeline.features import canonical_order, feature_matrix
+from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.filter import filter_logits, keep_edges
 from trackserve.pipeline.gnn import score_edges
 from trackserve.pipeline.neighbours import neighbours
@@ -61,8 +61,7 @@ class Pipeline:
 
     def find_tracks(self, hits: Hits) -> Tracks:
         """Return the tracks of an event."""
-        spec = self.bundle.features
-        return self.find_tracks_from_features(feature_matrix(hits.table(spec.wire_columns), spec))
+        return self.find_tracks_from_features(hit_features(hits, self.bundle.features))
 
     def find_tracks_from_features(self, features: Float32) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""

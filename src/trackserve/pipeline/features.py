@@ -18,6 +18,8 @@ from trackserve.event import WIRE_COLUMNS, Float32, Int64
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from trackserve.event import Hits
+
 _DERIVED: dict[str, Callable[[Float32, Float32, Float32], Float32]] = {
     "r": lambda x, y, _: np.hypot(x, y),
     "phi": lambda x, y, _: np.arctan2(y, x),
@@ -49,11 +51,14 @@ class FeatureColumns:
         if unknown:
             message = f"unknown feature column {unknown[0]!r}; known are {', '.join(COLUMNS)}"
             raise BundleError(message)
-        if len(self.columns) != len(self.scales) or any(not s > 0 for s in self.scales):
+        if len(self.columns) != len(self.scales) or any(not 0 < s < np.inf for s in self.scales):
             message = (
                 f"{len(self.columns)} feature columns with scales {list(self.scales)}; expected "
-                "one positive scale for each column"
+                "one positive, finite scale for each column"
             )
+            raise BundleError(message)
+        if infinite := [c for c, value in self.absent.items() if not np.isfinite(value)]:
+            message = f"{infinite[0]} is {self.absent[infinite[0]]} where absent; expected a finite number"
             raise BundleError(message)
         if not ({"x", "y", "z"} <= set(self.columns) or {"r", "phi", "z"} <= set(self.columns)):
             message = (
@@ -66,6 +71,11 @@ class FeatureColumns:
     def wire_columns(self) -> tuple[str, ...]:
         """The columns of a hit that the features are made from, x, y, z first."""
         return ("x", "y", "z", *(c for c in WIRE_COLUMNS[3:] if c in self.columns))
+
+
+def hit_features(hits: Hits, features: FeatureColumns) -> Float32:
+    """Return the features ``[N, F]`` of an event; raises :class:`InputError` for a column it lacks."""
+    return feature_matrix(hits.table(features.wire_columns, features.absent), features)
 
 
 def feature_matrix(hits: Float32, features: FeatureColumns) -> Float32:

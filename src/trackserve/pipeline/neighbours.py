@@ -56,9 +56,22 @@ def neighbours(
 
     ``embedding`` ``[N, D]`` and ``features`` ``[N, F]`` are in canonical order. Two hits are linked
     when they are at most ``radius`` apart, one of them is among the ``limit`` nearest of the other,
-    they differ in their distance from the origin, and they pass the cuts. Edges are sorted by their
-    inner, then their outer hit.
+    they differ in their distance from the origin, and they pass the cuts. A hit whose embedding is
+    not finite has no neighbours. Edges are sorted by their inner, then their outer hit.
     """
+    finite = np.isfinite(embedding).all(axis=1)
+    if not finite.all():
+        rows = np.flatnonzero(finite)
+        among = neighbours(
+            embedding[rows],
+            features[rows],
+            columns,
+            radius=radius,
+            limit=limit,
+            cuts=cuts,
+            threads=threads,
+        )
+        return Graph(features, rows[among.edges])
     hits = len(embedding)
     if hits < 2:
         return Graph(features, np.empty((2, 0), np.int64))

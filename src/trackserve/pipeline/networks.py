@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
+from trackserve.errors import BundleError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def load_network(path: Path, threads: int) -> ort.InferenceSession:
-    """Open the ONNX file for running on ``threads`` processor threads."""
+    """Open the ONNX file for running on ``threads`` processor threads.
+
+    Raises :class:`BundleError` with onnxruntime's reason where it can't: an operator that it doesn't
+    know, a newer version of the format.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -24,7 +30,12 @@ def load_network(path: Path, threads: int) -> ort.InferenceSession:
     # Spinning threads of several model instances would take the processor from each other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    content = path.read_bytes()
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class of its own for every status
+        message = f"{path} can't be opened by onnxruntime: {first_line(error)}"
+        raise BundleError(message) from None
 
 
 def run_network(
@@ -37,3 +48,8 @@ def run_network(
     (output,) = network.run(None, feeds)
     result: Float32 = np.asarray(output, dtype=np.float32)
     return result if edges is None else result.reshape(-1)
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of what a library says of a failure."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
