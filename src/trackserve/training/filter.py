@@ -39,24 +39,32 @@ class FilterLoss:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event on a random part of its candidate edges."""
         sample, edges = self.samples[event](), self.candidates[event]()
-        row = sample.label(edges)
-        wanted = target_edges(sample, row)
-        wrong = np.flatnonzero(row == WRONG)
-        wrong = generator.choice(wrong, min(len(wrong), self.recipe.filter.edges), replace=False)
-        used = np.concatenate([np.flatnonzero(wanted), wrong])
+        drawn = generator.integers(edges.shape[1], size=self.recipe.filter.edges)
+        wrong = edges[:, drawn]
+        wrong = wrong[:, sample.label(wrong) == WRONG]
+        right = among(sample.edges[:, sample.target], edges, len(sample.features))
+        used = np.concatenate([right, wrong], axis=1)
+        targets = right.shape[1]
         features = torch.from_numpy(turned(sample.features, self.recipe.features, generator)).to(
             self.device
         )
-        logits = self.network(features, torch.from_numpy(edges[:, used]).to(self.device))
-        label = torch.from_numpy(wanted[used].astype(np.float32)).to(self.device)
+        logits = self.network(features, torch.from_numpy(used).to(self.device))
+        label = torch.zeros_like(logits)
+        label[:targets] = 1
         loss = binary_cross_entropy_with_logits(
             logits, label, pos_weight=torch.tensor(self.recipe.filter.positive_weight)
         )
-        kept = (
-            np.quantile(logits[: wanted.sum()].detach().cpu().numpy(), 0.01) if wanted.any() else 0
-        )
-        passing = (logits[wanted.sum() :] > float(kept)).float().mean().item()
-        return loss, {"wrong_kept_at_99%": passing}
+        values = logits.detach().cpu().numpy()
+        least = np.quantile(values[:targets], 0.01) if targets else np.inf
+        return loss, {"wrong_kept_at_99%": float((values[targets:] >= least).mean())}
+
+
+def among(wanted: Int64, edges: Int64, hits: int) -> Int64:
+    """Return those of the ``wanted`` edges ``[2, M]`` that are among the sorted ``edges``."""
+    present = edges[0] * hits + edges[1]
+    name = wanted[0] * hits + wanted[1]
+    place = np.minimum(np.searchsorted(present, name), max(len(present) - 1, 0))
+    return wanted[:, present[place] == name] if len(present) else wanted[:, :0]
 
 
 def target_edges(sample: Sample, row: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -40,15 +40,19 @@ class EmbeddingRecipe:
 
 @dataclass(frozen=True)
 class FilterRecipe:
-    """How the filter is trained; its cut keeps ``efficiency`` of the target edges that it is given."""
+    """How the filter is trained; its cut keeps ``efficiency`` of the target edges that it is given.
 
-    width: int = 32
+    It learns on the candidate edges of ``events`` events: all target edges of one at each update, and
+    a random ``edges`` of the others.
+    """
+
+    width: int = 64
     layers: int = 2
-    updates: int = 300
-    learning_rate: float = 3e-3
-    events: int = 40
-    edges: int = 300_000
-    positive_weight: float = 4.0
+    updates: int = 400
+    learning_rate: float = 5e-3
+    events: int = 30
+    edges: int = 150_000
+    positive_weight: float = 10.0
     efficiency: float = 0.993
 
 
@@ -57,8 +61,8 @@ class GnnRecipe:
     """How the GNN is trained; ``soft_weight`` weighs true edges of particles that are no targets."""
 
     width: int = 32
-    steps: int = 5
-    updates: int = 800
+    steps: int = 6
+    updates: int = 1200
     learning_rate: float = 2e-3
     soft_weight: float = 0.3
 

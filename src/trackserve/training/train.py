@@ -256,9 +256,7 @@ class Training:
 
     def _order(self, event: Event) -> Int64:
         columns = self.recipe.features
-        return canonical_order(
-            hit_features(event.hits, columns), columns
-        )
+        return canonical_order(hit_features(event.hits, columns), columns)
 
     def _chosen(self, name: str, choose: Callable[[], float]) -> float:
         """Return a number chosen earlier in this training, or choose it now and keep it."""
