@@ -392,23 +392,37 @@ def _add_simulate(commands: Subparsers) -> None:
     parser.add_argument(
         "--seed", type=int, required=True, help="the same seed gives the same bytes"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the events"
+    )
     parser.add_argument(
         "--first-event", type=int, default=0, metavar="N", help="first event number"
     )
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--noise", type=float, default=0.15, help="share of noise among all hits")
-    parser.add_argument("--field", choices=("solenoid", "constant"), default="solenoid")
+    parser.add_argument(
+        "--field",
+        choices=("solenoid", "constant"),
+        default="solenoid",
+        help="a coil's field, which falls off at its ends, or the same everywhere",
+    )
     parser.add_argument("--field-scale", type=float, default=1.0, help="factor on the 2 T field")
-    parser.add_argument("--digitisation", choices=("geometric", "smeared"), default="geometric")
-    parser.add_argument("--dead-modules", type=float, default=0.0, help="share without hits")
+    parser.add_argument(
+        "--digitisation",
+        choices=("geometric", "smeared"),
+        default="geometric",
+        help="positions from cells, or the true ones blurred by pitch / sqrt(12)",
+    )
+    parser.add_argument(
+        "--dead-modules", type=float, default=0.0, help="share of modules without hits"
+    )
     parser.add_argument(
         "--beam-spot-offset",
         type=float,
         nargs=3,
         default=(0.0, 0.0, 0.0),
         metavar=("X", "Y", "Z"),
-        help="mm",
+        help="where collisions happen on average, mm",
     )
 
 

@@ -1,0 +1,172 @@
+"""What the documentation repeats of the code, made from the code.
+
+    python tests/docs/made.py          write it anew
+    pytest tests/docs                  fails where it differs
+
+A made part stands between ``<!-- made: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackserve.cli import build_parser
+from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
+from trackserve.evaluate.report import DEFINITIONS
+from trackserve.triton.tensors import SERVED, STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trackserve.triton.tensors import Model, Tensor
+
+ROOT = Path(__file__).parents[2]
+PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Return the README and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows, the first one the heading, as a table."""
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+# ---- the command line
+
+
+def commands(
+    parser: argparse.ArgumentParser, name: str = "trackserve"
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield every command that can be run, with its parser."""
+    nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for action in nested:
+        for word, below in action.choices.items():
+            yield from commands(below, f"{name} {word}")
+    if not nested:
+        yield name, parser
+
+
+def command_reference() -> str:
+    """Return a section for each command: what it does, its arguments and options."""
+    sections = []
+    for name, parser in commands(build_parser()):
+        actions = [action for action in parser._actions if action.dest != "help"]
+        parts = [f"## {name}", parser.description or "", f"```\n{_usage(name, parser)}\n```"]
+        rows = [_option(parser, action) for action in actions]
+        if rows:
+            parts.append(table([("argument or option", "default", "meaning"), *rows]))
+        if parser.epilog:
+            epilog = parser.epilog
+            parts.append(f"```\n{epilog}\n```" if "\n" in epilog else epilog)
+        sections.append("\n\n".join(parts))
+    return "\n\n".join(sections)
+
+
+def _usage(name: str, parser: argparse.ArgumentParser) -> str:
+    """Return what must be given; the options that may be are in the table."""
+    needed = [a for a in parser._actions if not a.option_strings or a.required]
+    given = [_names(parser, a, a.option_strings[:1]) for a in needed]
+    optional = [a for a in parser._actions if a.option_strings and not a.required]
+    return " ".join([name, *given, *(["[options]"] if len(optional) > 1 else [])])
+
+
+def _names(parser: argparse.ArgumentParser, action: argparse.Action, options: Sequence[str]) -> str:
+    metavar = action.metavar or (action.dest.upper() if options else action.dest)
+    values = parser._get_formatter()._format_args(action, str(metavar))
+    if isinstance(action.metavar, tuple):
+        values = " ".join(action.metavar)
+    return " ".join(filter(None, [", ".join(options), values]))
+
+
+def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str, str]:
+    default = action.default
+    if action.required and action.option_strings:
+        shown = "required"
+    elif default is None or default is False or default == []:
+        shown = ""
+    else:
+        text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        shown = f"`{text}`"
+    return f"`{_names(parser, action, action.option_strings)}`", shown, action.help or ""
+
+
+# ---- the wire
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"`{tensor.name}` {tensor.dtype} [{', '.join(map(str, tensor.dims))}]"
+
+
+def model_table(models: Sequence[Model]) -> str:
+    """Return what goes into and comes out of each model."""
+    rows = [
+        (
+            f"`{model.name}`",
+            model.meaning,
+            ", ".join(map(_tensor, model.inputs)),
+            ", ".join(map(_tensor, model.outputs)),
+        )
+        for model in models
+    ]
+    return table([("model", "what it does", "in", "out"), *rows])
+
+
+def tensor_table() -> str:
+    """Return every tensor once, with its meaning."""
+    tensors = dict.fromkeys(t for m in (*SERVED, *STAGES) for t in (*m.inputs, *m.outputs))
+    rows = [
+        (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors
+    ]
+    return table([("tensor", "type", "shape", "meaning"), *rows])
+
+
+# ---- the metrics
+
+
+def definition_table() -> str:
+    """Return every term of an evaluation and what it means."""
+    return table([("term", "definition"), *((f"`{k}`", v) for k, v in DEFINITIONS.items())])
+
+
+def bin_table() -> str:
+    """Return the variables that efficiencies are binned in."""
+    rows = []
+    for variable, unit in UNITS.items():
+        edges = [bin_edges(variable, targets) for targets in TARGET_SETS]
+        shown = "; ".join(
+            f"{t.name} {len(e) - 1} from {e[0]:.4g} to {e[-1]:.4g}"
+            for t, e in zip(TARGET_SETS, edges, strict=True)
+        )
+        rows.append((f"`{variable}`", unit or "-", shown))
+    return table([("variable", "unit", "bins"), *rows])
+
+
+MADE = {
+    "commands": command_reference,
+    "served-models": lambda: model_table(SERVED),
+    "stage-models": lambda: model_table(STAGES),
+    "tensors": tensor_table,
+    "definitions": definition_table,
+    "bins": bin_table,
+}
+
+
+def refreshed(text: str) -> str:
+    """Return a document with its made parts made anew."""
+    return PART.sub(lambda m: f"{m[1]}\n{MADE[m['name']]()}\n\n{m[3]}", text)
+
+
+if __name__ == "__main__":
+    for path in documents():
+        before = path.read_text(encoding="utf-8")
+        if (after := refreshed(before)) != before:
+            path.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)}\n")
