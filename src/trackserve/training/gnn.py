@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trackserve.event import Int64
+    from trackserve.event import Bool, Float32, Int64
     from trackserve.training.networks import Gnn
     from trackserve.training.recipe import Recipe
 
 
 class GnnLoss:
-    """Cross entropy over a whole graph; true edges that are no targets count with less weight."""
+    """Cross entropy over a graph; true edges of particles that are no targets count with less weight."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class GnnLoss:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event, with the share of right decisions on targets and others."""
         sample, edges = self.samples[event](), self.graphs[event]()
+        turned_features = turned(sample.features, self.recipe.features, generator)
+        edges = edges[:, self._in_wedge(turned_features, edges)]
         row = sample.label(edges)
         true, wanted = row >= 0, target_edges(sample, row)
         weight = np.where(true & ~wanted, self.recipe.gnn.soft_weight, 1).astype(np.float32)
         # Hits without an edge take no part: leave them out.
         used, place = np.unique(edges, return_inverse=True)
-        features = torch.from_numpy(
-            turned(sample.features[used], self.recipe.features, generator)
-        ).to(self.device)
+        features = torch.from_numpy(turned_features[used]).to(self.device)
         ends = torch.from_numpy(place.reshape(edges.shape)).to(self.device)
         logits = self.network(features, ends)
         loss = binary_cross_entropy_with_logits(
@@ -59,3 +59,12 @@ class GnnLoss:
         found = float(passed[wanted].mean()) if wanted.any() else 1.0
         pure = float(true[passed].mean()) if passed.any() else 1.0
         return loss, {"target_efficiency": found, "purity": pure}
+
+    def _in_wedge(self, features: Float32, edges: Int64) -> Bool:
+        """Which edges ``[E]`` lie in a wedge about the beam line that holds the recipe's number."""
+        columns = self.recipe.features
+        phi = columns.columns.index("phi")
+        share = self.recipe.gnn.edges / max(edges.shape[1], 1)
+        inside = np.abs(features[:, phi]) * columns.scales[phi] <= min(share, 1) * np.pi
+        within: Bool = inside[edges].all(axis=0)
+        return within

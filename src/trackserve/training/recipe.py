@@ -53,17 +53,22 @@ class FilterRecipe:
     events: int = 30
     edges: int = 150_000
     positive_weight: float = 10.0
-    efficiency: float = 0.993
+    efficiency: float = 0.99
 
 
 @dataclass(frozen=True)
 class GnnRecipe:
-    """How the GNN is trained; ``soft_weight`` weighs true edges of particles that are no targets."""
+    """How the GNN is trained.
+
+    An update takes a wedge of an event with about ``edges`` edges: more steps in the same time, of
+    which each moves less memory. ``soft_weight`` weighs true edges of particles that are no targets.
+    """
 
     width: int = 32
     steps: int = 6
-    updates: int = 1200
-    learning_rate: float = 2e-3
+    updates: int = 1400
+    learning_rate: float = 2.5e-3
+    edges: int = 120_000
     soft_weight: float = 0.3
 
 
