@@ -65,14 +65,15 @@ class Entry(ABC):
     def _warm_up(self) -> None:
         """Run once on made-up tensors: a model that can't fails at the start, a first event is fast."""
         features = self.bundle.features
+        hits = min(WARM_UP_HITS, self.max_hits)
         sizes = {"C": len(features.wire_columns), "F": len(features.columns)}
-        sizes |= {"D": self.bundle.embedding_dimension} | dict.fromkeys("NEK", WARM_UP_HITS)
+        sizes |= {"D": self.bundle.embedding_dimension} | dict.fromkeys("NEK", hits)
         rng = np.random.default_rng(0)
         self.run(
             *(
                 rng.random(tensor.shape(sizes), np.float32)
                 if tensor.dtype == "FP32"
-                else np.broadcast_to(np.arange(WARM_UP_HITS), tensor.shape(sizes)).copy()
+                else np.broadcast_to(np.arange(hits), tensor.shape(sizes)).copy()
                 for tensor in self._table.inputs
             )
         )
