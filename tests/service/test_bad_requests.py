@@ -159,8 +159,10 @@ def _fail_below(hits: int, path) -> None:
 
 
 def test_a_limit_below_the_hits_of_the_warm_up(tiny_bundle):
-    with serve(tiny_bundle, Settings(max_hits=3), **FREE_PORTS) as server:
-        with Client(server.grpc_url) as client:
-            assert client.find_tracks(np.ones((3, 3))).labels.tolist() == [-1] * 3
-            with pytest.raises(InputError, match="at most 3"):
-                client.find_tracks(np.ones((4, 3)))
+    with (
+        serve(tiny_bundle, Settings(max_hits=3), **FREE_PORTS) as server,
+        Client(server.grpc_url) as client,
+    ):
+        assert client.find_tracks(np.ones((3, 3))).labels.tolist() == [-1] * 3
+        with pytest.raises(InputError, match="at most 3"):
+            client.find_tracks(np.ones((4, 3)))
