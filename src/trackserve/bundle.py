@@ -7,6 +7,7 @@ is executable, so a bundle from a stranger can be read safely.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import tomllib
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from trackserve.errors import BundleError, InputError
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite
 from trackserve.pipeline.neighbours import DoubletCuts
+from trackserve.pipeline.networks import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from trackserve.event import Float32
 
@@ -58,11 +60,16 @@ class Bundle:
     provenance: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if not self.radius > 0 or self.neighbour_limit < 1 or not 0 < self.filter_cut < 1:
+        if min(self.embedding_dimension, self.neighbour_limit) < 1:
             message = (
-                f"{self.path / DESCRIPTION}: radius {self.radius}, neighbour limit "
-                f"{self.neighbour_limit}, filter cut {self.filter_cut}; expected a positive radius, "
-                "a limit of at least 1 and a cut between 0 and 1"
+                f"embedding dimension {self.embedding_dimension}, neighbour limit "
+                f"{self.neighbour_limit}; expected at least 1"
+            )
+            raise BundleError(message)
+        if not self.radius > 0 or not 0 < self.filter_cut < 1:
+            message = (
+                f"radius {self.radius}, filter cut {self.filter_cut}; expected a positive radius "
+                "and a cut between 0 and 1"
             )
             raise BundleError(message)
 
@@ -152,8 +159,10 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
     """Make the bundle from its parsed description; every value is looked up with its type."""
+    known: set[str] = set()
 
     def value(key: str, kind: type | tuple[type, ...], default: object = None) -> Any:
+        known.add(key)
         table: Any = description
         for part in key.split("."):
             table = table.get(part) if isinstance(table, dict) else None
@@ -180,7 +189,7 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
         raise (
             error if isinstance(error, BundleError) else BundleError(f"features: {error}")
         ) from None
-    return Bundle(
+    bundle = Bundle(
         path=folder,
         name=value("name", str),
         detector=value("detector", str),
@@ -203,6 +212,22 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
         precision=value("precision", str, "float32"),
         provenance=value("provenance", dict, {}),
     )
+    if unknown := sorted(_keys(description, known) - known):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        message = f"{unknown[0]} is not a setting of a bundle{hint}"
+        raise BundleError(message)
+    return bundle
+
+
+def _keys(table: Mapping[str, Any], known: set[str], prefix: str = "") -> set[str]:
+    """Return the dotted names of a table's settings; one that is known is not looked into."""
+    found: set[str] = set()
+    for name, value in table.items():
+        key = prefix + name
+        inside = isinstance(value, dict) and key not in known
+        found |= _keys(value, known, f"{key}.") if inside else {key}
+    return found
 
 
 def _check_network(bundle: Bundle, name: str) -> None:
@@ -210,11 +235,13 @@ def _check_network(bundle: Bundle, name: str) -> None:
     path = bundle.path / f"{name}.onnx"
     try:
         model = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(model)
+        outside = any(map(onnx.external_data_helper.uses_external_data, _weights(model.graph)))
+        if not outside:  # the checker would look for those files
+            onnx.checker.check_model(model)
     except Exception as error:
-        message = f"{path} is not a valid ONNX network: {str(error).splitlines()[0]}"
+        message = f"{path} is not a valid ONNX network: {first_line(error)}"
         raise BundleError(message) from None
-    if any(tensor.external_data for tensor in model.graph.initializer):
+    if outside:
         message = f"{path} keeps weights outside the file; export it with its weights inside"
         raise BundleError(message)
     width = len(bundle.features.columns)
@@ -234,6 +261,18 @@ def _check_network(bundle: Bundle, name: str) -> None:
     for tensor, (dtype, shape) in inputs.items():
         _check_tensor(path, found[tensor], dtype, shape)
     _check_tensor(path, model.graph.output[0], float32, output)
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Give every tensor that is stored in a graph, in its nodes and in the graphs within them."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _weights(inner)
 
 
 def _check_tensor(path: Path, tensor: Any, dtype: int, shape: tuple[int | None, ...]) -> None:

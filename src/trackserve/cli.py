@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import gzip
 import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -21,9 +22,8 @@ from trackserve import __version__
 from trackserve.errors import InputError, MissingDependencyError, ServerError, TrackserveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from trackserve.bundle import Bundle
     from trackserve.data import EventSource
     from trackserve.event import Hits, Tracks
     from trackserve.triton.settings import Settings
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _needs_extra(options.extra):
             options.run(options)
+        sys.stdout.flush()
     except TrackserveError as error:
         print(f"trackserve {options.command}: {error}", file=sys.stderr)
         return 1 if isinstance(error, ServerError) else 2
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"trackserve {options.command}: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -229,7 +233,7 @@ def _numbers(option: str, given: Sequence[str], models: Sequence[str]) -> dict[s
     numbers: dict[str, int] = {}
     for text in given:
         model, _, number = text.rpartition("=")
-        if not number.isdigit():
+        if not number.isdecimal():
             message = f"{option} {text}: expected a whole number, or MODEL=NUMBER"
             raise InputError(message)
         numbers |= dict.fromkeys([model] if model else models, int(number))
@@ -261,29 +265,38 @@ def _add_find(commands: Subparsers) -> None:
 
 
 def _find(options: argparse.Namespace) -> None:
-    sources = _sources(options.events)
-    with _finder(
-        options.bundle, None if options.local else options.server, options.timeout
-    ) as find:
-        if options.output is None:
-            _write_tracks(sys.stdout, sources, find)
-            return
-        beside = options.output.with_name(options.output.name + ".partial")
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            _write_tracks(file, sources, find)
-        beside.replace(options.output)
+    if options.bundle is not None and not options.local:
+        message = "--bundle goes with --local; a server has a bundle of its own"
+        raise InputError(message)
+    sources = _sources(options.events, distinct=True)
+    server = None if options.local else options.server
+    with (
+        _finder(options.bundle, server, options.timeout) as (find, columns),
+        _written(options.output) as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["event_id", "hit_id", "track_id"])
+        for source in tqdm(sources, desc="find", unit="event", disable=len(sources) < 2):
+            hits = source.read_columns(columns, truth=False).hits
+            labels = find(hits).labels
+            events = np.full(len(hits), source.event_id)
+            writer.writerows(np.stack([events, hits.hit_id, labels], axis=1).tolist())
 
 
-def _write_tracks(
-    file: Iterable[str], sources: Sequence[EventSource], find: Callable[[Hits], Tracks]
-) -> None:
-    writer = csv.writer(file, lineterminator="\n")  # type: ignore[arg-type]
-    writer.writerow(["event_id", "hit_id", "track_id"])
-    for source in tqdm(sources, desc="find", unit="event", disable=len(sources) < 2):
-        hits = source.read(truth=False, cells=True).hits
-        labels = find(hits).labels
-        events = np.full(len(hits), source.event_id)
-        writer.writerows(np.stack([events, hits.hit_id, labels], axis=1).tolist())
+@contextlib.contextmanager
+def _written(path: Path | None) -> Iterator[TextIO]:
+    """Give a text file that takes its place when it is whole, gzipped if so named; else the output."""
+    if path is None:
+        yield sys.stdout
+        return
+    beside = path.with_name(f".{path.name}.partial")
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(beside, "wt", encoding="utf-8", newline="") as file:
+            yield file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _add_evaluate(commands: Subparsers) -> None:
@@ -297,7 +310,10 @@ def _add_evaluate(commands: Subparsers) -> None:
     _add_bundle_option(parser)
     parser.add_argument("--server", metavar="URL", help="tracks from this server")
     parser.add_argument(
-        "--tracks", type=Path, metavar="CSV", help="tracks from this file of `find`"
+        "--tracks",
+        type=Path,
+        metavar="CSV",
+        help="tracks from this file of `find` (event_id,hit_id,track_id; negative: none)",
     )
     parser.add_argument("--threads", type=int, default=1, help="processor threads, in process")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
@@ -312,27 +328,30 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len(given) > 1:
         message = f"--{given[0]} and --{given[1]} exclude each other; tracks come from one place"
         raise InputError(message)
-    sources = _sources(options.events)
+    sources = _sources(options.events, distinct=options.tracks is not None)
     bar = tqdm(sources, desc="evaluate", unit="event", disable=len(sources) < 2)
     if options.tracks is not None:
-        from trackserve.evaluate.submission import read_tracks
+        from trackserve.evaluate.submission import evaluate_tracks, read_tracks
 
         tracks = read_tracks(options.tracks)
-        result = tracks.evaluate(source.read() for source in bar)
+        result, absent = evaluate_tracks((source.read() for source in bar), tracks)
+        if absent:
+            print(f"{options.tracks} lacks {absent:,} hits: they are on no track", file=sys.stderr)
     elif options.server is not None:
-        with _finder(None, options.server, options.timeout) as find:
-            result = evaluate((source.read(cells=True) for source in bar), find)
+        with _finder(None, options.server, options.timeout) as (find, columns):
+            result = evaluate((source.read_columns(columns) for source in bar), find)
     else:
         from trackserve.bundle import read_bundle
         from trackserve.pipeline import Pipeline
 
         pipeline = Pipeline(read_bundle(options.bundle), threads=options.threads)
-        result = evaluate((source.read(cells=True) for source in bar), with_stages(pipeline))
+        columns = pipeline.bundle.features.wire_columns
+        events = (source.read_columns(columns) for source in bar)
+        result = evaluate(events, with_stages(pipeline))
     print(result.table())
     if options.json is not None:
-        beside = options.json.with_name(options.json.name + ".partial")
-        beside.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-        beside.replace(options.json)
+        with _written(options.json) as file:
+            file.write(json.dumps(result.to_json(), indent=1) + "\n")
     if options.plots is not None:
         from trackserve.evaluate.plots import write_plots
 
@@ -343,18 +362,20 @@ def _evaluate(options: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _finder(
     bundle: Path | None, server: str | None, timeout: float
-) -> Iterator[Callable[[Hits], Tracks]]:
-    """Give what finds tracks: a client of a server, or the pipeline in this process."""
+) -> Iterator[tuple[Callable[[Hits], Tracks], Sequence[str]]]:
+    """Give what finds tracks, a server's client or the pipeline here, and the columns it needs."""
     if server is not None:
         from trackserve.client import Client
 
         with Client(server, timeout=timeout) as client:
-            yield client.find_tracks
+            yield client.find_tracks, client.description.columns
     else:
         from trackserve.bundle import read_bundle
         from trackserve.pipeline import Pipeline
 
-        yield Pipeline(read_bundle(bundle), threads=len(os.sched_getaffinity(0))).find_tracks
+        found = read_bundle(bundle)
+        pipeline = Pipeline(found, threads=len(os.sched_getaffinity(0)))
+        yield pipeline.find_tracks, found.features.wire_columns
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
@@ -367,10 +388,20 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _sources(paths: Sequence[Path]) -> list[EventSource]:
+def _sources(paths: Sequence[Path], *, distinct: bool) -> list[EventSource]:
+    """Find the events; where a file of tracks tells them by their numbers, these must differ."""
     from trackserve.data import find_events
 
-    return [source for path in paths for source in find_events(path)]
+    sources = [source for path in paths for source in find_events(path)]
+    seen: dict[int, EventSource] = {}
+    for source in sources:
+        other = seen.setdefault(source.event_id, source)
+        if distinct and other is not source:
+            message = (
+                f"{other} and {source} have one number; a file of tracks can't tell them apart"
+            )
+            raise InputError(message)
+    return sources
 
 
 # ---- simulate, train, bundle
@@ -498,10 +529,10 @@ def _show(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from trackserve.bundle import read_bundle
-    from trackserve.pipeline import Pipeline
+    from trackserve.pipeline.check import check_answers
 
-    bundle: Bundle = read_bundle(options.bundle)
-    Pipeline(bundle).check()
+    bundle = read_bundle(options.bundle)
+    check_answers(bundle)
     print(f"{bundle.path}: sound, digest {bundle.digest()}")
 
 

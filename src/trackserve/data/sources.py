@@ -8,10 +8,11 @@ import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from trackserve.errors import InputError
+from trackserve.event import Clusters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _EVENT_FILE = re.compile(r"(?P<prefix>event(?P<id>\d+))-(?P<table>[\w-]+)\.csv(\.gz)?")
 _EVENT_PREFIX = re.compile(r"(?P<prefix>event\d+)(-.*)?")
+CLUSTER_COLUMNS = frozenset(field.name for field in fields(Clusters))
 EXPECTED = "expected files named such as event000001000-hits.csv or .csv.gz, together or in a .zip"
 
 
@@ -76,6 +78,14 @@ class EventSource(ABC):
     @abstractmethod
     def read(self, *, truth: bool = True, cells: bool = False) -> Event:
         """Read hits, their truth if asked, and the shapes of their clusters of cells if asked."""
+
+    def read_columns(self, columns: Sequence[str], *, truth: bool = True) -> Event:
+        """Read the event; its cells too if one of these columns of a hit is made from them.
+
+        An event without a table of cells is read without.
+        """
+        cells = any(column in CLUSTER_COLUMNS for column in columns) and "cells" in self.tables
+        return self.read(truth=truth, cells=cells)
 
     def file(self, *names: str) -> File:
         """Return the file of the first of these tables that the event has; InputError if none."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from trackserve.errors import BundleError
+from trackserve.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,9 @@ def load_network(path: Path, threads: int) -> ort.InferenceSession:
     Raises :class:`BundleError` with onnxruntime's reason where it can't: an operator that it doesn't
     know, a newer version of the format.
     """
+    if threads < 1:
+        message = f"threads is {threads}; expected at least 1"
+        raise InputError(message)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
