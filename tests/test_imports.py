@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "triton.tensors": set(),
     "triton": FOUNDATION | {"bundle", "pipeline", "triton.tensors"},
     "client": FOUNDATION | {"triton.tensors"},
-    "training": FOUNDATION | {"bundle", "pipeline", "data", "evaluate", "__init__"},
+    "training": FOUNDATION | {"bundle", "pipeline", "native", "data", "evaluate", "__init__"},
     "evaluate": FOUNDATION | {"bundle", "pipeline", "data"},
 }
 """Part of the package -> the other parts that it may import when it runs; cli may import all."""
