@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
 from trackserve.evaluate.report import DEFINITIONS
+from trackserve.training.recipe import read_recipe
 from trackserve.triton.tensors import SERVED, STAGES
 
 if TYPE_CHECKING:
@@ -128,6 +130,79 @@ def tensor_table() -> str:
     return table([("tensor", "type", "shape", "meaning"), *rows])
 
 
+# ---- the recipe of a training
+
+RECIPE = {
+    "name": "name of the bundle",
+    "detector": "the detector that the events are of",
+    "seed": "of all that is drawn at random",
+    "min_pt": "GeV; charged primaries above it are the targets of the training",
+    "validation": "share of the events of each data set that radius and cuts are chosen on",
+    "test": "share of the events of each data set that the finished bundle is measured on",
+    "features.columns": "the columns of a hit; r, phi and z must be among them",
+    "features.scales": "each column is divided by its scale",
+    "features.absent": "value of a column that a source does not have",
+    "doublet_cuts.slope": "rad/mm; as `neighbours.cuts` of the bundle",
+    "doublet_cuts.z0": "mm",
+    "doublet_cuts.dphi": "rad",
+    "doublet_cuts.dcot": "in the cotangent of the polar angle",
+    "embedding.width": "units of a hidden layer",
+    "embedding.layers": "hidden layers",
+    "embedding.dimension": "dimensions of the embedding",
+    "embedding.updates": "steps of the optimiser",
+    "embedding.learning_rate": "its highest value",
+    "embedding.queries": "hits of a wedge whose neighbours are looked up at each update",
+    "embedding.negatives": "nearest neighbours of a query that are looked at",
+    "embedding.wedge": "share of the full azimuth that an update sees",
+    "embedding.wrong_weight": "what one wrong neighbour of a hit counts against one true edge",
+    "embedding.efficiency": "share of the target edges within the radius that is chosen",
+    "embedding.neighbour_limit": "most neighbours of a hit",
+    "filter.width": "units of a hidden layer",
+    "filter.layers": "hidden layers",
+    "filter.updates": "steps of the optimiser",
+    "filter.learning_rate": "its highest value",
+    "filter.events": "events whose candidate edges it learns on",
+    "filter.edges": "wrong edges of an update; all target edges come on top",
+    "filter.positive_weight": "what a target edge counts against a wrong one",
+    "filter.efficiency": "share of the target edges that the cut keeps",
+    "gnn.width": "units of a hidden layer and of the states of hits and edges",
+    "gnn.steps": "steps of message passing",
+    "gnn.updates": "steps of the optimiser",
+    "gnn.learning_rate": "its highest value",
+    "gnn.edges": "about how many edges an update sees: those in a wedge of an event",
+    "gnn.soft_weight": "what a true edge of a particle that is no target counts",
+    "tracks.method": "`components` or `walk`",
+    "tracks.min_hits": "least hits of a track",
+    "tracks.cuts": "the cuts on the GNN's score to choose from",
+    "tracks.max_fake_rate": "the cut is the one of best efficiency among those below this fake rate",
+}
+"""Every setting of a recipe in words."""
+
+
+def settings(recipe: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the name and value of every setting of a recipe."""
+    for field in fields(recipe):  # type: ignore[arg-type]
+        value = getattr(recipe, field.name)
+        if is_dataclass(value):
+            yield from settings(value, f"{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def recipe_table() -> str:
+    """Return every setting with its value in the shipped recipe."""
+    rows = [(f"`{k}`", f"`{_toml(v)}`", RECIPE[k]) for k, v in settings(read_recipe("trackml"))]
+    return table([("setting", "shipped recipe", "meaning"), *rows])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
 # ---- the metrics
 
 
@@ -154,6 +229,7 @@ MADE = {
     "served-models": lambda: model_table(SERVED),
     "stage-models": lambda: model_table(STAGES),
     "tensors": tensor_table,
+    "recipe": recipe_table,
     "definitions": definition_table,
     "bins": bin_table,
 }
