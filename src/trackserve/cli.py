@@ -126,6 +126,7 @@ def _add_serve(commands: Subparsers) -> None:
         epilog="The server listens on this machine alone unless --address says otherwise.",
     )
     _add_bundle_option(parser)
+    _add_engine_option(parser)
     _add_settings(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     for protocol, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
@@ -189,6 +190,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default="monolith",
         help="the whole pipeline in one model, or each stage a model of its own",
     )
+    _add_engine_option(group, "of a monolith: ")
     group.add_argument(
         "--networks",
         choices=("python", "onnxruntime"),
@@ -219,6 +221,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     models = Settings(shape=options.shape).models
     return Settings(
         shape=options.shape,
+        engine=options.engine,
         networks=options.networks,
         instances=_numbers("--instances", options.instances, models),
         threads=_numbers("--threads", options.threads, models),
@@ -260,6 +263,7 @@ def _add_find(commands: Subparsers) -> None:
     )
     place.add_argument("--local", action="store_true", help="in this process, without a server")
     _add_bundle_option(parser, "with --local: ")
+    _add_engine_option(parser, "with --local: ")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
     parser.add_argument("-o", "--output", type=Path, help="CSV file (default: standard output)")
 
@@ -271,7 +275,7 @@ def _find(options: argparse.Namespace) -> None:
     sources = _sources(options.events, distinct=True)
     server = None if options.local else options.server
     with (
-        _finder(options.bundle, server, options.timeout) as (find, columns),
+        _finder(server, options.timeout, options.bundle, options.engine) as (find, columns),
         _written(options.output) as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
@@ -338,13 +342,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         if absent:
             print(f"{options.tracks} lacks {absent:,} hits: they are on no track", file=sys.stderr)
     elif options.server is not None:
-        with _finder(None, options.server, options.timeout) as (find, columns):
+        with _finder(options.server, options.timeout) as (find, columns):
             result = evaluate((source.read_columns(columns) for source in bar), find)
     else:
         from trackserve.bundle import read_bundle
-        from trackserve.pipeline import Pipeline
+        from trackserve.engines import open_pipeline
 
-        pipeline = Pipeline(read_bundle(options.bundle), threads=options.threads)
+        bundle = read_bundle(options.bundle)
+        pipeline = open_pipeline(bundle, engine=options.engine, threads=options.threads)
         columns = pipeline.bundle.features.wire_columns
         events = (source.read_columns(columns) for source in bar)
         result = evaluate(events, with_stages(pipeline))
@@ -361,7 +366,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _finder(
-    bundle: Path | None, server: str | None, timeout: float
+    server: str | None, timeout: float, bundle: Path | None = None, engine: str = "reference"
 ) -> Iterator[tuple[Callable[[Hits], Tracks], Sequence[str]]]:
     """Give what finds tracks, a server's client or the pipeline here, and the columns it needs."""
     if server is not None:
@@ -371,10 +376,10 @@ def _finder(
             yield client.find_tracks, client.description.columns
     else:
         from trackserve.bundle import read_bundle
-        from trackserve.pipeline import Pipeline
+        from trackserve.engines import open_pipeline
 
         found = read_bundle(bundle)
-        pipeline = Pipeline(found, threads=len(os.sched_getaffinity(0)))
+        pipeline = open_pipeline(found, engine=engine, threads=len(os.sched_getaffinity(0)))
         yield pipeline.find_tracks, found.features.wire_columns
 
 
@@ -534,6 +539,15 @@ def _check(options: argparse.Namespace) -> None:
     bundle = read_bundle(options.bundle)
     check_answers(bundle)
     print(f"{bundle.path}: sound, digest {bundle.digest()}")
+
+
+def _add_engine_option(parser: argparse._ActionsContainer, prefix: str = "") -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("reference", "native"),
+        default="reference",
+        help=f"{prefix}what runs the bundle; native is compiled and several times faster",
+    )
 
 
 def _add_bundle_option(parser: argparse.ArgumentParser, prefix: str = "") -> None:

@@ -102,7 +102,8 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
 def _python_config(
     model: Model, settings: Settings, sizes: Mapping[str, int], says: Mapping[str, str]
 ) -> Any:
-    config = _config(model, sizes, {**says, "threads": str(settings.threads.get(model.name, 1))})
+    threads = str(settings.threads.get(model.name, 1))
+    config = _config(model, sizes, {**says, "threads": threads, "engine": settings.engine})
     config.backend = "python"
     config.instance_group.add(
         count=settings.instances.get(model.name, 1), kind=pb.ModelInstanceGroup.KIND_CPU

@@ -22,13 +22,15 @@ class Settings:
     ``shape`` is ``monolith`` (the whole pipeline in one model: nothing copied between stages) or
     ``ensemble`` (each stage a model with its own instances and metrics). ``instances`` (processes)
     and ``threads`` (processor threads of one instance) go by model name, 1 where a model isn't
-    named. ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
+    named. ``engine`` runs a monolith's pipeline (:data:`trackserve.engines.ENGINES`); the stages of
+    an ensemble run on the reference. ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
     wait before a model, when it has waited there for ``queue_timeout`` seconds, or when it has more
     than ``max_hits`` hits.
     """
 
     shape: Literal["monolith", "ensemble"] = "monolith"
+    engine: Literal["reference", "native"] = "reference"
     networks: Literal["python", "onnxruntime"] = "python"
     instances: Mapping[str, int] = field(default_factory=dict)
     threads: Mapping[str, int] = field(default_factory=dict)
@@ -38,9 +40,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check_choice("shape", self.shape, ("monolith", "ensemble"))
+        _check_choice("engine", self.engine, ("reference", "native"))
         _check_choice("networks", self.networks, ("python", "onnxruntime"))
         if self.shape == "monolith" and self.networks != "python":
             message = "a monolith runs its networks itself; choose the ensemble for onnxruntime"
+            raise InputError(message)
+        if self.shape == "ensemble" and self.engine != "reference":
+            message = f"an ensemble's stages run on the reference engine; choose the monolith for {self.engine}"
             raise InputError(message)
         for name in ("instances", "threads"):
             for model, number in getattr(self, name).items():

@@ -33,6 +33,7 @@ class Entry(ABC):
 
     bundle: Bundle
     threads: int
+    engine: str
     max_hits: int
 
     def load(self) -> None:  # noqa: B027
@@ -46,6 +47,7 @@ class Entry(ABC):
         """Read the bundle and what the model's configuration says."""
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
+        self.engine = parameters["engine"]["string_value"]
         self.max_hits = int(parameters["max_hits"]["string_value"])
         self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
         self._table = MODELS[args["model_name"]]

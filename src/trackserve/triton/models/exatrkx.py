@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trackserve.pipeline import Pipeline
+from trackserve.engines import open_pipeline
 from trackserve.triton.models.entry import Entry
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ class TritonPythonModel(Entry):
 
     def load(self) -> None:
         """Open the networks."""
-        self.pipeline = Pipeline(self.bundle, threads=self.threads)
+        self.pipeline = open_pipeline(self.bundle, engine=self.engine, threads=self.threads)
 
     def run(self, features: Float32) -> Int64:
         """Return the labels ``[N]`` of features ``[N, F]``."""
