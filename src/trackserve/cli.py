@@ -126,7 +126,6 @@ def _add_serve(commands: Subparsers) -> None:
         epilog="The server listens on this machine alone unless --address says otherwise.",
     )
     _add_bundle_option(parser)
-    _add_engine_option(parser)
     _add_settings(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     for protocol, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
@@ -312,6 +311,7 @@ def _add_evaluate(commands: Subparsers) -> None:
     )
     _add_events(parser)
     _add_bundle_option(parser)
+    _add_engine_option(parser)
     parser.add_argument("--server", metavar="URL", help="tracks from this server")
     parser.add_argument(
         "--tracks",
