@@ -5,10 +5,13 @@ interface; trackserve.native loads the best one that the processor can run. Wher
 the package installs without, and the reference engine serves.
 """
 
+import copy
+import os
 import platform
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
@@ -29,8 +32,25 @@ FLAGS = [
     "-Wno-maybe-uninitialized",
 ]
 
+
+class BuildInParallel(build_ext):
+    """Compile the variants side by side, each with its own folder for objects of the same names."""
+
+    def initialize_options(self) -> None:
+        """Use as many compilers as there are cores."""
+        super().initialize_options()
+        self.parallel = len(os.sched_getaffinity(0))
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile one variant."""
+        alone = copy.copy(self)
+        alone.build_temp = str(Path(self.build_temp) / ext.name)
+        build_ext.build_extension(alone, ext)
+
+
 x86 = platform.machine().lower() in {"x86_64", "amd64"}
 setup(
+    cmdclass={"build_ext": BuildInParallel},
     ext_modules=[
         Extension(
             f"trackserve.native._kernels_{variant}",
@@ -43,5 +63,5 @@ setup(
         )
         for variant, instructions in VARIANTS.items()
         if x86 or variant == "portable"
-    ]
+    ],
 )

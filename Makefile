@@ -1,0 +1,60 @@
+# Everything is installed into .venv, in the versions of constraints.txt.
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+BIN := .venv/bin
+# Twice quiet: errors only.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bundle clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/demo  ## Serve the shipped bundle, find the tracks of two events, draw them
+	@$(BIN)/python examples/demo.py
+
+test: lint  ## Check style and types and run every test
+	$(BIN)/pytest
+
+lint: .venv/dev  ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/dev  ## Bring the code into form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hours; goes on after a stop)
+	$(BIN)/trackserve simulate --pileup 200 --events 50 --seed 1 -o data/pu200
+	$(BIN)/trackserve simulate --pileup 20 --events 30 --seed 11 -o data/pu20
+	$(BIN)/trackserve train data/pu200 data/pu20 -o runs/trackml
+	mkdir -p src/trackserve/bundles/trackml
+	cp runs/trackml/* src/trackserve/bundles/trackml
+
+clean:  ## Remove what was installed and built, and the pictures; keep data and runs
+	rm -rf .venv build dist demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f src/trackserve/native/*.so
+
+# ---- what is installed
+
+.venv/python:
+	@echo "Making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/package: .venv/python constraints.txt pyproject.toml setup.py $(wildcard native/*)
+	@echo "Installing trackserve; its native engine is compiled (a minute)"
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/demo: .venv/package
+	@echo "Installing tritonserver, onnxruntime, matplotlib"
+	@$(PIP) 'trackserve[server,plot]'
+	@touch $@
+
+.venv/dev: .venv/package
+	@echo "Installing what training, simulation and tests need"
+	@$(PIP) 'trackserve[server,train,sim,plot,dev]'
+	@touch $@
