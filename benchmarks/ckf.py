@@ -58,7 +58,7 @@ SEEDING = {
 }
 CHI2 = {"one branch": (30.0, 60.0), "several": (15.0, 25.0)}
 """Cuts on a measurement and on an outlier. With several branches wide cuts multiply candidates:
-at pileup 200 with noise, two branches take three times as long as one and ten a hundred times."""
+at pileup 200 with noise, two branches take three times as long as one, ten more than thirty times."""
 PIXEL_HOLES, STRIP_HOLES = 1, 2
 FEWEST_MEASUREMENTS = 6
 LOWEST_PT = 0.5 * GEV
@@ -248,7 +248,7 @@ def measure(paths: list[Path], branches: int) -> dict[str, Any]:
         judged = evaluate_event(event, tracks)
         total = judged if total is None else total + judged
     assert total is not None, "no events"
-    print(total)
+    print(total.table())
     mean = {step: float(np.mean([each[step] for each in seconds])) for step in seconds[0]}
     mean["total"] = sum(mean.values())
     print("processor seconds an event:", {step: round(value, 3) for step, value in mean.items()})
