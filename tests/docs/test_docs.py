@@ -15,7 +15,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
-from made import PART, RECIPE, ROOT, commands, documents, refreshed, settings
+from made import PART, RECIPE, ROOT, commands, documents, measured, refreshed, settings
 
 from conftest import FREE_PORTS
 from tiny_bundle import straight_tracks
@@ -172,6 +172,10 @@ def anchor(heading: str) -> str:
 def test_nothing_is_left_over(document):
     text = re.sub(r"`[^`]*`|^```.*?^```", "", PART.sub("", TEXT[document]), flags=re.DOTALL | re.M)
     assert FORBIDDEN.findall(text) == []
+
+
+def test_what_was_measured_is_the_shipped_bundle():
+    assert measured()["bundle"] == read_bundle().digest(), "run: python tests/docs/physics.py"
 
 
 def test_make_targets_exist():
