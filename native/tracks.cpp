@@ -2,29 +2,30 @@
 
 #include "kernels.h"
 
+#include <algorithm>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 namespace trackserve {
 namespace {
 
-// The edges that are both the best way out of their inner hit and into their outer hit. Of equal
-// scores the edge to the lower hit wins.
-std::vector<int64_t> mutual_best(int64_t n, const int32_t* inner, const int32_t* outer,
-                                 const float* scores, const std::vector<int64_t>& passed) {
-    std::vector<int64_t> best_out(n, -1), best_in(n, -1);
-    const auto compete = [&](int64_t& best, int64_t edge, const int32_t* other) {
-        if (best < 0 || scores[edge] > scores[best] ||
-            (scores[edge] == scores[best] && other[edge] < other[best]))
-            best = edge;
-    };
-    for (const int64_t edge : passed) {
-        compete(best_out[inner[edge]], edge, outer);
-        compete(best_in[outer[edge]], edge, inner);
+// The edges that are taken, the best first, when each hit may have one step inwards and one outwards.
+// Of equal scores the edge of the lower inner, then of the lower outer hit is first.
+std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer,
+                                const float* scores, std::vector<int64_t> edges) {
+    std::sort(edges.begin(), edges.end(), [&](int64_t a, int64_t b) {
+        return std::make_tuple(-scores[a], inner[a], outer[a]) <
+               std::make_tuple(-scores[b], inner[b], outer[b]);
+    });
+    std::vector<bool> left(n), reached(n);
+    std::vector<int64_t> taken;
+    for (const int64_t edge : edges) {
+        if (left[inner[edge]] || reached[outer[edge]]) continue;
+        left[inner[edge]] = reached[outer[edge]] = true;
+        taken.push_back(edge);
     }
-    std::vector<int64_t> kept;
-    for (const int64_t edge : passed)
-        if (best_out[inner[edge]] == edge && best_in[outer[edge]] == edge) kept.push_back(edge);
-    return kept;
+    return taken;
 }
 
 }  // namespace
@@ -34,7 +35,7 @@ void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const f
     std::vector<int64_t> edges;
     for (int64_t edge = 0; edge < count; ++edge)
         if (scores[edge] >= cut) edges.push_back(edge);
-    if (walk) edges = mutual_best(n, inner, outer, scores, edges);
+    if (walk) edges = best_steps(n, inner, outer, scores, std::move(edges));
 
     // Union-find; the root of a set is its lowest hit.
     std::vector<int32_t> parent(n);

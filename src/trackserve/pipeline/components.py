@@ -18,8 +18,8 @@ class TrackBuilder:
     """How tracks are built from a scored graph.
 
     ``method`` is ``components`` (every set of hits connected by edges that pass ``cut`` is a track)
-    or ``walk`` (of the edges that pass, each hit keeps its best one inwards and its best one
-    outwards, so that tracks can't merge). Candidates below ``min_hits`` hits are dropped.
+    or ``walk`` (of the edges that pass, the best are taken first, and at most one inwards and one
+    outwards of each hit, so that tracks can't merge). Candidates below ``min_hits`` hits are dropped.
     """
 
     method: Literal["components", "walk"]
@@ -40,23 +40,27 @@ def build_tracks(graph: ScoredGraph, builder: TrackBuilder) -> Tracks:
     passed = graph.scores >= np.float32(builder.cut)
     edges = graph.edges[:, passed]
     if builder.method == "walk":
-        edges = edges[:, mutual_best(edges, graph.scores[passed])]
+        edges = edges[:, best_steps(edges, graph.scores[passed])]
     return _components(edges, hits=len(graph.features), min_hits=builder.min_hits)
 
 
-def mutual_best(edges: Int64, scores: Float32) -> Int64:
-    """Return the edges that are both the best way out of their inner hit and into their outer hit.
+def best_steps(edges: Int64, scores: Float32) -> Int64:
+    """Return the edges that are taken when each hit may have one step inwards and one outwards.
 
-    ``edges`` ``[2, E]`` are sorted; of equal scores the first edge wins. What remains are paths: no
-    hit has more than one neighbour on either side.
+    ``edges`` ``[2, E]`` are sorted. The best edge is taken first, then the best of those whose inner
+    hit has no step outwards yet and whose outer hit has none inwards, and so on; of equal scores the
+    first edge wins. What is taken are paths.
     """
-    ranked = np.argsort(-scores, kind="stable")
-    inner, outer = edges[:, ranked]
-    best_out = np.zeros(len(ranked), np.bool_)
-    best_in = np.zeros(len(ranked), np.bool_)
-    best_out[np.unique(inner, return_index=True)[1]] = True
-    best_in[np.unique(outer, return_index=True)[1]] = True
-    return np.sort(ranked[best_out & best_in])
+    inner, outer = edges.tolist()
+    left: set[int] = set()
+    reached: set[int] = set()
+    taken = []
+    for edge in np.argsort(-scores, kind="stable").tolist():
+        if inner[edge] not in left and outer[edge] not in reached:
+            left.add(inner[edge])
+            reached.add(outer[edge])
+            taken.append(edge)
+    return np.sort(np.array(taken, np.int64))
 
 
 def _components(edges: Int64, *, hits: int, min_hits: int) -> Tracks:

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch.nn.functional import softplus
 
+from trackserve.errors import InputError
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.neighbours import passes_cuts
 from trackserve.training.samples import WRONG, Sample, turned
@@ -61,11 +62,13 @@ class EmbeddingLoss:
         wrong, weight = wrong_neighbours(sample, now, queries, recipe)
         true = sample.edges[:, sample.target]
         d_true, d_wrong = self._squared_distances(features, true, wrong)
-        positive = softplus(SHARPNESS * (d_true - 1)).mean()
+        # An event may have no target in this wedge, and then nothing to pull together.
+        targets, asked = max(len(d_true), 1), max(len(queries), 1)
+        positive = softplus(SHARPNESS * (d_true - 1)).sum() / targets
         weights = torch.from_numpy(weight).to(self.device)
-        negative = (weights * softplus(SHARPNESS * (1 - d_wrong))).sum() / len(queries)
-        linked = (d_true < 1).float().mean().item()
-        per_hit = (d_wrong[weights == 1] < 1).sum().item() / len(queries)
+        negative = (weights * softplus(SHARPNESS * (1 - d_wrong))).sum() / asked
+        linked = (d_true < 1).sum().item() / targets
+        per_hit = (d_wrong[weights == 1] < 1).sum().item() / asked
         loss = positive + recipe.embedding.wrong_weight * negative
         return loss, {"linked": linked, "wrong_per_hit": per_hit}
 
@@ -102,7 +105,7 @@ def wrong_neighbours(
     And the weight of each: 1, or CUT_WEIGHT for one that fails the doublet cuts.
     """
     # The nearest ones alone: before the first updates, all hits of an event lie within REACH.
-    limit = min(recipe.embedding.negatives + 1, len(embedding))
+    limit = min(recipe.embedding.negatives + 1, max(len(embedding), 1))
     _, near = cKDTree(embedding).query(
         embedding[queries], k=limit, distance_upper_bound=REACH, workers=torch.get_num_threads()
     )
@@ -119,9 +122,19 @@ def wrong_neighbours(
 def choose_radius(
     embeddings: Sequence[Float32], samples: Sequence[Sample], efficiency: float
 ) -> float:
-    """Return the radius within which this share of the target edges lie."""
+    """Return the radius within which this share of the target edges lie.
+
+    Raises :class:`InputError` where there is no target edge.
+    """
     distances = [
         np.linalg.norm(points[edges[0]] - points[edges[1]], axis=1)
         for points, edges in zip(embeddings, (s.edges[:, s.target] for s in samples), strict=True)
     ]
-    return float(np.quantile(np.concatenate(distances), efficiency))
+    every = np.concatenate(distances)
+    if not len(every):
+        message = (
+            "the validation events have no edge of a target particle; train on more events, or with "
+            "a lower min_pt"
+        )
+        raise InputError(message)
+    return float(np.quantile(every, efficiency))

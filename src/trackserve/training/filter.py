@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from trackserve.errors import InputError
 from trackserve.training.samples import WRONG, Sample, turned
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class FilterLoss:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event on a random part of its candidate edges."""
         sample, edges = self.samples[event](), self.candidates[event]()
-        drawn = generator.integers(edges.shape[1], size=self.recipe.filter.edges)
+        candidates = edges.shape[1]
+        drawn = generator.integers(
+            max(candidates, 1), size=self.recipe.filter.edges if candidates else 0
+        )
         wrong = edges[:, drawn]
         wrong = wrong[:, sample.label(wrong) == WRONG]
         right = among(sample.edges[:, sample.target], edges, len(sample.features))
@@ -51,12 +55,15 @@ class FilterLoss:
         logits = self.network(features, torch.from_numpy(used).to(self.device))
         label = torch.zeros_like(logits)
         label[:targets] = 1
+        if not len(logits):
+            return logits.sum(), {}
         loss = binary_cross_entropy_with_logits(
             logits, label, pos_weight=torch.tensor(self.recipe.filter.positive_weight)
         )
         values = logits.detach().cpu().numpy()
         least = np.quantile(values[:targets], 0.01) if targets else np.inf
-        return loss, {"wrong_kept_at_99%": float((values[targets:] >= least).mean())}
+        kept = np.count_nonzero(values[targets:] >= least) / max(wrong.shape[1], 1)
+        return loss, {"wrong_kept_at_99%": kept}
 
 
 def among(wanted: Int64, edges: Int64, hits: int) -> Int64:
@@ -78,10 +85,20 @@ def target_edges(sample: Sample, row: Int64) -> np.ndarray[tuple[int], np.dtype[
 def choose_cut(
     logits: Sequence[Float32], samples: Sequence[Sample], edges: Sequence[Int64], efficiency: float
 ) -> float:
-    """Return the score, in (0, 1), that this share of the target edges reach."""
+    """Return the score, in (0, 1), that this share of the target edges reach.
+
+    Raises :class:`InputError` where there is no target edge.
+    """
     wanted = [
         logit[target_edges(sample, sample.label(edge))]
         for logit, sample, edge in zip(logits, samples, edges, strict=True)
     ]
-    threshold = np.quantile(np.concatenate(wanted), 1 - efficiency)
+    every = np.concatenate(wanted)
+    if not len(every):
+        message = (
+            "the embedding links no edge of a target particle in the validation events; train it "
+            "longer or on more events"
+        )
+        raise InputError(message)
+    threshold = np.quantile(every, 1 - efficiency)
     return float(np.clip(1 / (1 + np.exp(-threshold)), 1e-6, 1 - 1e-6))

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from trackserve.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -42,7 +44,8 @@ def fit(
     The learning rate rises over the first twentieth and falls to zero along a cosine. What is drawn
     at each step depends on the seed and the number of the step alone, so a training that was killed
     goes on from ``folder/NAME.checkpoint`` as if nothing had happened. Metrics are added to
-    ``folder/metrics.jsonl``, one line a step.
+    ``folder/metrics.jsonl``, one line a step. Raises :class:`InputError` where the loss is no
+    longer finite.
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
     warm_up = max(1, updates // 20)
@@ -56,7 +59,7 @@ def fit(
     checkpoint = folder / f"{name}.checkpoint"
     first = 0
     if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         scheduler.load_state_dict(state["scheduler"])
@@ -72,6 +75,11 @@ def fit(
             epoch, place = divmod(step, events)
             event = np.random.default_rng([seed, 0, epoch]).permutation(events)[place]
             value, metrics = loss(int(event), np.random.default_rng([seed, 1, step]))
+            if not torch.isfinite(value):
+                message = (
+                    f"training of the {name} diverged at update {step}; lower its learning_rate"
+                )
+                raise InputError(message)
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -50,6 +50,8 @@ class GnnLoss:
         features = torch.from_numpy(turned_features[used]).to(self.device)
         ends = torch.from_numpy(place.reshape(edges.shape)).to(self.device)
         logits = self.network(features, ends)
+        if not len(logits):
+            return logits.sum(), {}
         loss = binary_cross_entropy_with_logits(
             logits,
             torch.from_numpy(true.astype(np.float32)).to(self.device),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from trackserve.errors import InputError
+from trackserve.errors import BundleError, InputError
+from trackserve.event import Clusters
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.neighbours import DoubletCuts
 
@@ -28,14 +30,14 @@ class EmbeddingRecipe:
     width: int = 96
     layers: int = 3
     dimension: int = 8
-    updates: int = 450
+    updates: int = 600
     learning_rate: float = 4e-3
     queries: int = 1000
     negatives: int = 500
     wedge: float = 0.25
     wrong_weight: float = 0.001
-    efficiency: float = 0.993
-    neighbour_limit: int = 200
+    efficiency: float = 0.995
+    neighbour_limit: int = 400
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class FilterRecipe:
     events: int = 30
     edges: int = 150_000
     positive_weight: float = 10.0
-    efficiency: float = 0.99
+    efficiency: float = 0.993
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class GnnRecipe:
 
     width: int = 32
     steps: int = 6
-    updates: int = 1400
+    updates: int = 2400
     learning_rate: float = 2.5e-3
     edges: int = 120_000
     soft_weight: float = 0.3
@@ -74,12 +76,11 @@ class GnnRecipe:
 
 @dataclass(frozen=True)
 class TracksRecipe:
-    """How tracks are built; the cut on scores is the one with the best physics among ``cuts``."""
+    """How tracks are built; the cut on scores is the one of ``cuts`` with most efficiency less fakes."""
 
     method: Literal["components", "walk"] = "walk"
     min_hits: int = 3
-    cuts: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-    max_fake_rate: float = 0.01
+    cuts: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,34 @@ class Recipe:
     gnn: GnnRecipe = field(default_factory=GnnRecipe)
     tracks: TracksRecipe = field(default_factory=TracksRecipe)
 
+    def __post_init__(self) -> None:
+        # Training turns and mirrors events, which these columns follow and others wouldn't.
+        columns = set(self.features.columns)
+        allowed = {"r", "phi", "z", *(f.name for f in fields(Clusters))}
+        if not {"r", "phi", "z"} <= columns <= allowed:
+            message = (
+                f"features are {', '.join(self.features.columns)}; expected r, phi, z and, beside "
+                f"them, only {', '.join(f.name for f in fields(Clusters))}"
+            )
+            raise InputError(message)
+        _check_range(self)
+
+
+def _check_range(settings: Any) -> None:
+    """Raise :class:`InputError` for a number that no training can use."""
+    for name, value in vars(settings).items():
+        if is_dataclass(value) and not isinstance(value, (FeatureColumns, DoubletCuts)):
+            _check_range(value)
+        elif name in {"validation", "test", "efficiency"} and not 0 < value < 1:
+            message = f"{name} is {value}; expected a share between 0 and 1"
+            raise InputError(message)
+        elif type(value) in {int, float} and name != "seed" and not 0 <= value < float("inf"):
+            message = f"{name} is {value}; expected a finite number, not below 0"
+            raise InputError(message)
+        elif type(value) is int and name not in {"seed", "layers", "steps"} and value < 1:
+            message = f"{name} is {value}; expected at least 1"
+            raise InputError(message)
+
 
 def read_recipe(recipe: str | Path) -> Recipe:
     """Read a recipe: the name of one that comes with the package, or a TOML file.
@@ -130,11 +159,14 @@ def read_recipe(recipe: str | Path) -> Recipe:
     return made
 
 
-def _make(kind: type, settings: dict[str, Any], where: str) -> Any:
+def _make(kind: type, settings: Any, where: str) -> Any:
     """Make the dataclass ``kind`` from a TOML table, by the names and types of its fields."""
+    if not isinstance(settings, dict):
+        message = f"{where} is {settings!r}; expected a table"
+        raise InputError(message)
     hints = get_type_hints(kind)
     known = [f.name for f in fields(kind)]
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"absent": {}} if kind is FeatureColumns else {}
     for name, value in settings.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -143,15 +175,31 @@ def _make(kind: type, settings: dict[str, Any], where: str) -> Any:
             raise InputError(message)
         if is_dataclass(hints[name]):
             values[name] = _make(hints[name], value, f"{where} [{name}]")
-        elif isinstance(value, list):
-            values[name] = tuple(value)
-        elif hints[name] is float and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = float(value)
-        elif hints[name] in {int, float, str} and type(value) is not hints[name]:
-            message = f"{where}: {name} is {value!r}; expected {hints[name].__name__}"
-            raise InputError(message)
         else:
-            values[name] = value
-    if kind is FeatureColumns:
-        values.setdefault("absent", {})
-    return kind(**values)
+            values[name] = _value(hints[name], value, f"{where}: {name}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        message = f"{where}: {str(error).partition(') ')[2] or error}"
+        raise InputError(message) from None
+    except (InputError, BundleError) as error:
+        message = f"{where}: {error}"
+        raise InputError(message) from None
+
+
+def _value(hint: Any, value: Any, what: str) -> Any:
+    """Return a value of TOML as the type that a field has."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is tuple and isinstance(value, list) and value:
+        return tuple(_value(inner[0], v, what) for v in value)
+    if kind is Mapping and isinstance(value, dict):
+        return {k: _value(inner[1], v, what) for k, v in value.items()}
+    if kind is Literal and value in inner:
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:
+        return value
+    expected = {tuple: "a list", Mapping: "a table", Literal: " or ".join(map(repr, inner))}
+    message = f"{what} is {value!r}; expected {expected.get(kind) or hint.__name__}"
+    raise InputError(message)

@@ -13,9 +13,8 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict
-from functools import partial, reduce
+from functools import partial
 from importlib.metadata import version
-from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ from trackserve import __version__
 from trackserve.bundle import DESCRIPTION, NETWORKS, read_bundle
 from trackserve.data import find_events
 from trackserve.errors import InputError, MissingDependencyError
-from trackserve.evaluate.metrics import HEADLINE
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
 from trackserve.event import Event, Float32, Graph, Int64, Tracks
 from trackserve.native import engine as native
@@ -72,15 +70,20 @@ class Training:
     """One training, with its working folder ``BUNDLE.training``."""
 
     def __init__(self, data: Sequence[Path], bundle: Path, recipe: Recipe, device: str) -> None:
+        bundle = bundle.resolve()
+        if bundle.exists() and not (bundle / DESCRIPTION).is_file():
+            message = (
+                f"{bundle} exists and is not a bundle; name a new folder, or a bundle to replace"
+            )
+            raise InputError(message)
         self.recipe, self.bundle = recipe, bundle
+        self.device = find_device(device)
+        self.train, self.validation, self.test = split([find_events(p) for p in data], recipe)
         self.folder = bundle.with_name(bundle.name + ".training")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = [str(path.name) for path in data]
         claim(self.folder, {"data": self.data, "recipe": asdict(recipe)})
-        name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.device = torch.device(name)
         self.threads = torch.get_num_threads()
-        self.train, self.validation, self.test = split([find_events(p) for p in data], recipe)
         self._neighbours = fastest_neighbours()
         self._samples: dict[str, Sample] = {}
 
@@ -172,9 +175,13 @@ class Training:
 
     def _sample(self, source: EventSource) -> Sample:
         if source.prefix not in self._samples:
-            sample = make_sample(source.read(), self.recipe.features, min_pt=self.recipe.min_pt)
+            event = self._read(source)
+            sample = make_sample(event, self.recipe.features, min_pt=self.recipe.min_pt)
             self._samples[source.prefix] = sample
         return self._samples[source.prefix]
+
+    def _read(self, source: EventSource) -> Event:
+        return source.read_columns(self.recipe.features.wire_columns)
 
     def _candidates(self, source: EventSource, radius: float) -> Int64:
         def find() -> Int64:
@@ -233,26 +240,31 @@ class Training:
         return choose_cut(logits, samples, edges, self.recipe.filter.efficiency)
 
     def _choose_track_cut(self, radius: float, cut: float) -> float:
-        """Return the cut with the highest efficiency of those within the goal for fakes."""
+        """Return the cut with the most efficiency less fakes, on average over the data sets."""
         network, recipe = self._network("gnn"), self.recipe
         scored = []
         for source in tqdm(self.validation, desc="track cut", unit="event"):
             graph = Graph(self._sample(source).features, self._filtered(source, radius, cut))
-            event = source.read()
-            scored.append((event, self._order(event), score_edges(network, graph)))
+            event = self._read(source)
+            scores = score_edges(network, graph)
+            scored.append((data_set(source), event, self._order(event), scores))
         results = {}
         for track_cut in recipe.tracks.cuts:
             builder = TrackBuilder(recipe.tracks.method, track_cut, recipe.tracks.min_hits)
-            found = [
-                evaluate_event(e, in_input_order(build_tracks(g, builder), o)) for e, o, g in scored
-            ]
-            results[track_cut] = reduce(add, found)
+            found: dict[str, Evaluation] = {}
+            for name, event, order, scores in scored:
+                tracks = in_input_order(build_tracks(scores, builder), order)
+                one = evaluate_event(event, tracks)
+                found[name] = found[name] + one if name in found else one
+            results[track_cut] = {name: headline_of(each) for name, each in found.items()}
         with (self.folder / "track_cuts.json").open("w", encoding="utf-8") as file:
-            json.dump({str(k): headline_of(v) for k, v in results.items()}, file, indent=1)
-        within = {k: v for k, v in results.items() if v.fakes.value <= recipe.tracks.max_fake_rate}
-        if not within:
-            return min(results, key=lambda k: results[k].fakes.value)
-        return max(within, key=lambda k: within[k].targets[HEADLINE.name].efficiency.value)
+            json.dump({str(cut): found for cut, found in results.items()}, file, indent=1)
+
+        def worth(cut: float) -> float:
+            sets = results[cut].values()
+            return float(np.mean([s["headline_efficiency"] - s["fake_rate"] for s in sets]))
+
+        return max(results, key=worth)
 
     def _order(self, event: Event) -> Int64:
         columns = self.recipe.features
@@ -274,17 +286,16 @@ class Training:
     def _physics(self) -> dict[str, Any]:
         """Measure the bundle on the events that nothing was trained or chosen on, by data set."""
         find = with_stages(Pipeline(read_bundle(self.folder), threads=self.threads))
-        return {
-            name: headline_of(
-                evaluate((s.read() for s in tqdm(sources, desc=f"test {name}", unit="event")), find)
-            )
-            for name, sources in self._test_sets().items()
-        }
+        measured = {}
+        for name, sources in self._test_sets().items():
+            bar = tqdm(sources, desc=f"test {name}", unit="event")
+            measured[name] = headline_of(evaluate(map(self._read, bar), find))
+        return measured
 
     def _test_sets(self) -> dict[str, list[EventSource]]:
         sets: dict[str, list[EventSource]] = {}
         for source in self.test:
-            sets.setdefault(Path(source.prefix).parent.name, []).append(source)
+            sets.setdefault(data_set(source), []).append(source)
         return sets
 
     def _describe(
@@ -295,7 +306,7 @@ class Training:
             "name": recipe.name,
             "detector": recipe.detector,
             "precision": "float32",
-            "features": columns_of(recipe),
+            "features": {**columns_of(recipe), "absent": dict(recipe.features.absent)},
             "embedding": {"dimension": recipe.embedding.dimension},
             "neighbours": {
                 "radius": radius,
@@ -327,6 +338,17 @@ class Training:
         write_description(self.folder, description)
 
 
+def find_device(name: str) -> torch.device:
+    """Return the device of this name, a GPU if there is one for ``auto``; InputError if none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (AssertionError, RuntimeError) as error:
+        message = f"torch can't use the device {name!r}: {str(error).splitlines()[0]}"
+        raise InputError(message) from None
+
+
 def fastest_neighbours() -> Callable[..., Graph]:
     """Return the native engine's neighbour search, or the reference's where it isn't installed.
 
@@ -354,6 +376,11 @@ def split(
         parts[1].extend(events[train : train + validation])
         parts[2].extend(events[train + validation :])
     return parts
+
+
+def data_set(source: EventSource) -> str:
+    """Return the name of the folder or archive that an event lies in."""
+    return Path(source.prefix).parent.name
 
 
 def columns_of(recipe: Recipe) -> dict[str, Any]:
