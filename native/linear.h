@@ -185,13 +185,24 @@ struct Normalisation {
     template <class Number>
     void operator()(const float* rows, Number* out) const {
         const int width = weight.size();
-        for (int row = 0; row < BLOCK; ++row, rows += width, out += width) {
+        float scales[BLOCK];
+        for (int row = 0; row < BLOCK; ++row) {
             Vec squares{};
-            for (int k = 0; k < width; k += LANES) squares = fma(load(rows + k), load(rows + k), squares);
-            const Vec scale = broadcast(1 / std::sqrt(sum(squares) / width + epsilon));
-            for (int k = 0; k < width; k += LANES)
-                narrow(out + k, max(fma(load(rows + k) * scale, load(&weight[k]), load(&bias[k])), Vec{}));
+            for (int k = 0; k < width; k += LANES) {
+                const Vec x = load(rows + row * width + k);
+                squares = fma(x, x, squares);
+            }
+            scales[row] = sum(squares);
         }
+        for (int row = 0; row < BLOCK; row += LANES) {
+            const Vec variance = load(scales + row) / broadcast(float(width));
+            store(scales + row, broadcast(1.0f) / sqrt(variance + broadcast(epsilon)));
+        }
+        for (int row = 0; row < BLOCK; ++row)
+            for (int k = 0; k < width; k += LANES) {
+                const Vec x = load(rows + row * width + k) * broadcast(scales[row]);
+                narrow(out + row * width + k, max(fma(x, load(&weight[k]), load(&bias[k])), Vec{}));
+            }
     }
 };
 
