@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trackserve.errors import BundleError
 from trackserve.event import NO_TRACK, ScoredGraph
-from trackserve.pipeline.components import TrackBuilder, build_tracks, best_steps
+from trackserve.pipeline.components import TrackBuilder, best_steps, build_tracks
 
 
 def graph(hits: int, *edges: tuple[int, int, float]) -> ScoredGraph:
