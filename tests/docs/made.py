@@ -177,7 +177,6 @@ RECIPE = {
     "tracks.method": "`components` or `walk`",
     "tracks.min_hits": "least hits of a track",
     "tracks.cuts": "the cuts on the GNN's score to choose from",
-    "tracks.max_fake_rate": "the cut is the one of best efficiency among those below this fake rate",
 }
 """Every setting of a recipe in words."""
 
