@@ -26,6 +26,7 @@ VARIANTS = {
 FLAGS = [
     "-std=c++20",
     "-O3",
+    "-g0",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-Wno-uninitialized",
