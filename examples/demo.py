@@ -18,6 +18,7 @@ from trackserve.data import find_events
 from trackserve.errors import TrackserveError
 from trackserve.evaluate.display import draw_event
 from trackserve.evaluate.report import evaluate_event
+from trackserve.native import variants
 from trackserve.triton.server import interrupted_by_sigterm, serve
 from trackserve.triton.settings import Settings
 
@@ -37,7 +38,8 @@ def main() -> None:
     """Run the demo."""
     bundle = read_bundle()
     cores = len(os.sched_getaffinity(0))
-    settings = Settings(threads={"track_finding": cores})
+    engine = "native" if variants() else "reference"
+    settings = Settings(engine=engine, threads={"track_finding": cores})
     began = time.perf_counter()
     with (
         interrupted_by_sigterm(),
@@ -45,7 +47,7 @@ def main() -> None:
         Client(server.grpc_url) as client,
     ):
         print(f"tritonserver serves bundle {bundle.name} at {server.grpc_url}")
-        print(f"ready after {time.perf_counter() - began:.1f} s, on {cores} threads\n")
+        print(f"ready after {time.perf_counter() - began:.1f} s, {engine} engine, {cores} threads\n")
         columns = [show(pileup, client) for pileup in PILEUPS]
     for row in zip(*columns, strict=True):
         name = row[0][0]
@@ -61,7 +63,7 @@ def main() -> None:
 def show(pileup: int, client: Client) -> list[tuple[str, str]]:
     """Send an event, draw its tracks, and return what to print of it: names and values."""
     (source,) = find_events(ROOT / f"examples/events/pu{pileup}")
-    event = source.read(cells=True)
+    event = source.read()
     answers = [timed(lambda: client.find_tracks(event.hits)) for _ in range(REQUESTS)]
     tracks = answers[0][0]
     draw_event(
