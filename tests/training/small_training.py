@@ -1,0 +1,39 @@
+"""A training small enough for a test: one simulated event under several numbers, tiny networks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from trackserve.training.recipe import Recipe, read_recipe
+
+EVENT = Path(__file__).parents[2] / "examples/events/pu20"
+RECIPE = """
+name = "small"
+detector = "trackml"
+seed = 3
+features.columns = ["r", "phi", "z"]
+features.scales = [1000.0, 3.0, 1000.0]
+doublet_cuts = { slope = 4e-4, dphi = 0.0015, z0 = 180.0, dcot = 0.03 }
+embedding = { width = 16, layers = 2, dimension = 4, updates = UPDATES, queries = 200, negatives = 50, neighbour_limit = 20 }
+filter = { width = 8, updates = UPDATES, edges = 5000 }
+gnn = { width = 8, steps = 2, updates = UPDATES, edges = 5000 }
+tracks.cuts = [0.3, 0.6]
+"""
+
+
+def small_recipe(folder: Path, *, updates: int = 6, old: str = "", new: str = "") -> Recipe:
+    """The recipe of a small training, with ``old`` replaced by ``new`` in its text."""
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.replace("UPDATES", str(updates)).replace(old, new, 1))
+    return read_recipe(path)
+
+
+def small_data(folder: Path, *, events: int = 4, truth: bool = True) -> Path:
+    """A folder with a shipped event under several numbers."""
+    folder.mkdir(parents=True)
+    for number in range(events):
+        for file in EVENT.glob("event000000020-*"):
+            if truth or "truth" not in file.name:
+                shutil.copy(file, folder / file.name.replace("000000020", f"{number:09d}"))
+    return folder

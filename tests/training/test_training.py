@@ -1,0 +1,154 @@
+"""A real training, made small: events in, a bundle out that loads, runs and knows where it is from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from small_training import EVENT, small_data, small_recipe
+
+from trackserve.bundle import NETWORKS, read_bundle
+from trackserve.data import find_events
+from trackserve.errors import InputError
+from trackserve.pipeline import Pipeline
+from trackserve.pipeline.check import check_answers
+from trackserve.training.gnn import GnnLoss
+from trackserve.training.train import Training, find_device, split, train
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data, a recipe and the bundle of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("training")
+    train([small_data(folder / "data")], folder / "bundle", small_recipe(folder))
+    return folder
+
+
+def test_the_bundle_loads_and_runs(place):
+    bundle = read_bundle(place / "bundle")
+    check_answers(bundle)
+    (source,) = find_events(EVENT)
+    hits = source.read().hits
+    tracks = Pipeline(bundle).find_tracks(hits)
+    assert len(tracks) > 50
+    assert len(tracks.labels) == len(hits)
+    assert sorted(p.name for p in bundle.path.iterdir()) == [
+        *("bundle.toml", "embedding.onnx", "filter.onnx", "gnn.onnx")
+    ]
+
+
+def test_the_bundle_knows_where_it_is_from(place):
+    bundle = read_bundle(place / "bundle")
+    says = bundle.provenance
+    assert (bundle.name, bundle.detector) == ("small", "trackml")
+    assert says["data"] == ["data"]
+    assert says["events"] == {"train": 2, "validation": 1, "test": 1}
+    assert says["seed"] == says["recipe"]["seed"] == 3
+    assert says["recipe"]["gnn"]["steps"] == 2
+    assert {"trackserve", "numpy", "onnx", "onnxruntime", "torch"} <= says["versions"].keys()
+    physics = says["physics"]["data"]
+    assert physics["events"] == 1
+    assert 0 < physics["headline_efficiency"] < 1
+    assert physics["neighbours_edges_per_event"] >= physics["filter_edges_per_event"] > 0
+    assert str(place) not in (bundle.path / "bundle.toml").read_text()
+
+
+def test_radius_and_cut_keep_the_share_that_was_asked_for(place):
+    """One event under all numbers: the validation event is the event that the physics is of."""
+    bundle = read_bundle(place / "bundle")
+    chosen = json.loads((place / "bundle.training/chosen.json").read_text())
+    assert bundle.radius == chosen["radius"] > 0
+    assert bundle.filter_cut == chosen["filter_cut"]
+    assert bundle.track_builder.cut == chosen["track_cut"]
+    assert chosen["track_cut"] in {0.3, 0.6}
+
+
+def test_every_update_is_logged(place):
+    lines = (place / "bundle.training/metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line) for line in lines]
+    assert [(m["network"], m["step"]) for m in logged] == [
+        (n, i) for n in NETWORKS for i in range(6)
+    ]
+    assert all(np.isfinite(m["loss"]) for m in logged)
+
+
+def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(place, monkeypatch):
+    calls = 0
+    whole = GnnLoss.__call__
+
+    def killed(self, event, generator):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return whole(self, event, generator)
+
+    recipe, again = small_recipe(place), place / "again"
+    monkeypatch.setattr(GnnLoss, "__call__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train([place / "data"], again, recipe)
+    assert not again.exists()
+    monkeypatch.setattr(GnnLoss, "__call__", whole)
+    train([place / "data"], again, recipe)
+    assert read_bundle(again).digest() == read_bundle(place / "bundle").digest()
+
+
+def test_another_recipe_in_the_same_place_is_refused(place):
+    before = read_bundle(place / "bundle").digest()
+    recipe = small_recipe(place, old="seed = 3", new="seed = 4")
+    with pytest.raises(InputError, match="holds a training of other data or another recipe"):
+        train([place / "data"], place / "bundle", recipe)
+    assert read_bundle(place / "bundle").digest() == before
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(place, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter1.tex").write_text("precious")
+    with pytest.raises(InputError, match="exists and is not a bundle"):
+        train([place / "data"], tmp_path / "thesis", small_recipe(place))
+    assert (tmp_path / "thesis/chapter1.tex").read_text() == "precious"
+
+
+def test_events_without_truth_are_refused(tmp_path):
+    data = small_data(tmp_path / "data", truth=False)
+    with pytest.raises(InputError, match="has no truth file"):
+        train([data], tmp_path / "bundle", small_recipe(tmp_path))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_too_few_events_are_refused(tmp_path):
+    data = small_data(tmp_path / "data", events=2)
+    with pytest.raises(InputError, match="has 2 events; training needs at least three"):
+        train([data], tmp_path / "bundle", small_recipe(tmp_path))
+    assert not (tmp_path / "bundle.training").exists()
+
+
+def test_a_device_that_is_not_there():
+    assert find_device("cpu").type == "cpu"
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(InputError, match=f"torch can't use the device '{name}': "):
+            find_device(name)
+
+
+def test_the_last_events_of_each_set_are_kept_apart(place):
+    recipe = small_recipe(place, old="seed = 3", new="seed = 3\nvalidation = 0.2\ntest = 0.3")
+    sets = [list(range(10)), list(range(100, 103))]
+    train_on, validation, test = split(sets, recipe)  # type: ignore[arg-type]
+    assert train_on == [0, 1, 2, 3, 4, 100]
+    assert validation == [5, 6, 101]
+    assert test == [7, 8, 9, 102]
+
+
+def test_columns_made_from_cells_are_read_from_the_cells(place, tmp_path):
+    recipe = small_recipe(
+        tmp_path,
+        old='"z"]\nfeatures.scales = [1000.0, 3.0, 1000.0]',
+        new='"z", "charge"]\nfeatures.scales = [1000.0, 3.0, 1000.0, 2.0]',
+    )
+    data = shutil.copytree(place / "data", tmp_path / "data")
+    training = Training([data], tmp_path / "bundle", recipe, "cpu")
+    features = training._sample(training.train[0]).features
+    assert features.shape[1] == 4
+    assert features[:, 3].max() > 0
