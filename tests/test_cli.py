@@ -1,0 +1,372 @@
+"""The command line: what it prints and writes, and one sentence with the right status where it fails."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiny_bundle import write_tiny_bundle
+from trackserve.cli import main
+from trackserve.data import find_events
+from trackserve.pipeline import Pipeline
+
+EVENT = Path(__file__).parents[1] / "examples/events/pu20"
+COMMANDS = ("serve", "repository", "find", "evaluate", "simulate", "train", "bundle")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """The first thousand hits of the shipped event, plain, with their truth."""
+    (source,) = find_events(EVENT)
+    folder = tmp_path_factory.mktemp("small")
+    tables = {name: source.file(name).read().decode().splitlines() for name in source.tables}
+    kept = {line.split(",")[0] for line in tables["hits"][1:1001]}
+    for name, (header, *lines) in tables.items():
+        if name != "particles":
+            lines = [line for line in lines if line.split(",")[0] in kept]  # noqa: PLW2901
+        (folder / f"event000000020-{name}.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def damaged(small, tmp_path) -> Path:
+    return shutil.copytree(small, tmp_path / "damaged")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("b") / "bundle", radius=0.1, seed=13).path
+
+
+def refusal(capsys, *arguments: object, status: int = 2) -> str:
+    """Run a command that fails, and return its one sentence."""
+    assert main([str(a) for a in arguments]) == status
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("trackserve ")]
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+def found(path: Path) -> np.ndarray:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["event_id", "hit_id", "track_id"]
+    return np.array(rows, np.int64)
+
+
+# ---- help
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), *((c,) for c in COMMANDS), ("bundle", "show"), ("bundle", "check")]
+)
+def test_every_command_has_help(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main([*arguments, "--help"])
+    assert raised.value.code == 0
+    assert "usage: trackserve" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fnd"], ["find"], ["train", "data"], ["find", "a", "--local", "--server", "b:1"]],
+)
+def test_wrong_usage_has_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert "usage: trackserve" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("trackserve ")
+
+
+# ---- find
+
+
+def test_find_writes_the_labels_of_the_pipeline(small, bundle, tmp_path):
+    output = tmp_path / "tracks.csv"
+    assert main(["find", str(small), "--local", "--bundle", str(bundle), "-o", str(output)]) == 0
+    (source,) = find_events(small)
+    hits = source.read().hits
+    from trackserve.bundle import read_bundle
+
+    labels = Pipeline(read_bundle(bundle)).find_tracks(hits).labels
+    assert labels.max() > 0
+    expected = np.stack([np.full(1000, 20), hits.hit_id, labels], axis=1)
+    np.testing.assert_array_equal(found(output), expected)
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_find_to_gzip_and_to_the_output(small, bundle, tmp_path, capsys):
+    plain, packed = tmp_path / "tracks.csv", tmp_path / "tracks.csv.gz"
+    for output in (plain, packed):
+        assert (
+            main(["find", str(small), "--local", "--bundle", str(bundle), "-o", str(output)]) == 0
+        )
+    np.testing.assert_array_equal(found(packed), found(plain))
+    capsys.readouterr()
+    assert main(["find", str(small), "--local", "--bundle", str(bundle)]) == 0
+    assert capsys.readouterr().out == plain.read_text()
+
+
+@pytest.mark.service
+def test_find_gives_the_same_file_from_a_server_as_in_process(small, tiny_bundle, url, tmp_path):
+    served, local = tmp_path / "served.csv", tmp_path / "local.csv"
+    assert main(["find", str(small), "--server", url, "-o", str(served)]) == 0
+    assert (
+        main(["find", str(small), "--local", "--bundle", str(tiny_bundle.path), "-o", str(local)])
+        == 0
+    )
+    assert served.read_text() == local.read_text()
+
+
+def test_find_reads_cells_only_where_a_feature_needs_them(damaged, bundle, tmp_path, capsys):
+    (damaged / "event000000020-cells.csv").write_text("garbled")
+    arguments = ["find", str(damaged), "--local", "-o", str(tmp_path / "tracks.csv"), "--bundle"]
+    assert main([*arguments, str(bundle)]) == 0
+    needy = write_tiny_bundle(tmp_path / "needy", features=12).path
+    assert "event000000020-cells.csv" in refusal(capsys, *arguments, needy)
+    # Without cells, the bundle's values for absent columns are taken.
+    (damaged / "event000000020-cells.csv").unlink()
+    assert main([*arguments, str(needy)]) == 0
+
+
+def test_a_failed_find_leaves_the_old_file(small, damaged, bundle, tmp_path, capsys):
+    output = tmp_path / "tracks.csv"
+    output.write_text("old")
+    hits = damaged / "event000000020-hits.csv"
+    hits.write_text(hits.read_text()[:-20])
+    refusal(capsys, "find", damaged, "--local", "--bundle", bundle, "-o", output)
+    assert output.read_text() == "old"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_find_stops_quietly_when_its_reader_has_seen_enough(small, bundle):
+    command = [sys.executable, "-m", "trackserve.cli", "find", str(small), "--local"]
+    process = subprocess.Popen(
+        [*command, "--bundle", str(bundle)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, b"")
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "reason"),
+    [
+        ("hits", lambda t: t[:-20], "hits.csv row 1000"),
+        ("hits", lambda t: t.replace(",", ";"), "hits.csv has no column hit_id"),
+        ("hits", lambda _: "", "hits.csv is empty; expected a header with the columns hit_id"),
+        ("hits", lambda t: t + t.splitlines()[5] + "\n", "row 1001: hit_id"),
+        ("hits", lambda t: t.replace("\n", "\n1,nan,0,0,7,2,1\n", 1), "row 1: x is nan"),
+        ("truth", None, "has no truth file; it has cells, hits, particles"),
+        ("particles", None, "has no particles file; it has cells, hits, truth"),
+        ("hits", None, "has no "),
+    ],
+)
+def test_an_event_that_cannot_be_read(damaged, bundle, capsys, table, change, reason):  # noqa: PLR0917
+    path = damaged / f"event000000020-{table}.csv"
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
+    assert reason in refusal(capsys, "evaluate", damaged, "--bundle", bundle)
+
+
+def test_no_events(tmp_path, bundle, capsys):
+    assert "holds no events" in refusal(capsys, "find", tmp_path, "--local", "--bundle", bundle)
+    nowhere = tmp_path / "event000000001"
+    assert "holds no events" in refusal(capsys, "find", nowhere, "--local", "--bundle", bundle)
+
+
+def test_events_of_one_number_cannot_share_a_file(small, damaged, bundle, capsys):
+    message = refusal(capsys, "find", small, damaged, "--local", "--bundle", bundle)
+    assert "have one number; a file of tracks can't tell them apart" in message
+
+
+def test_a_folder_that_is_not_there_to_write_to(small, bundle, tmp_path, capsys):
+    output = tmp_path / "nowhere" / "tracks.csv"
+    message = refusal(capsys, "find", small, "--local", "--bundle", bundle, "-o", output)
+    assert "No such file or directory" in message
+
+
+def test_a_bundle_goes_with_local_alone(small, bundle, capsys):
+    assert "--bundle goes with --local" in refusal(capsys, "find", small, "--bundle", bundle)
+
+
+def test_an_unreachable_server(small, capsys):
+    with socket.socket() as held:  # bound and not listening: nobody answers
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        for scheme in ("grpc", "http"):
+            url = f"{scheme}://127.0.0.1:{port}"
+            message = refusal(capsys, "find", small, "--server", url, status=1)
+            assert f"{url} can't be reached: " in message
+    assert "expected host:port" in refusal(capsys, "find", small, "--server", "example.org")
+
+
+def test_a_port_in_use(bundle, capsys):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        message = refusal(capsys, "serve", "--bundle", bundle, "--grpc-port", port, status=1)
+    assert f"the grpc port {port} on 127.0.0.1 can't be used: Address already in use" in message
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (["--instances", "many"], "--instances many: expected a whole number, or MODEL=NUMBER"),
+        (["--instances", "gnn=²"], "--instances gnn=²: expected a whole number"),
+        (["--instances", "gnn=2"], "model in instances is 'gnn'; expected one of track_finding"),
+        (["--threads", "0"], "threads of track_finding is 0; expected at least 1"),
+        (["--networks", "onnxruntime"], "choose the ensemble for onnxruntime"),
+        (["--max-hits", "0"], "max_hits is 0; expected at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense(bundle, tmp_path, capsys, option, reason):
+    arguments = ["repository", "--bundle", bundle, "-o", tmp_path / "models", *option]
+    assert reason in refusal(capsys, *arguments)
+
+
+def test_repository_is_written(bundle, tmp_path, capsys):
+    folder = tmp_path / "models"
+    options = ["--shape", "ensemble", "--instances", "2", "--instances", "gnn=3"]
+    assert main(["repository", "--bundle", str(bundle), "-o", str(folder), *options]) == 0
+    assert capsys.readouterr().out.strip() == str(folder)
+    for model, count in (("gnn", 3), ("filter", 2)):
+        assert f"count: {count}" in (folder / model / "config.pbtxt").read_text()
+
+
+# ---- evaluate
+
+
+def test_evaluate_judges_a_file_as_it_judges_the_pipeline(small, bundle, tmp_path, capsys):
+    tracks = tmp_path / "tracks.csv.gz"
+    main(["find", str(small), "--local", "--bundle", str(bundle), "-o", str(tracks)])
+    results = []
+    for where in (["--bundle", bundle], ["--tracks", tracks]):
+        output = tmp_path / "result.json"
+        assert main(["evaluate", str(small), *map(str, where), "--json", str(output)]) == 0
+        results.append(json.loads(output.read_text()))
+        assert "efficiency" in capsys.readouterr().out
+    whole, of_file = results
+    assert of_file["stages"] == {}
+    assert {"neighbours", "filter", "gnn"} == whole["stages"].keys()
+    for name in ("events", "hits", "tracks", "fake_rate", "duplicate_rate", "trackml_score"):
+        assert of_file[name] == whole[name]
+    assert of_file["strict"]["efficiency"] == whole["strict"]["efficiency"]
+    assert whole["tracks"] > 5
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.service
+def test_evaluate_judges_a_server_as_it_judges_the_pipeline(small, tiny_bundle, url, tmp_path):
+    results = []
+    for where in (["--bundle", str(tiny_bundle.path)], ["--server", url]):
+        output = tmp_path / "result.json"
+        assert main(["evaluate", str(small), *where, "--json", str(output)]) == 0
+        results.append(json.loads(output.read_text()))
+    assert results[0]["trackml_score"] == results[1]["trackml_score"]
+    assert results[0]["fake_rate"] == results[1]["fake_rate"]
+
+
+def test_evaluate_tells_of_hits_that_a_file_lacks(small, bundle, tmp_path, capsys):
+    tracks = tmp_path / "tracks.csv"
+    main(["find", str(small), "--local", "--bundle", str(bundle), "-o", str(tracks)])
+    tracks.write_text("".join(tracks.read_text().splitlines(keepends=True)[:-7]))
+    assert main(["evaluate", str(small), "--tracks", str(tracks)]) == 0
+    assert f"{tracks} lacks 7 hits: they are on no track" in capsys.readouterr().err
+
+
+def test_tracks_come_from_one_place(small, bundle, tmp_path, capsys):
+    arguments = ["evaluate", small, "--bundle", bundle, "--tracks", tmp_path / "tracks.csv"]
+    assert "--bundle and --tracks exclude each other" in refusal(capsys, *arguments)
+
+
+def test_evaluate_draws_plots(small, bundle, tmp_path, capsys):
+    assert (
+        main(["evaluate", str(small), "--bundle", str(bundle), "--plots", str(tmp_path / "p")]) == 0
+    )
+    written = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".png")]
+    assert written
+    assert all(Path(line).is_file() for line in written)
+
+
+# ---- bundle, train, simulate
+
+
+def test_bundle_show_and_check(bundle, capsys):
+    assert main(["bundle", "show", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith((bundle / "bundle.toml").read_text())
+    digest = shown.splitlines()[0].split()[-1]
+    assert main(["bundle", "check", str(bundle)]) == 0
+    assert capsys.readouterr().out == f"{bundle}: sound, digest {digest}\n"
+
+
+def test_a_bundle_that_is_broken(bundle, tmp_path, capsys):
+    broken = shutil.copytree(bundle, tmp_path / "broken")
+    (broken / "filter.onnx").unlink()
+    assert "filter.onnx is missing" in refusal(capsys, "bundle", "check", broken)
+
+
+def test_train_refuses_a_recipe_before_it_starts(small, tmp_path, capsys):
+    arguments = ["train", small, "-o", tmp_path / "bundle", "--recipe", "atlas"]
+    assert "no recipe 'atlas'" in refusal(capsys, *arguments)
+    arguments[-1] = "trackml"
+    assert "has 1 events; training needs at least three" in refusal(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_simulate_refuses_what_makes_no_sense(tmp_path, capsys):
+    arguments = ["simulate", "--pileup", "-3", "--events", "1", "--seed", "1", "-o", tmp_path / "e"]
+    assert "pileup is -3.0; expected a number from 0 to 1000" in refusal(capsys, *arguments)
+
+
+# ---- a smaller installation
+
+
+def test_find_with_a_server_needs_the_base_installation_only(small):
+    """All but the base installation's packages are kept from being imported."""
+    code = f"""
+import sys
+for name in ("scipy", "onnx", "onnxruntime", "torch", "matplotlib", "pyarrow", "acts"):
+    sys.modules[name] = None
+from trackserve.cli import main
+sys.exit(main(["find", {str(small)!r}, "--server", "127.0.0.1:9"]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert run.returncode == 1, run.stderr
+    assert "can't be reached" in run.stderr
+
+
+def test_a_missing_extra_is_named(small, monkeypatch, capsys):
+    for name in [n for n in sys.modules if n.startswith("trackserve.pipeline")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "trackserve.bundle")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install 'trackserve[server]'" in refusal(capsys, "find", small, "--local")
