@@ -47,7 +47,9 @@ def main() -> None:
         Client(server.grpc_url) as client,
     ):
         print(f"tritonserver serves bundle {bundle.name} at {server.grpc_url}")
-        print(f"ready after {time.perf_counter() - began:.1f} s, {engine} engine, {cores} threads\n")
+        print(
+            f"ready after {time.perf_counter() - began:.1f} s, {engine} engine, {cores} threads\n"
+        )
         columns = [show(pileup, client) for pileup in PILEUPS]
     for row in zip(*columns, strict=True):
         name = row[0][0]
