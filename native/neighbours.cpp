@@ -50,7 +50,7 @@ struct Space {
     int dimensions, padded;          // padded to a multiple of 4 with zeros
     std::vector<float> coordinates;  // [leaves, padded, LEAF]; NaN beyond the last hit
     int64_t boxes;                   // leaves, rounded up to a multiple of LANES
-    std::vector<float> low, high;    // [dimensions, boxes]; empty boxes are never near
+    std::vector<float> low, high;    // [dimensions, boxes]
 
     Space(const float* embedding, int64_t n, int d)
         : hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d), padded((d + 3) / 4 * 4),
@@ -104,6 +104,7 @@ struct Space {
             }
             uint32_t set = bits(distance <= broadcast(far));
             if (leaf < first) set &= ~0u << (first - leaf);
+            if (leaf + LANES > leaves) set &= ~(~0u << (leaves - leaf));
             for (; set; set &= set - 1) near.push_back(leaf + __builtin_ctz(set));
         }
     }

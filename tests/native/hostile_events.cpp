@@ -1,0 +1,100 @@
+// Runs the engine on ordinary and hostile events; compiled with sanitizers, which end the program
+// with a report at the first read or write out of bounds and at undefined behaviour.
+
+#include "networks.h"
+
+#include <cstdio>
+#include <limits>
+#include <random>
+#include <string>
+
+using namespace trackserve;
+
+namespace {
+
+std::mt19937 generator(1);
+
+float uniform(float low, float high) {
+    return std::uniform_real_distribution<float>(low, high)(generator);
+}
+
+std::vector<float> points(const std::string& kind, int64_t n, int dimensions) {
+    std::vector<float> values(n * dimensions);
+    for (float& x : values) x = kind == "equal" ? 0.5f : uniform(-1, 1);
+    if (kind == "dense")
+        for (float& x : values) x *= 1e-4f;
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const float strange[] = {NAN, infinity, -infinity, 3e38f, -3e38f, 1e-42f};
+    if (kind == "strange")
+        for (size_t i = 0; i < values.size(); i += 3) values[i] = strange[i / 3 % 6];
+    return values;
+}
+
+template <class Number>
+void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vector<float>& features,
+                  const std::vector<Edge>& edges, int threads) {
+    const int64_t n = features.size() / columns.features;
+    std::vector<float> numbers(3 * MAX_WIDTH * MAX_WIDTH);
+    for (float& x : numbers) x = uniform(-0.1f, 0.1f);
+    const std::vector<const float*> tensors(20 + 20 * sizes.depth, numbers.data());
+    std::vector<int32_t> inner, outer;
+    for (const Edge& edge : edges) {
+        inner.push_back(edge.inner);
+        outer.push_back(edge.outer);
+    }
+    std::vector<float> embedding(n * sizes.dimension), logits(edges.size());
+    make_embedding<Number>(columns, sizes, Tensors(tensors.data()))
+        ->run(features.data(), n, nullptr, nullptr, 0, embedding.data(), threads);
+    make_filter<Number>(columns, sizes, Tensors(tensors.data()))
+        ->run(features.data(), n, inner.data(), outer.data(), edges.size(), logits.data(), threads);
+    make_gnn<Number>(columns, sizes, Tensors(tensors.data()))
+        ->run(features.data(), n, inner.data(), outer.data(), edges.size(), logits.data(), threads);
+    std::vector<int64_t> labels(n);
+    for (const bool walk : {false, true})
+        build_tracks(n, inner.data(), outer.data(), logits.data(), edges.size(), 0.0f, walk, 3,
+                     labels.data());
+}
+
+void run(const std::string& kind, int64_t n, int dimensions, int limit, int width, int threads) {
+    const std::vector<float> embedding = points(kind, n, dimensions);
+    const HitColumns columns{4, 0, 2, 1, 1.0f, 3.1f, 1.0f, {3}};
+    const std::vector<float> features = points(kind, n, columns.features);
+    std::vector<float> distance(n), r(n), phi(n), z(n);
+    for (int64_t i = 0; i < n; ++i) {
+        r[i] = 1000 * features[i * 4];
+        z[i] = 1000 * features[i * 4 + 1];
+        phi[i] = features[i * 4 + 2];
+        distance[i] = std::abs(features[i * 4]);
+    }
+    std::vector<int64_t> canonical(n);
+    canonical_order(features.data(), n, columns.features, distance.data(), canonical.data());
+    std::vector<int32_t> place(n), rank(canonical.begin(), canonical.end());
+    space_order(embedding.data(), n, dimensions, place.data(), threads);
+    std::vector<float> ordered;
+    for (const int64_t row : place)
+        ordered.insert(ordered.end(), &embedding[row * dimensions],
+                       embedding.data() + (row + 1) * dimensions);
+    const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}};
+    std::vector<Edge> edges;
+    for (const auto& piece : neighbours(ordered.data(), n, dimensions, r.data(), phi.data(),
+                                        z.data(), rank.data(), settings, threads))
+        edges.insert(edges.end(), piece.begin(), piece.end());
+    const Sizes sizes{width, 1 + int(n % 2), dimensions};
+    run_networks<float>(columns, sizes, features, edges, threads);
+#if defined(__AVX512BF16__)
+    run_networks<bfloat16>(columns, sizes, features, edges, threads);
+#endif
+}
+
+}  // namespace
+
+int main() {
+    for (const char* kind : {"ordinary", "equal", "dense", "strange"})
+        for (const int64_t n : {0, 1, 2, 32, 33, 500})
+            for (const int limit : {1, 9, std::numeric_limits<int>::max()}) {
+                const int dimensions[] = {1, 4, 8, 13, 21}, widths[] = {16, 48, 80, 128};
+                run(kind, n, dimensions[(n + limit) % 5], limit, widths[(n + limit) % 4],
+                    1 + limit % 3);
+            }
+    std::puts("done");
+}

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from known_networks import COLUMNS, describe, network
+
+from tiny_bundle import straight_tracks, write_tiny_bundle
+from trackserve.bundle import read_bundle
+from trackserve.event import Hits, ScoredGraph
+from trackserve.native.engine import NativePipeline
+from trackserve.native.library import variants
+from trackserve.pipeline import Pipeline
+from trackserve.pipeline.components import build_tracks
+from trackserve.pipeline.features import canonical_order, hit_features
+from trackserve.pipeline.neighbours import DoubletCuts, neighbours
+from trackserve.training.export import export_network
+
+each_variant = pytest.mark.parametrize("variant", variants())
+SIZES = {
+    "embedding": {"width": 32, "layers": 2, "dimension": 4},
+    "filter": {"width": 16, "layers": 2},
+    "gnn": {"width": 16, "steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A bundle whose networks have random numbers, as exported by training."""
+    folder = tmp_path_factory.mktemp("bundles") / "family"
+    write_tiny_bundle(folder)
+    features = hit_features(straight_tracks(tracks=30), COLUMNS)
+    edges = np.stack([np.arange(299), np.arange(1, 300)])
+    for kind, sizes in SIZES.items():
+        export_network(
+            network(kind, COLUMNS, **sizes),
+            folder / f"{kind}.onnx",
+            output="output",
+            description=describe(kind, COLUMNS, **sizes),
+            features=features,
+            edges=None if kind == "embedding" else edges,
+        )
+    cuts = DoubletCuts(slope=1e-2, z0=2000.0, dphi=0.1, dcot=0.1)
+    return replace(read_bundle(folder), radius=0.5, neighbour_limit=20, doublet_cuts=cuts)
+
+
+@each_variant
+@pytest.mark.parametrize("method", ["components", "walk"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_stage_gives_what_the_reference_makes_of_its_input(bundle, variant, method, threads):
+    builder = replace(bundle.track_builder, method=method)
+    bundle = replace(bundle, track_builder=builder)
+    features = hit_features(straight_tracks(tracks=150, noise=200), bundle.features)
+    pipeline = NativePipeline(bundle, threads=threads, variant=variant)
+    assert pipeline.notes == []
+    found, reference = pipeline.run(features), Pipeline(bundle).run(features)
+
+    np.testing.assert_array_equal(found.order, canonical_order(features, bundle.features))
+    np.testing.assert_allclose(found.embedding, reference.embedding, atol=2e-5)
+    candidates = neighbours(
+        found.embedding,
+        features[found.order],
+        bundle.features,
+        radius=bundle.radius,
+        limit=bundle.neighbour_limit,
+        cuts=bundle.doublet_cuts,
+    )
+    np.testing.assert_array_equal(found.candidates.edges, candidates.edges)
+    np.testing.assert_array_equal(found.filtered.edges, reference.filtered.edges)
+    np.testing.assert_allclose(found.scored.scores, reference.scored.scores, atol=1e-4)
+    np.testing.assert_array_equal(found.tracks.labels, build_tracks(found.scored, builder).labels)
+    assert 0 < found.filtered.edges.shape[1] < found.candidates.edges.shape[1]
+    assert len(found.tracks)
+    labels = pipeline.find_tracks_from_features(features).labels
+    np.testing.assert_array_equal(labels, found.labels())
+
+
+@each_variant
+def test_events_without_hits_and_with_one(bundle, variant):
+    pipeline = NativePipeline(bundle, variant=variant)
+    for count in (0, 1, 2):
+        hits = Hits.from_positions(np.full((count, 3), 100.0) + np.arange(count)[:, None])
+        assert len(pipeline.find_tracks(hits).labels) == count
+
+
+@each_variant
+def test_the_order_of_hits_renumbers_tracks_only(bundle, variant):
+    features = hit_features(straight_tracks(tracks=100, noise=50), bundle.features)
+    pipeline = NativePipeline(bundle, variant=variant)
+    shuffled = np.random.default_rng(0).permutation(len(features))
+    labels = pipeline.find_tracks_from_features(features).labels
+    again = pipeline.find_tracks_from_features(features[shuffled]).labels
+    np.testing.assert_array_equal(again, labels[shuffled])
+
+
+def test_an_unknown_network_runs_on_the_reference_with_a_message(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "mixed")
+    other = write_tiny_bundle(tmp_path / "other")
+    shutil.copy(other.filter_path, tmp_path / "mixed/filter.onnx")
+    mixed = replace(bundle, path=tmp_path / "mixed")
+    features = hit_features(straight_tracks(tracks=50, noise=50), bundle.features)
+    with pytest.warns(UserWarning, match=r"reference engine runs filter\.onnx: its metadata"):
+        pipeline = NativePipeline(mixed)
+    assert len(pipeline.notes) == 1
+    found, reference = pipeline.run(features), Pipeline(mixed).run(features)
+    np.testing.assert_array_equal(found.filtered.edges, reference.filtered.edges)
+    np.testing.assert_array_equal(found.labels(), reference.labels())
+
+
+def test_a_file_that_computes_something_else_than_it_says_is_noticed(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "altered")
+    model = onnx.load(tmp_path / "altered/filter.onnx")
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+    onnx.save(model, tmp_path / "altered/filter.onnx")
+    with pytest.warns(UserWarning, match=r"filter\.onnx: its output differs"):
+        NativePipeline(replace(bundle, path=tmp_path / "altered"))
+
+
+def test_a_precision_that_the_processor_lacks_becomes_float32(bundle):
+    pipeline = NativePipeline(bundle, precision="bfloat16", variant="portable")
+    assert pipeline.precision == "float32"
+    assert pipeline.notes == ["bfloat16 is computed in float32 by the engine's portable variant"]
+
+
+def test_a_graph_needs_no_edges(bundle):
+    nothing = replace(bundle, radius=1e-9)
+    hits = straight_tracks(tracks=20)
+    found = NativePipeline(nothing).run(hit_features(hits, bundle.features))
+    assert found.candidates.edges.shape == (2, 0)
+    assert isinstance(found.scored, ScoredGraph)
+    assert (found.labels() == -1).all()
