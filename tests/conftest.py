@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from trackserve.bundle import Bundle
     from trackserve.triton.server import Server
+
+# What starts the tests in the background may have SIGINT ignored, and a program inherits that; the
+# tests interrupt programs as Ctrl-C does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 MAX_HITS = 2000
