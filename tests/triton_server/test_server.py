@@ -64,7 +64,8 @@ def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
 
 
 SERVE_UNTIL_STOPPED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from trackserve.triton.server import Server, interrupted_by_sigterm
 try:
     with interrupted_by_sigterm(), Server(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
