@@ -56,7 +56,8 @@ def main() -> None:
         print(f"{name:34}" + "".join(f"{value:>26}" for _, value in row))
     print(
         "\nTargets are charged primary particles with pT > 1 GeV; found are those that share more\n"
-        "than half of their hits, and of the track's, with one track. In brackets: 68 % intervals."
+        "than half of their hits, and of the track's, with one track. In brackets: 68 % intervals.\n"
+        "Fakes and duplicates are counted over tracks of every momentum."
     )
     pictures = " and ".join(f"{PICTURES.name}/pu{pileup}.png" for pileup in PILEUPS)
     print(f"\nThe events are drawn in {pictures}. The server has stopped.")

@@ -5,6 +5,8 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -115,6 +117,21 @@ def test_a_server_with_other_models_says_what_it_has(other_server, protocol):
         assert str(raised.value) == (f"{url} has no model 'track_finding'; it has: exatrkx, resnet")
         with pytest.raises(InputError, match="unexpected inference input 'FEATURES'"):
             client.find_tracks_from_features(np.ones((1, 3)))
+
+
+def test_a_server_that_lists_no_models_is_not_said_to_lack_one(tmp_path):
+    # A web server: like a tritonserver that is stopping, it knows neither the model nor the list.
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever).start()
+        try:
+            with (
+                Client(f"http://127.0.0.1:{web.server_port}") as client,
+                pytest.raises(ServerError, match="doesn't list its models: it is stopping, or"),
+            ):
+                client.find_tracks(np.ones((1, 3)))
+        finally:
+            web.shutdown()
 
 
 @pytest.mark.service

@@ -98,9 +98,15 @@ def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(place, mo
 def test_another_recipe_in_the_same_place_is_refused(place):
     before = read_bundle(place / "bundle").digest()
     recipe = small_recipe(place, old="seed = 3", new="seed = 4")
-    with pytest.raises(InputError, match="holds a training of other data or another recipe"):
+    with pytest.raises(InputError, match="holds a training of other events or another recipe"):
         train([place / "data"], place / "bundle", recipe)
     assert read_bundle(place / "bundle").digest() == before
+
+
+def test_other_events_under_the_same_name_are_refused(place, tmp_path):
+    more = small_data(tmp_path / "data", events=5)
+    with pytest.raises(InputError, match="holds a training of other events or another recipe"):
+        train([more], place / "bundle", small_recipe(place))
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(place, tmp_path):

@@ -40,8 +40,8 @@ def processes_of(group: int) -> list[str]:
     return found
 
 
-def shared_memory() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("trackserve_*")}
+def shared_memory(server: Server) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"{server._region}*"))
 
 
 @pytest.fixture
@@ -50,16 +50,15 @@ def repository(tiny_bundle, tmp_path):
 
 
 def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
-    before = shared_memory()
     log = tmp_path / "log"
     with Server(repository, **FREE_PORTS, log=log) as server:
         pid = server.pid
         assert len(processes_of(pid)) == 3  # tritonserver and the two models
-        assert shared_memory() > before
+        assert shared_memory(server)
         with urllib.request.urlopen(server.metrics_url) as answer:
             assert b"nv_inference_count" in answer.read()
     assert processes_of(pid) == []
-    assert shared_memory() == before
+    assert shared_memory(server) == []
     assert "Started GRPCInferenceService" in log.read_text()
 
 
@@ -123,14 +122,14 @@ def test_a_server_that_ends_by_itself_is_reported(repository):
 
 
 def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
-    pid_before = shared_memory()
+    server = Server(repository, **FREE_PORTS)
     (repository / BUNDLE_FOLDER / "gnn.onnx").write_bytes(b"garbage")
     with (
         pytest.raises(ServerError, match=r"did not start: .*gnn\.onnx is not a valid ONNX network"),
-        Server(repository, **FREE_PORTS),
+        server,
     ):
         pass
-    assert shared_memory() == pid_before
+    assert shared_memory(server) == []
 
 
 def test_a_repository_that_is_not_there_is_the_reason(tmp_path):

@@ -96,7 +96,7 @@ class Connection(ABC):
         status = str(error.status()).removeprefix("StatusCode.")
         reason = _sentence(error.message() or status)
         if status in {"NOT_FOUND", "404"} or "unknown model" in reason:
-            return ServerError(f"{self.url} has no model {model.name!r}; {self._what_it_has()}")
+            return self._without(model)
         if any(refusal in reason for refusal in _REFUSALS):
             return RefusedError(f"{self.url} refused the request: {reason}")
         match status:
@@ -115,12 +115,16 @@ class Connection(ABC):
     def _unreachable(self, reason: str) -> ServerError:
         return ServerError(f"{self.url} can't be reached: {reason}")
 
-    def _what_it_has(self) -> str:
+    def _without(self, model: Model) -> ServerError:
         try:
-            names = sorted({model["name"] for model in self._models()})
+            names = sorted({each["name"] for each in self._models()})
         except (InferenceServerException, OSError):
-            return "it doesn't tell which models it has"
-        return f"it has: {', '.join(names)}" if names else "it has none"
+            return ServerError(
+                f"{self.url} doesn't have {model.name!r} and doesn't list its models: it is stopping, "
+                "or is another kind of server; ask again when it is ready"
+            )
+        has = f"it has: {', '.join(names)}" if names else "it has none"
+        return ServerError(f"{self.url} has no model {model.name!r}; {has}")
 
 
 class GrpcConnection(Connection):

@@ -92,9 +92,9 @@ class Simulator:
 
     def __init__(self, settings: Settings, scratch: Path) -> None:
         check_installed()
-        from trackserve.data.detector import build_detector  # noqa: PLC0415
-        from trackserve.data.generate import Collisions  # noqa: PLC0415
-        from trackserve.data.transport import Transport  # noqa: PLC0415
+        from trackserve.data.detector import build_detector
+        from trackserve.data.generate import Collisions
+        from trackserve.data.transport import Transport
 
         self._settings = settings
         self._collisions = Collisions(settings.pileup, settings.beam_spot_offset)
@@ -206,7 +206,7 @@ _simulator: Simulator | None = None
 
 
 def _start_worker(settings: Settings, scratch: Path) -> None:
-    global _simulator  # noqa: PLW0603
+    global _simulator  # noqa: PLW0603 - a pool has no other place for what its process keeps
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

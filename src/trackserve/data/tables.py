@@ -133,8 +133,8 @@ def write_table(
     Raises MissingDependencyError without pyarrow, which writes ten times faster than numpy.
     """
     try:
-        import pyarrow as pa  # noqa: PLC0415
-        from pyarrow import csv  # noqa: PLC0415
+        import pyarrow as pa
+        from pyarrow import csv
     except ImportError as error:
         message = f"writing events needs pyarrow ({error}): pip install 'trackserve[sim]'"
         raise MissingDependencyError(message) from error

@@ -194,7 +194,7 @@ class Transport:
         )
 
 
-class _ParticleSource(acts.examples.IAlgorithm):  # type: ignore[misc]
+class _ParticleSource(acts.examples.IAlgorithm):  # type: ignore[misc]  # acts has no types
     """Puts generated particles into ACTS' event store."""
 
     def __init__(self) -> None:

@@ -139,8 +139,8 @@ def _hues(x: Float64, y: Float64, paths: list[Int64]) -> Float64:
 
 def _draw_lines(axes: Axes, lines: list[Float64], hues: Float64) -> None:
     """Draw each track ``[n, 2]`` in its colour: a faint glow, and a fine line on it."""
-    from matplotlib.collections import LineCollection  # noqa: PLC0415
-    from matplotlib.colors import hsv_to_rgb  # noqa: PLC0415
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import hsv_to_rgb
 
     colours = hsv_to_rgb(np.stack([hues, np.full_like(hues, 0.6), np.ones_like(hues)], axis=1))
     fine = float(np.clip(12 / np.sqrt(max(len(lines), 1)), 0.55, 1.4))
@@ -150,7 +150,7 @@ def _draw_lines(axes: Axes, lines: list[Float64], hues: Float64) -> None:
 
 def _draw_lost(axes: Axes, lines: list[Float64]) -> None:
     """Draw the particles ``[n, 2]`` that were not found, dotted."""
-    from matplotlib.collections import LineCollection  # noqa: PLC0415
+    from matplotlib.collections import LineCollection
 
     axes.add_collection(
         LineCollection(lines, colors=WHITE, linewidths=0.9, linestyles=(0, (1.2, 1.6)))

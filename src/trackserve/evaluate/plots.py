@@ -45,8 +45,8 @@ def new_figure(width: float, height: float) -> Figure:
     Raises MissingDependencyError without matplotlib (``trackserve[plot]``).
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError as error:
         message = f"plots need matplotlib ({error}): pip install 'trackserve[plot]'"
         raise MissingDependencyError(message) from error

@@ -71,7 +71,7 @@ class Found:
 def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
     """Return a track finder that also gives the edges after neighbours, filter and GNN."""
     # The pipeline needs the [server] extra; judging tracks does not.
-    from trackserve.pipeline.features import hit_features  # noqa: PLC0415
+    from trackserve.pipeline.features import hit_features
 
     bundle = pipeline.bundle
 

@@ -13,14 +13,13 @@ import onnx
 from onnx import numpy_helper
 
 from trackserve.native.library import KINDS, PRECISIONS, Description, Library
+from trackserve.pipeline.networks import METADATA
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trackserve.event import Float32, Int32
 
-METADATA = "trackserve.network"
-"""Key of the ONNX metadata in which training describes a network."""
 METRE = 1000.0
 WIDTHS = range(16, 129, 16)
 MAX_INPUTS = 64

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from trackserve.event import Float32, Int64
 
+METADATA = "trackserve.network"
+"""Key of the ONNX metadata in which training describes a network: its kind and sizes, as JSON."""
+
 
 def load_network(path: Path, threads: int) -> ort.InferenceSession:
     """Open the ONNX file for running on ``threads`` processor threads.

@@ -15,7 +15,7 @@ import torch
 
 from trackserve.bundle import DESCRIPTION, FORMAT
 from trackserve.errors import BundleError
-from trackserve.pipeline.networks import load_network, run_network
+from trackserve.pipeline.networks import METADATA, load_network, run_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from trackserve.event import Float32, Int64
 
-METADATA = "trackserve.network"
-"""Key of the ONNX metadata that names the network's family and sizes, as JSON."""
 TOLERANCE = 1e-3
 """Largest difference of an output of ONNX from torch's, for outputs of order 1 to 10."""
 

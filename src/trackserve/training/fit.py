@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,7 +64,6 @@ def fit(
         scheduler.load_state_dict(state["scheduler"])
         first = state["step"]
 
-    keep_freed_memory()
     network.train()
     with (
         tqdm(total=updates, initial=first, desc=name, unit="update", mininterval=1) as bar,
@@ -110,18 +108,3 @@ def save(path: Path, state: dict[str, object]) -> None:
     beside = path.with_suffix(".partial")
     torch.save(state, beside)
     beside.replace(path)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory: an update of the GNN then takes half the time.
-
-    Otherwise every large tensor is mapped anew from the system, and clearing its pages costs as
-    much as the arithmetic. Does nothing with another C library.
-    """
-    trim_threshold, mmap_max = -1, -4
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)

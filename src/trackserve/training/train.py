@@ -82,7 +82,8 @@ class Training:
         self.folder = bundle.with_name(bundle.name + ".training")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = [str(path.name) for path in data]
-        claim(self.folder, {"data": self.data, "recipe": asdict(recipe)})
+        events = [f"{data_set(s)}/{s.event_id}" for s in self.train + self.validation + self.test]
+        claim(self.folder, {"data": self.data, "events": events, "recipe": asdict(recipe)})
         self.threads = torch.get_num_threads()
         self._neighbours = fastest_neighbours()
         self._samples: dict[str, Sample] = {}
@@ -424,11 +425,13 @@ def claim(folder: Path, what: dict[str, Any]) -> None:
     text = json.dumps(what, indent=1, sort_keys=True)
     if note.is_file() and note.read_text(encoding="utf-8") != text:
         message = (
-            f"{folder} holds a training of other data or another recipe; remove it to start anew, "
-            "or give the same data and recipe to go on with it"
+            f"{folder} holds a training of other events or another recipe; remove it to start "
+            "anew, or give the same events and recipe to go on with it"
         )
         raise InputError(message)
-    note.write_text(text, encoding="utf-8")
+    beside = note.with_suffix(".partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(note)
 
 
 def publish(folder: Path, bundle: Path) -> None:
