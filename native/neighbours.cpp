@@ -6,7 +6,7 @@
 // float64 with the reference's order of summation where float32 can't tell on which side of the
 // radius a pair lies, so the pairs are exactly those of scipy's cKDTree.
 //
-// A hit with more than `limit` neighbours is crowded. Once both hits of a pair are known to be
+// A hit with more than `limit` neighbours that pass the cuts is crowded. Once both hits of a pair are known to be
 // crowded the pair is passed over, which bounds time and memory by the limit however dense the
 // hits are; in the end, pairs of two crowded hits come from a search for their nearest neighbours.
 
@@ -187,7 +187,6 @@ struct Scan {
         }
         return passed;
     }
-    bool passes(int64_t a, int64_t b) const { return passing(a, b / LEAF) >> b % LEAF & 1; }
 
     Edge edge(int64_t a, int64_t b) const {
         return hits.rank[a] < hits.rank[b] ? Edge{int32_t(a), int32_t(b)}
@@ -215,11 +214,13 @@ struct Scan {
                 uint32_t found = within<D>(hit, b, radius) & ~passed_over;
                 if (b == a) found &= ~1u << hit % LEAF;
                 if (!found) continue;
+                found &= passing(hit, b);
                 degree[hit] += __builtin_popcount(found);
-                for (uint32_t set = found; set; set &= set - 1)
-                    ++degree[b * LEAF + __builtin_ctz(set)];
-                for (uint32_t set = found & passing(hit, b); set; set &= set - 1)
-                    edges.push_back(edge(hit, b * LEAF + __builtin_ctz(set)));
+                for (uint32_t set = found; set; set &= set - 1) {
+                    const int64_t other = b * LEAF + __builtin_ctz(set);
+                    ++degree[other];
+                    edges.push_back(edge(hit, other));
+                }
             }
         }
     }
@@ -264,10 +265,12 @@ std::vector<Near> nearest(const Scan& scan, int64_t hit) {
     const auto look_into = [&](int64_t leaf) {
         // Copies of one point are the ties that occur: don't look at all of them.
         if (farthest.squared_distance == 0 && scan.lowest_rank[leaf] > farthest.rank) return;
-        for (uint32_t set = scan.within<0>(hit, leaf, radius); set; set &= set - 1) {
+        uint32_t set = scan.within<0>(hit, leaf, radius);
+        if (set) set &= scan.passing(hit, leaf);
+        for (; set; set &= set - 1) {
             const int64_t row = leaf * LEAF + __builtin_ctz(set);
             const Near other{space.squared_distance(hit, row), scan.hits.rank[row], int32_t(row)};
-            if (row != hit && other < farthest) found.push_back(other);
+            if (other < farthest) found.push_back(other);
         }
         if (int64_t(found.size()) >= 2 * limit) shorten();
     };
@@ -310,9 +313,7 @@ void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree,
         for (int64_t i = chunk * at_once; i < last; ++i) {
             near[i] = nearest(scan, crowded[i]);
             farthest[i] = near[i].back();
-            std::erase_if(near[i], [&](const Near& other) {
-                return place[other.row] < 0 || !scan.passes(crowded[i], other.row);
-            });
+            std::erase_if(near[i], [&](const Near& other) { return place[other.row] < 0; });
             near[i].shrink_to_fit();
         }
     });

@@ -32,23 +32,23 @@ def brute_force(embedding, features, *, radius, limit, cuts) -> set[tuple[int, i
     """The definition, pair by pair in float64."""
     r, phi, z = (a.astype(np.float64) for a in cylindrical(features, COLUMNS))
     points = embedding.astype(np.float64)
-    edges = set()
-    for i in range(len(points)):
-        distance = np.sqrt(((points - points[i]) ** 2).sum(axis=1))
-        near = [j for j in np.argsort(distance) if j != i and distance[j] <= radius][:limit]
-        edges |= {(min(i, int(j)), max(i, int(j))) for j in near}
-    kept = set()
-    for a, b in edges:
+
+    def passes(a: int, b: int) -> bool:
         dr, turn = abs(r[b] - r[a]), abs(phi[b] - phi[a])
         turn = min(turn, 2 * np.pi - turn)
         lever = abs(z[a] * r[b] - z[b] * r[a])
-        if (
-            r[a] ** 2 + z[a] ** 2 < r[b] ** 2 + z[b] ** 2
+        return (
+            r[a] ** 2 + z[a] ** 2 != r[b] ** 2 + z[b] ** 2
             and (turn <= cuts.slope * dr + cuts.dphi or cuts.slope == np.inf)
             and (lever <= cuts.z0 * dr + cuts.dcot * r[a] * r[b] or cuts.z0 == np.inf)
-        ):
-            kept.add((a, b))
-    return kept
+        )
+
+    edges = set()
+    for i in range(len(points)):
+        distance = np.sqrt(((points - points[i]) ** 2).sum(axis=1))
+        near = [j for j in np.argsort(distance) if distance[j] <= radius and passes(i, j)]
+        edges |= {(min(i, int(j)), max(i, int(j))) for j in near[:limit]}
+    return edges
 
 
 @given(
@@ -82,6 +82,7 @@ def test_blocks_and_threads_change_nothing(at_once, monkeypatch):
     how = {"radius": 1.0, "limit": 5, "cuts": CUTS["all"]}
     whole = neighbours(embedding, features, COLUMNS, **how).edges
     monkeypatch.setattr(sys.modules[neighbours.__module__], "HITS_AT_ONCE", at_once)
+    monkeypatch.setattr(sys.modules[neighbours.__module__], "PAIRS_AT_ONCE", 50 * at_once)
     parts = neighbours(embedding, features, COLUMNS, **how, threads=2).edges
     np.testing.assert_array_equal(parts, whole)
 

@@ -209,8 +209,7 @@ def neighbours(
 ) -> Graph:
     """Return what :func:`trackserve.pipeline.neighbours.neighbours` does.
 
-    Of hits exactly as far away as the farthest of the ``limit`` nearest, those of lower rows count
-    as nearer. A hit whose embedding is not finite has no neighbours.
+    A hit whose embedding is not finite has no neighbours.
     """
     embedding = np.ascontiguousarray(embedding)
     place = library.space_order(embedding, threads)
@@ -262,8 +261,8 @@ def _space_neighbours(
         embedding[place],
         (r, phi, z),
         place,
-        # As cKDTree.query squares the bound that the reference gives it.
-        squared_radius=float(np.nextafter(radius, np.inf)) ** 2,
+        # cKDTree keeps pairs whose squared distance is at most this.
+        squared_radius=float(np.nextafter(radius * radius, np.inf)),
         limit=limit,
         cuts=(cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
         threads=threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,15 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from trackserve.errors import BundleError
-from trackserve.event import Float32, Graph, Int64
+from trackserve.event import Float32, Float64, Graph, Int64
 from trackserve.pipeline.features import FeatureColumns, cylindrical
 
 if TYPE_CHECKING:
     from trackserve.event import Bool
 
-HITS_AT_ONCE = 16_384
-"""Hits whose neighbours are looked up in one call, to bound memory."""
+HITS_AT_ONCE = 4096
+PAIRS_AT_ONCE = 4_000_000
+"""Hits and, of the pairs within the radius, how many are looked at in one go, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ def neighbours(
     """Return the graph that links each hit to its nearest neighbours within a radius.
 
     ``embedding`` ``[N, D]`` and ``features`` ``[N, F]`` are in canonical order. Two hits are linked
-    when they are at most ``radius`` apart, one of them is among the ``limit`` nearest of the other,
-    they differ in their distance from the origin, and they pass the cuts. A hit whose embedding is
-    not finite has no neighbours. Edges are sorted by their inner, then their outer hit.
+    when they are at most ``radius`` apart, differ in their distance from the origin, pass the cuts
+    and one of them is among the ``limit`` nearest such hits of the other; of equally near ones the
+    lower row is nearer. A hit whose embedding is not finite has no neighbours. Edges are sorted by
+    their inner, then their outer hit.
     """
     finite = np.isfinite(embedding).all(axis=1)
     if not finite.all():
@@ -73,29 +76,35 @@ def neighbours(
         )
         return Graph(features, rows[among.edges])
     hits = len(embedding)
-    if hits < 2:
-        return Graph(features, np.empty((2, 0), np.int64))
     position = cylindrical(features, columns)
     tree = cKDTree(embedding)
-    kept: list[Int64] = []
-    for first in range(0, hits, HITS_AT_ONCE):
-        block = embedding[first : first + HITS_AT_ONCE]
-        # A hit is its own nearest neighbour, hence one more; absent neighbours have index N.
-        _, near = tree.query(
-            block,
-            k=min(limit + 1, hits),
-            distance_upper_bound=np.nextafter(radius, np.inf),
-            workers=threads,
-        )
-        near = np.asarray(near).reshape(len(block), -1)
-        here = np.broadcast_to(np.arange(first, first + len(block))[:, None], near.shape)
-        found = (near < hits) & (near != here)
-        inner = np.minimum(here, near)[found]
-        outer = np.maximum(here, near)[found]
+
+    def search(first: int, last: int) -> Int64:
+        """Return the pairs, as inner * hits + outer, that a block of hits wants."""
+        block = cKDTree(embedding[first:last])
+        if last - first > 1 and block.count_neighbors(tree, radius) > PAIRS_AT_ONCE:
+            middle = (first + last) // 2
+            return np.concatenate([search(first, middle), search(middle, last)])
+        found = block.sparse_distance_matrix(tree, radius, output_type="ndarray")
+        here, near, distance = found["i"] + first, found["j"], found["v"]
+        inner, outer = np.minimum(here, near), np.maximum(here, near)
         passed = passes_cuts(position, inner, outer, cuts)
-        kept.append(inner[passed] * hits + outer[passed])
-    pair = np.unique(np.concatenate(kept))
-    return Graph(features, np.stack([pair // hits, pair % hits]))
+        pair: Int64 = (inner * hits + outer)[passed]
+        return pair[nearest(here[passed], near[passed], distance[passed], limit)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = range(0, hits, HITS_AT_ONCE)
+        wanted = list(pool.map(search, blocks, (min(b + HITS_AT_ONCE, hits) for b in blocks)))
+    pair = np.unique(np.concatenate([np.empty(0, np.int64), *wanted]))
+    return Graph(features, np.stack(np.divmod(pair, max(hits, 1))))
+
+
+def nearest(here: Int64, near: Int64, distance: Float64, limit: int) -> Int64:
+    """Return which of the neighbours ``near`` of hits ``here`` are among a hit's ``limit`` nearest."""
+    order = np.lexsort((near, distance, here))
+    first = np.searchsorted(here[order], here[order])
+    closest: Int64 = order[np.arange(len(order)) - first < limit]
+    return closest
 
 
 def passes_cuts(
