@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "native": FOUNDATION | {"pipeline"},
     "triton.tensors": set(),
     "engines": FOUNDATION | {"bundle", "pipeline", "native"},
+    "installation": {"__init__", "errors", "bundle", "native"},
     "triton": FOUNDATION | {"bundle", "pipeline", "engines", "triton.tensors"},
     "client": FOUNDATION | {"triton.tensors"},
     "training": FOUNDATION | {"bundle", "pipeline", "native", "data", "evaluate", "__init__"},

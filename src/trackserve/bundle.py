@@ -107,11 +107,16 @@ class Bundle:
         check_finite(features, self.features.columns)
 
 
+def shipped_bundles() -> list[Path]:
+    """Return the folders of the bundles that come with the package."""
+    return sorted(description.parent for description in SHIPPED.glob(f"*/{DESCRIPTION}"))
+
+
 def shipped_bundle(name: str = "trackml") -> Path:
     """Return the folder of a bundle that comes with the package."""
     path = SHIPPED / name
-    if not (path / DESCRIPTION).is_file():
-        found = ", ".join(sorted(p.parent.name for p in SHIPPED.glob(f"*/{DESCRIPTION}"))) or "none"
+    if path not in shipped_bundles():
+        found = ", ".join(folder.name for folder in shipped_bundles()) or "none"
         message = f"no bundle named {name!r} comes with this package; there is: {found}"
         raise BundleError(message)
     return path

@@ -93,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_simulate,
         _add_train,
         _add_bundle,
+        _add_info,
     ):
         add(commands)
     return parser
@@ -409,7 +410,7 @@ def _sources(paths: Sequence[Path], *, distinct: bool) -> list[EventSource]:
     return sources
 
 
-# ---- simulate, train, bundle
+# ---- simulate, train, bundle, info
 
 
 def _add_simulate(commands: Subparsers) -> None:
@@ -539,6 +540,22 @@ def _check(options: argparse.Namespace) -> None:
     bundle = read_bundle(options.bundle)
     check_answers(bundle)
     print(f"{bundle.path}: sound, digest {bundle.digest()}")
+
+
+def _add_info(commands: Subparsers) -> None:
+    _command(
+        commands,
+        "info",
+        _info,
+        "Tell what this installation is and has: engines, processor, bundles, optional parts.",
+    )
+
+
+def _info(options: argparse.Namespace) -> None:
+    del options
+    from trackserve.installation import describe
+
+    print(describe())
 
 
 def _add_engine_option(parser: argparse._ActionsContainer, prefix: str = "") -> None:

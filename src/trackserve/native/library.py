@@ -37,12 +37,17 @@ class Description(ctypes.Structure):
     )
 
 
+def built() -> tuple[str, ...]:
+    """Return the variants that are installed, for this processor or not."""
+    return tuple(name for name in VARIANTS if _path(name).is_file())
+
+
 def variants() -> tuple[str, ...]:
     """Return the variants that are installed and that this processor runs, the fastest last."""
-    if not _path("portable").is_file():
+    if "portable" not in built():
         return ()
     level = int(ctypes.CDLL(str(_path("portable"))).trackserve_processor_level())
-    return tuple(name for name in VARIANTS[: level + 1] if _path(name).is_file())
+    return tuple(name for name in VARIANTS[: level + 1] if name in built())
 
 
 @cache
