@@ -97,6 +97,13 @@ def test_json_can_be_written_and_names_its_terms() -> None:
     assert sum(bins["density"]["total"]) == 2
 
 
+def test_an_evaluation_is_read_back_from_its_json() -> None:
+    whole = evaluate_event(EVENT, perfect(EVENT)) + evaluate_event(EVENT, perfect(EVENT))
+    read = Evaluation.from_json(json.loads(json.dumps(whole.to_json())))
+    assert read.to_json() == whole.to_json()
+    assert (read + whole).to_json() == (whole + whole).to_json()
+
+
 def test_table_is_aligned_and_complete() -> None:
     text = evaluate_event(EVENT, perfect(EVENT)).table()
     blocks = text.split("\n\n")

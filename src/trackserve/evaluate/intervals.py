@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike
 
     from trackserve.event import Float64
@@ -75,3 +77,8 @@ class Ratio:
             "passed": self.passed,
             "total": self.total,
         }
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Ratio:
+        """Return the ratio that :meth:`to_json` wrote."""
+        return cls(written["passed"], written["total"])

@@ -183,6 +183,15 @@ class Binned:
             "high": high.tolist(),
         }
 
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Binned:
+        """Return the counts that :meth:`to_json` wrote."""
+        return cls(
+            np.array(written["edges"], np.float64),
+            passed=np.array(written["passed"], np.int64),
+            total=np.array(written["total"], np.int64),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class TargetCounts:
@@ -258,3 +267,15 @@ class TargetCounts:
                 for name, binned in self.bins.items()
             },
         }
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> TargetCounts:
+        """Return the counts that :meth:`to_json` wrote."""
+        return cls(
+            efficiency=Ratio.from_json(written["efficiency"]),
+            single_majority=Ratio.from_json(written["single_majority"]),
+            perfect=Ratio.from_json(written["perfect"]),
+            duplicates=Ratio.from_json(written["target_duplicate_rate"]),
+            losses=dict(written["lost"]),
+            bins={name: Binned.from_json(each) for name, each in written["bins"].items()},
+        )

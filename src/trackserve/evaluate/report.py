@@ -153,6 +153,18 @@ class Evaluation:
             "definitions": DEFINITIONS,
         }
 
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that :meth:`to_json` wrote, so that it can be added to others."""
+        return cls(
+            hits=written["hits"],
+            fakes=Ratio.from_json(written["fake_rate"]),
+            duplicates=Ratio.from_json(written["duplicate_rate"]),
+            scores=tuple(written["trackml_score"]["per_event"]),
+            targets={t.name: TargetCounts.from_json(written[t.name]) for t in TARGET_SETS},
+            stages={name: EdgeCounts.from_json(each) for name, each in written["stages"].items()},
+        )
+
     def table(self) -> str:
         """Return every number that is not binned, and the definitions, as aligned plain text."""
         counts = list(self.targets.values())

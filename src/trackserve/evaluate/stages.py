@@ -98,6 +98,13 @@ class EdgeCounts:
             "target_purity": self.target_purity.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> EdgeCounts:
+        """Return the counts that :meth:`to_json` wrote."""
+        return cls(
+            *(Ratio.from_json(written[name]) for name in ("efficiency", "purity", "target_purity"))
+        )
+
 
 def _undirected(edges: Int64, hits: int) -> Int64:
     """Name each edge by one number that does not depend on its direction."""
