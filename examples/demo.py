@@ -19,7 +19,8 @@ from trackserve.errors import TrackserveError
 from trackserve.evaluate.display import draw_event
 from trackserve.evaluate.report import evaluate_event
 from trackserve.native import variants
-from trackserve.triton.server import interrupted_by_sigterm, serve
+from trackserve.triton.process import interrupted_by_sigterm
+from trackserve.triton.server import serve
 from trackserve.triton.settings import Settings
 
 if TYPE_CHECKING:

@@ -138,7 +138,8 @@ def _add_serve(commands: Subparsers) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     from trackserve.bundle import read_bundle
-    from trackserve.triton.server import interrupted_by_sigterm, serve
+    from trackserve.triton.process import interrupted_by_sigterm
+    from trackserve.triton.server import serve
 
     bundle = read_bundle(options.bundle)
     settings = _settings(options)

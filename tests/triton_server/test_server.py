@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,9 +18,11 @@ import pytest
 from conftest import FREE_PORTS
 from trackserve.client import Client
 from trackserve.errors import MissingDependencyError, ServerError
-from trackserve.triton import server as server_module
+from trackserve.triton import installation
+from trackserve.triton.installation import Installation, assemble_backends, find_tritonserver
+from trackserve.triton.process import children, choose_ports
 from trackserve.triton.repository import write_repository
-from trackserve.triton.server import Server, choose_ports, find_tritonserver, reasons, serve
+from trackserve.triton.server import Server, reasons, serve
 from trackserve.triton.settings import Settings
 from trackserve.triton.tensors import BUNDLE_FOLDER
 
@@ -65,7 +68,8 @@ def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
 SERVE_UNTIL_STOPPED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from trackserve.triton.server import Server, interrupted_by_sigterm
+from trackserve.triton.process import interrupted_by_sigterm
+from trackserve.triton.server import Server
 try:
     with interrupted_by_sigterm(), Server(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
         print(server.pid, flush=True)
@@ -90,8 +94,12 @@ def test_the_server_ends_with_the_program_that_started_it(repository, tmp_path, 
     output, _ = program.communicate(timeout=60)
     assert output == ("" if how == signal.SIGKILL else "stopped\n")
     _wait_for_end(watched)
+    assert_no_process_of(pid)
+
+
+def assert_no_process_of(group: int) -> None:
     for _ in range(100):  # the models' processes notice within a moment that the server is gone
-        if not (left := processes_of(pid)):
+        if not (left := processes_of(group)):
             break
         threading.Event().wait(0.1)
     assert left == []
@@ -114,11 +122,50 @@ def test_the_server_outlives_the_thread_that_started_it(repository):
         server.__exit__(None, None, None)
 
 
-def test_a_server_that_ends_by_itself_is_reported(repository):
-    with Server(repository, **FREE_PORTS) as server:
+def test_a_server_that_ends_by_itself_once_too_often_is_reported(repository):
+    with Server(repository, **FREE_PORTS, restarts=0) as server:
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ServerError, match="ended by itself with status -9"):
             server.wait()
+    with Server(repository, **FREE_PORTS, restarts=0) as server:
+        os.kill(children(server.pid)[0], signal.SIGKILL)
+        with pytest.raises(ServerError, match=r"ended by itself with model process \d+ gone"):
+            server.wait()
+
+
+def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
+    log = tmp_path / "log"
+    with Server(repository, **FREE_PORTS, log=log) as server:
+        model = children(server.pid)[0]
+        for choose in (lambda: model, lambda: server.pid):
+            before = server.pid
+            killed = choose()
+            restarts = len(server.restarted)
+            os.kill(killed, signal.SIGKILL)
+            wait_for_restart(server, restarts)
+            assert_no_process_of(before)
+            assert len(processes_of(server.pid)) == 3
+            with Client(server.grpc_url) as client:
+                assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
+    notes = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert [note["reason"] for note in notes if note["event"] == "restart"] == [
+        f"model process {model} gone",
+        "status -9",
+    ]
+
+
+def wait_for_restart(server: Server, restarts: int) -> None:
+    for _ in range(1200):
+        if len(server.restarted) > restarts and server._answers("http") and server._answers("grpc"):
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(server.log())
+
+
+def test_a_server_can_be_stopped_while_it_is_started_anew(repository):
+    with Server(repository, **FREE_PORTS) as server:
+        os.kill(server.pid, signal.SIGKILL)
+    assert_no_process_of(server.pid)
 
 
 def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
@@ -178,13 +225,13 @@ def test_a_tritonserver_on_the_path_comes_first(monkeypatch, tmp_path):
     binary.chmod(0o755)
     assert find_tritonserver().pip is not None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_tritonserver() == server_module.Installation(binary, None)
+    assert find_tritonserver() == Installation(binary, None)
 
 
 def test_the_tritonserver_on_the_path_serves(monkeypatch, repository, tmp_path):
     """As in a container, where the server knows its own backends."""
     pip = find_tritonserver()
-    backends = server_module._assemble_backends(pip.pip, tmp_path)
+    backends = assemble_backends(pip.pip, tmp_path)
     binary = tmp_path / "tritonserver"
     binary.write_text(f'#!/bin/sh\nexec {pip.binary} --backend-directory={backends} "$@"\n')
     binary.chmod(0o755)
@@ -208,7 +255,7 @@ def test_the_pip_installed_server_has_no_onnxruntime_backend(tiny_bundle):
 
 
 def test_numpy_2_is_refused_by_the_pip_installed_server(monkeypatch):
-    monkeypatch.setattr(server_module.np, "__version__", "2.1.0")
+    monkeypatch.setattr(installation.np, "__version__", "2.1.0")
     with pytest.raises(MissingDependencyError, match=r"needs numpy below 2, found 2\.1\.0"):
         find_tritonserver()
 

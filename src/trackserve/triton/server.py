@@ -1,30 +1,30 @@
-"""Start a tritonserver on a model repository, wait until it can answer, stop it cleanly."""
+"""Start a tritonserver on a model repository, keep it answering, stop it cleanly."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
-import os
+import json
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import threading
 import time
-from concurrent.futures import Future
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from trackserve.errors import MissingDependencyError, ServerError
+from trackserve.errors import ServerError
+from trackserve.triton.installation import (
+    Installation,
+    assemble_backends,
+    find_tritonserver,
+    server_environment,
+)
+from trackserve.triton.process import LOOPBACK, Ending, children, choose_ports, kill_group, spawn
 from trackserve.triton.repository import write_repository
 
 if TYPE_CHECKING:
@@ -34,42 +34,11 @@ if TYPE_CHECKING:
     from trackserve.bundle import Bundle
     from trackserve.triton.settings import Settings
 
-LOOPBACK = "127.0.0.1"
 DRAIN_SECONDS = 30
 """How long a stopping server may take to finish the requests it has accepted."""
+RESTARTS, RESTART_WINDOW = 5, 300.0
+"""A server that has failed is started anew, at most this often within so many seconds."""
 _PORTS = ("http", "grpc", "metrics")
-
-
-@dataclass(frozen=True)
-class Installation:
-    """A tritonserver on this machine; ``pip`` is the pytriton package's folder if it is from there."""
-
-    binary: Path
-    pip: Path | None
-
-
-def find_tritonserver() -> Installation:
-    """Find the tritonserver on PATH (as in NVIDIA's container), else the pip-installed one.
-
-    Raises :class:`MissingDependencyError` if there is none that can work.
-    """
-    if found := shutil.which("tritonserver"):
-        return Installation(Path(found), None)
-    spec = importlib.util.find_spec("pytriton")
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    if folder is None or not (folder / "tritonserver/bin/tritonserver").is_file():
-        message = (
-            "no tritonserver was found on PATH or in this Python environment; "
-            "install one with: pip install 'trackserve[server]'"
-        )
-        raise MissingDependencyError(message)
-    if int(np.__version__.split(".")[0]) > 1:
-        message = (
-            f"the pip-installed tritonserver needs numpy below 2, found {np.__version__}: its python "
-            "backend would return empty tensors; run: pip install 'numpy<2'"
-        )
-        raise MissingDependencyError(message)
-    return Installation(folder / "tritonserver/bin/tritonserver", folder)
 
 
 class Server:
@@ -80,6 +49,10 @@ class Server:
     :class:`ServerError` with the server's own reasons if it can't within ``start_timeout`` seconds.
     The server's log goes to the file ``log`` if that is given. The server never outlives this
     process, however that ends.
+
+    Triton doesn't replace a model's process that has died: it stays ready and fails every request
+    that it sends there. So where tritonserver or one of its models' processes ends by itself, the
+    server is started anew on the same ports, at most ``restarts`` times within five minutes.
     """
 
     def __init__(
@@ -92,11 +65,15 @@ class Server:
         metrics_port: int = 8002,
         log: Path | str | None = None,
         start_timeout: float = 120.0,
+        restarts: int = RESTARTS,
     ) -> None:
         self.repository = Path(repository).absolute()
         self.address = address
         self.ports = dict(zip(_PORTS, (http_port, grpc_port, metrics_port), strict=True))
         self.start_timeout = start_timeout
+        self.restarts = restarts
+        self.restarted: list[float] = []
+        """When (``time.monotonic``, s) the server was started anew."""
         self._log = None if log is None else Path(log).absolute()
 
     @property
@@ -129,22 +106,23 @@ class Server:
         return self._log_path.read_text(encoding="utf-8", errors="replace")
 
     def __enter__(self) -> Self:
-        installation = find_tritonserver()
+        self._installation = find_tritonserver()
         self.ports = choose_ports(self.address, self.ports)
-        self._region = f"trackserve_{secrets.token_hex(6)}_"
         self._folder = Path(tempfile.mkdtemp(prefix="trackserve-server-"))
         self._log_path = self._log or self._folder / "log"
+        self._log_path.write_bytes(b"")
+        self._ending, self._stopping, self._over = Ending(), threading.Event(), threading.Event()
+        self._failure = ""
         try:
-            command = self._command(installation)
-            self._process = _spawn(command, _environment(), self._folder, self._log_path)
+            if self._installation.pip is not None:
+                assemble_backends(self._installation.pip, self._folder)
+            self._start()
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._ending.close()
             raise
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self._stop(drain=False)
-            raise
+        self._keeper = threading.Thread(target=self._keep, name="keep-tritonserver", daemon=True)
+        self._keeper.start()
         return self
 
     def __exit__(
@@ -153,13 +131,63 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop(drain=True)
+        self._stopping.set()
+        self._ending.stop()
+        self._keeper.join()
+        try:
+            self._end(drain=not self._failure)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._ending.close()
 
     def wait(self) -> None:
-        """Block while the server runs; raises :class:`ServerError` if it ends by itself."""
-        status = self._process.wait()
-        message = f"the server ended by itself with status {status}: {reasons(self.log())}"
-        raise ServerError(message)
+        """Block while the server runs; raises :class:`ServerError` if it ends for good."""
+        self._over.wait()
+        raise ServerError(self._failure)
+
+    def _start(self) -> None:
+        """Start the processes and return once every model can answer."""
+        self._region = f"trackserve_{secrets.token_hex(6)}_"
+        self._process = spawn(
+            self._command(self._installation),
+            environment=server_environment(),
+            folder=self._folder,
+            log=self._log_path,
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._end(drain=False)
+            raise
+
+    def _keep(self) -> None:
+        """Start the server anew whenever one of its processes has ended, until it is to stop."""
+        while (ended := self._ending.wait([self.pid, *children(self.pid)])) is not None:
+            self._end(drain=False)
+            status = self._process.returncode
+            what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
+            now = time.monotonic()
+            if sum(now - then < RESTART_WINDOW for then in self.restarted) >= self.restarts:
+                self._fail(f"the server ended by itself with {what}: {reasons(self.log())}")
+                return
+            self.restarted.append(now)
+            self._note(event="restart", reason=what)
+            try:
+                self._start()
+            except (ServerError, OSError) as error:
+                if not self._stopping.is_set():
+                    self._fail(f"the server ended by itself with {what}; started anew: {error}")
+                return
+
+    def _fail(self, failure: str) -> None:
+        self._failure = failure
+        self._over.set()
+
+    def _note(self, **what: str) -> None:
+        """Add a line of our own to the server's log, as JSON."""
+        line = json.dumps({"time": datetime.now(UTC).isoformat(), **what})
+        with self._log_path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def _command(self, installation: Installation) -> list[str]:
         key = secrets.token_hex(16)
@@ -180,8 +208,7 @@ class Server:
         for name, port in self.ports.items():
             command += [f"--{name}-address={self.address}", f"--{name}-port={port}"]
         if installation.pip is not None:
-            backends = _assemble_backends(installation.pip, self._folder)
-            command.append(f"--backend-directory={backends}")
+            command.append(f"--backend-directory={self._folder / 'backends'}")
         return command
 
     def _wait_until_ready(self) -> None:
@@ -196,7 +223,9 @@ class Server:
                     f"{reasons(self.log())}"
                 )
                 raise ServerError(message)
-            time.sleep(0.05)
+            if self._stopping.wait(0.05):
+                message = "the server was stopped before it was ready"
+                raise ServerError(message)
 
     def _answers(self, protocol: str) -> bool:
         """Whether HTTP says that all models are ready, or gRPC's port is open."""
@@ -212,20 +241,17 @@ class Server:
         except (OSError, http.client.HTTPException):
             return False
 
-    def _stop(self, *, drain: bool) -> None:
-        """End the server and every process it started; leave no file behind."""
+    def _end(self, *, drain: bool) -> None:
+        """End the server and every process it started; leave no shared memory behind."""
         try:
             if drain:
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(DRAIN_SECONDS + 10)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            kill_group(self._process)
             for region in Path("/dev/shm").glob(f"{self._region}*"):
                 region.unlink(missing_ok=True)
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -253,42 +279,6 @@ def serve(
             yield server
 
 
-@contextlib.contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the body as Ctrl-C does: with :class:`KeyboardInterrupt`.
-
-    A program that serves wraps its work in this, so that both ways of stopping it stop the server.
-    """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def choose_ports(address: str, wanted: dict[str, int]) -> dict[str, int]:
-    """Return the ports with each 0 replaced by a free one.
-
-    Raises :class:`ServerError` if a port is in use or the address isn't this machine's.
-    """
-    chosen: dict[str, int] = {}
-    with contextlib.ExitStack() as held:
-        for name, port in wanted.items():
-            listener = held.enter_context(socket.socket())
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((address, port))
-                listener.listen()
-            except (OSError, OverflowError) as error:
-                message = (
-                    f"the {name} port {port} on {address} can't be used: "
-                    f"{getattr(error, 'strerror', None) or error}; choose another one, or 0 for a free one"
-                )
-                raise ServerError(message) from None
-            chosen[name] = listener.getsockname()[1]
-    return chosen
-
-
 _STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"
 
 
@@ -305,75 +295,3 @@ def reasons(log: str) -> str:
 
 def _first_line(text: str) -> str:
     return re.split(r"\\n|\n", text.rstrip('"'))[0].strip()
-
-
-def _assemble_backends(pytriton: Path, folder: Path) -> Path:
-    """Link the python backend and the stub for this Python version into one backend directory."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = pytriton / "tritonserver/python_backend_stubs" / version / "triton_python_backend_stub"
-    if not stub.is_file():
-        message = f"the pip-installed tritonserver has no python backend for Python {version}"
-        raise MissingDependencyError(message)
-    python = folder / "backends" / "python"
-    python.mkdir(parents=True)
-    for file in (
-        *(pytriton / "tritonserver/backends/python").glob("*.so"),
-        *(pytriton / "tritonserver/backends/python").glob("*.py"),
-        stub,
-    ):
-        (python / file.name).symlink_to(file)
-    return python.parent
-
-
-def _environment() -> dict[str, str]:
-    """Return the server's environment: this Python's packages and library, one thread by default.
-
-    The stub takes its packages from the ``python3`` that is first on PATH. Threads of numerical
-    libraries would come on top of those that the settings give to each model.
-    """
-    environment = dict(os.environ)
-    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    libraries = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH")]
-    environment["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
-    one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return environment | dict.fromkeys(one, "1")
-
-
-_START = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGTERM
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""A program that starts another one in its place, to be ended when its parent ends."""
-
-
-def _spawn(
-    command: list[str], environment: dict[str, str], folder: Path, log: Path
-) -> subprocess.Popen[bytes]:
-    """Start a process group of its own that ends when this process does.
-
-    The kernel's parent-death signal comes when the thread that started the child ends, so the child
-    is started from a thread that waits for it.
-    """
-    started: Future[subprocess.Popen[bytes]] = Future()
-
-    def start_and_wait() -> None:
-        try:
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _START, *command],
-                    env=environment,
-                    cwd=folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        except BaseException as error:  # handed to the caller
-            started.set_exception(error)
-            return
-        started.set_result(process)
-        process.wait()
-
-    threading.Thread(target=start_and_wait, name="tritonserver", daemon=True).start()
-    return started.result()
