@@ -391,7 +391,7 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="EVENT",
-        help="a folder or .zip of events (TrackML or ACTS CSV, plain or .gz), or a file of one event",
+        help="a folder or .zip of events (TrackML or ACTS tables as .csv, .csv.gz or .parquet), or a file of one event",
     )
 
 
@@ -437,6 +437,12 @@ def _add_simulate(commands: Subparsers) -> None:
         "--first-event", type=int, default=0, metavar="N", help="first event number"
     )
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--form",
+        choices=("csv", "csv.gz", "parquet"),
+        default="csv.gz",
+        help="how tables are written; parquet is smallest, and read fastest",
+    )
     parser.add_argument("--noise", type=float, default=0.15, help="share of noise among all hits")
     parser.add_argument(
         "--field",
@@ -474,6 +480,7 @@ def _simulate(options: argparse.Namespace) -> None:
         seed=options.seed,
         first_event=options.first_event,
         workers=options.workers,
+        form=options.form,
         noise=options.noise,
         field=options.field,
         field_scale=options.field_scale,

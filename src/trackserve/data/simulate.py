@@ -18,13 +18,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from tqdm import tqdm
 
 from trackserve.data.readout import add_noise, assemble, read_out, smear
-from trackserve.data.trackml import SimulatedEvent, write_event
+from trackserve.data.trackml import Form, SimulatedEvent, write_event
 from trackserve.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -137,11 +137,13 @@ def simulate(
     seed: int,
     workers: int | None = None,
     first_event: int = 0,
+    form: Form = "csv.gz",
     progress: bool = True,
     **settings: Any,
 ) -> None:
     """Write ``events`` events, numbered from ``first_event``, in TrackML's format to ``directory``.
 
+    ``form`` is how their tables are written: csv, csv.gz or parquet.
     Uses ``workers`` processes (all cores if None); the files do not depend on how many. Events that
     are there already are kept, so a run that was stopped goes on; ``simulation.json`` beside them
     records settings, seed and versions, and a directory of other settings is refused.
@@ -153,12 +155,15 @@ def simulate(
         if value < least:
             message = f"{name} is {value}; expected {least} or more"
             raise InputError(message)
+    if form not in get_args(Form):
+        message = f"form is {form!r}; expected one of {', '.join(get_args(Form))}"
+        raise InputError(message)
     chosen = Settings(pileup, seed, **settings)
     check_installed()
     directory.mkdir(parents=True, exist_ok=True)
     _record(directory, chosen)
     wanted = range(first_event, first_event + events)
-    missing = [event for event in wanted if not _hits_file(directory, event).exists()]
+    missing = [event for event in wanted if not _hits_file(directory, event, form).exists()]
     with (
         tempfile.TemporaryDirectory(prefix="trackserve-") as scratch,
         tqdm(
@@ -166,27 +171,35 @@ def simulate(
         ) as bar,
     ):
         if min(workers, len(missing)) > 1:
-            finished = _in_parallel(directory, chosen, missing, workers, Path(scratch))
+            finished = _in_parallel(
+                directory, form, chosen, missing, workers=workers, scratch=Path(scratch)
+            )
         else:
-            finished = _in_turn(directory, chosen, missing, Path(scratch))
+            finished = _in_turn(directory, form, chosen, missing, Path(scratch))
         with closing(finished):
             for _ in finished:
                 bar.update()
 
 
 def _in_turn(
-    directory: Path, settings: Settings, events: list[int], scratch: Path
+    directory: Path, form: Form, settings: Settings, events: list[int], scratch: Path
 ) -> Generator[None, None, None]:
     if not events:
         return
     simulator = Simulator(settings, scratch)
     for event in events:
-        write_event(directory, simulator.simulate(event))
+        write_event(directory, simulator.simulate(event), form)
         yield
 
 
 def _in_parallel(
-    directory: Path, settings: Settings, events: list[int], workers: int, scratch: Path
+    directory: Path,
+    form: Form,
+    settings: Settings,
+    events: list[int],
+    *,
+    workers: int,
+    scratch: Path,
 ) -> Generator[None, None, None]:
     pool = ProcessPoolExecutor(
         min(workers, len(events)),
@@ -195,7 +208,7 @@ def _in_parallel(
         initargs=(settings, scratch),
     )
     try:
-        for done in as_completed([pool.submit(_write, directory, event) for event in events]):
+        for done in as_completed([pool.submit(_write, directory, event, form) for event in events]):
             yield done.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -222,13 +235,13 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-def _write(directory: Path, event_id: int) -> None:
+def _write(directory: Path, event_id: int, form: Form) -> None:
     assert _simulator is not None
-    write_event(directory, _simulator.simulate(event_id))
+    write_event(directory, _simulator.simulate(event_id), form)
 
 
-def _hits_file(directory: Path, event_id: int) -> Path:
-    return directory / f"event{event_id:09d}-hits.csv.gz"
+def _hits_file(directory: Path, event_id: int, form: Form) -> Path:
+    return directory / f"event{event_id:09d}-hits.{form}"
 
 
 def _record(directory: Path, settings: Settings) -> None:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from trackserve.event import Event
 
-_EVENT_FILE = re.compile(r"(?P<prefix>event(?P<id>\d+))-(?P<table>[\w-]+)\.csv(\.gz)?")
+_EVENT_FILE = re.compile(r"(?P<prefix>event(?P<id>\d+))-(?P<table>[\w-]+)\.(csv|csv\.gz|parquet)")
 _EVENT_PREFIX = re.compile(r"(?P<prefix>event\d+)(-.*)?")
 CLUSTER_COLUMNS = frozenset(field.name for field in fields(Clusters))
-EXPECTED = "expected files named such as event000001000-hits.csv or .csv.gz, together or in a .zip"
+EXPECTED = "expected files named such as event000001000-hits.csv, .csv.gz or .parquet, together or in a .zip"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Amrouche et al., "The Tracking Machine Learning challenge: Accuracy phase", arXi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.event import Bool, Float32, Int32, Int64
+
+Form = Literal["csv", "csv.gz", "parquet"]
+"""How the tables of an event are written; Parquet is the smallest, and the fastest to read."""
 
 _POSITION = {"x": np.float32, "y": np.float32, "z": np.float32}
 _MODULE = {"volume_id": np.int32, "layer_id": np.int32, "module_id": np.int32}
@@ -202,8 +205,8 @@ def _to_six_digits(numbers: NDArray[np.floating[Any]]) -> Float32:
     return rounded
 
 
-def write_event(directory: Path, simulated: SimulatedEvent, *, compress: bool = True) -> None:
-    """Write ``event000000123-hits.csv`` and its cells, particles and truth (.gz if compressed).
+def write_event(directory: Path, simulated: SimulatedEvent, form: Form = "csv.gz") -> None:
+    """Write ``event000000123-hits.csv.gz`` and its cells, particles and truth, in one of the forms.
 
     Positions of hits are rounded to 1 micrometre, a tenth of the best resolution of the detector;
     all other numbers to six significant digits, as in TrackML's own files. The hits come last and
@@ -261,7 +264,6 @@ def write_event(directory: Path, simulated: SimulatedEvent, *, compress: bool = 
         },
     }
     directory.mkdir(parents=True, exist_ok=True)
-    suffix = ".csv.gz" if compress else ".csv"
     for name, columns in tables.items():
-        path = directory / f"event{simulated.event.event_id:09d}-{name}{suffix}"
-        write_table(path, columns, compress=compress)
+        path = directory / f"event{simulated.event.event_id:09d}-{name}.{form}"
+        write_table(path, columns)
