@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle clean
+.PHONY: help demo test lint format bundle physics clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,10 @@ bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hou
 	$(BIN)/trackserve train data/pu200 data/pu20 -o runs/trackml
 	mkdir -p src/trackserve/bundles/trackml
 	cp runs/trackml/* src/trackserve/bundles/trackml
+
+physics: .venv/dev  ## Judge the shipped bundle beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
+	$(BIN)/python benchmarks/physics.py $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+	$(BIN)/python tests/docs/made.py
 
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs
 	rm -rf .venv build dist demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

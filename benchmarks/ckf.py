@@ -1,6 +1,6 @@
 """The classical peer: ACTS' triplet seeding and combinatorial Kalman filter on the same hits.
 
-    python benchmarks/ckf.py EVENTS [--branches 1 2] [--events N] [--json OUT]
+    python benchmarks/ckf.py EVENTS [--configurations best fast]
 
 The chain is what a reconstruction with ACTS runs: space points from the pixels, grid triplet
 seeding, track parameters from the seeds, the combinatorial Kalman filter through pixels and strips,
@@ -12,9 +12,8 @@ thread. Settings were tuned on validation events (pileup 200, seed 2) for |eta| 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,44 +24,79 @@ from tqdm import tqdm
 
 from trackserve.data import find_events
 from trackserve.data.detector import QUIET, build_detector, build_field, read_surfaces
-from trackserve.evaluate.report import evaluate_event
+from trackserve.evaluate.report import add_up, evaluate_event
 from trackserve.event import NO_TRACK, Tracks
 
 if TYPE_CHECKING:
-    from trackserve.evaluate.report import Evaluation
+    from collections.abc import Mapping
+
     from trackserve.event import Float64, Hits, Int64
 
 PIXELS = (7, 8, 9)
 STRIPS = (12, 13, 14, 16, 17, 18)
 GEV, TESLA = acts.UnitConstants.GeV, acts.UnitConstants.T
 
-SEEDING = {
-    "bFieldInZ": 2 * TESLA,
-    "minPt": 0.9 * GEV,
-    "impactMax": 3.0,
+SEEDING: dict[str, float] = {
+    "minPt": 0.9,
+    "impactMax": 2.0,
     "cotThetaMax": 27.9,  # |eta| < 4.02
-    "collisionRegionMin": -250.0,
-    "collisionRegionMax": 250.0,
+    "collisionRegionMin": -200.0,
+    "collisionRegionMax": 200.0,
+    "interactionPointCut": True,
     "rMin": 28.0,
     "rMax": 200.0,
     "zMin": -1600.0,
     "zMax": 1600.0,
     "rMinMiddle": 32.0,
-    "rMaxMiddle": 178.0,
+    "rMaxMiddle": 150.0,
     "useVariableMiddleSPRange": False,
-    **{f"deltaRMin{which}": 1.0 for which in ("", "Top", "Bottom")},
+    **{f"deltaRMin{which}": 4.0 for which in ("", "Top", "Bottom")},
     **{f"deltaRMax{which}": 80.0 for which in ("", "Top", "Bottom")},
-    "sigmaScattering": 5.0,
+    "sigmaScattering": 2.5,
     "radLengthPerSeed": 0.1,
     "maxSeedsPerSpM": 1,
 }
-CHI2 = {"one branch": (30.0, 60.0), "several": (15.0, 25.0)}
-"""Cuts on a measurement and on an outlier. With several branches wide cuts multiply candidates:
-at pileup 200 with noise, two branches take three times as long as one, ten more than thirty times."""
-PIXEL_HOLES, STRIP_HOLES = 1, 2
-FEWEST_MEASUREMENTS = 6
-LOWEST_PT = 0.5 * GEV
-SHARED_HITS = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the chain is run; lengths in mm, momenta in GeV.
+
+    ``branches`` is how many continuations of a track are kept at each module. ``measurement_chi2``
+    and ``outlier_chi2`` are the cuts on a hit that is taken as the track's and on one that is passed
+    over. ``two_way`` follows a seed inwards too. ``seeding`` are ACTS' own settings of its grid
+    triplet seeding.
+    """
+
+    branches: int = 1
+    measurement_chi2: float = 30.0
+    outlier_chi2: float = 60.0
+    two_way: bool = True
+    pixel_holes: int = 1
+    strip_holes: int = 2
+    fewest_measurements: int = 6
+    lowest_pt: float = 0.5
+    shared_hits: int = 3
+    seeding: Mapping[str, float] = field(default_factory=lambda: SEEDING)
+
+
+CONFIGURATIONS = {
+    "best": Settings(),
+    "fast": Settings(
+        strip_holes=1,
+        seeding={
+            **SEEDING,
+            "impactMax": 1.0,
+            "sigmaScattering": 2.0,
+            "maxSeedsPerSpM": 0,
+        },
+    ),
+    "ten branches": Settings(branches=10, measurement_chi2=15.0, outlier_chi2=25.0),
+}
+"""Chosen on three validation events. Time goes with the number of seeds, most of which are wrong:
+``fast`` keeps one seed a space point in the middle where ``best`` keeps two, and cuts them harder.
+With several branches wide cuts multiply candidates, so those are tighter there."""
+
 SPREAD_OF_LONG_CLUSTER = 0.5
 """Error of a cluster of two or more cells, relative to pitch / sqrt(12) of a single cell."""
 
@@ -70,8 +104,8 @@ SPREAD_OF_LONG_CLUSTER = 0.5
 class KalmanFilter:
     """ACTS' track finding on the Generic detector, set up once for many events."""
 
-    def __init__(self, branches: int = 1) -> None:
-        """Keep up to ``branches`` continuations of a track at each module."""
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._detector = build_detector()
         self._surfaces = read_surfaces(self._detector)
         self._identifiers = [
@@ -79,7 +113,7 @@ class KalmanFilter:
         ]
         self._input, self._output = _Measurements(), _FoundTracks()
         geometry, field = self._detector.trackingGeometry(), build_field()
-        self._steps = {
+        self.steps = {
             "space points": _make(
                 acts.examples.SpacePointMaker,
                 inputMeasurements="measurements",
@@ -91,7 +125,8 @@ class KalmanFilter:
                 acts.examples.GridTripletSeedingAlgorithm,
                 inputSpacePoints="space-points",
                 outputSeeds="seeds",
-                **SEEDING,
+                bFieldInZ=2 * TESLA,
+                **settings.seeding,
             ),
             "parameters": _make(
                 acts.examples.TrackParamsEstimationAlgorithm,
@@ -109,27 +144,28 @@ class KalmanFilter:
                 outputTracks="candidates",
                 trackingGeometry=geometry,
                 magneticField=field,
-                measurementSelectorCfg=_selector(branches),
+                measurementSelectorCfg=_selector(settings),
                 trackSelectorCfg=acts.TrackSelector.Config(
-                    ptMin=LOWEST_PT, minMeasurements=FEWEST_MEASUREMENTS
+                    ptMin=settings.lowest_pt * GEV, minMeasurements=settings.fewest_measurements
                 ),
                 findTracks=_track_finder("makeTrackFinderFunction", geometry, field),
                 findTracksBrem=_track_finder("makeBremTrackFinderFunction", geometry, field),
                 seedDeduplication=True,
                 stayOnSeed=True,
-                twoWay=True,
+                twoWay=settings.two_way,
                 reverseSearch=False,
+                recordMaterialStates=False,  # nothing here reads them; they cost a tenth of the time
                 pixelVolumeIds=list(PIXELS),
                 stripVolumeIds=list(STRIPS),
-                maxPixelHoles=PIXEL_HOLES,
-                maxStripHoles=STRIP_HOLES,
+                maxPixelHoles=settings.pixel_holes,
+                maxStripHoles=settings.strip_holes,
             ),
             "ambiguity": _make(
                 acts.examples.GreedyAmbiguityResolutionAlgorithm,
                 inputTracks="candidates",
                 outputTracks="tracks",
-                maximumSharedHits=SHARED_HITS,
-                nMeasurementsMin=FEWEST_MEASUREMENTS,
+                maximumSharedHits=settings.shared_hits,
+                nMeasurementsMin=settings.fewest_measurements,
                 maximumIterations=1_000_000,
             ),
         }
@@ -147,7 +183,7 @@ class KalmanFilter:
         subset = acts.examples.MeasurementSubset(measurements, range(len(hits)))
         self._input.handle(context, subset)
         seconds = {}
-        for name, step in self._steps.items():
+        for name, step in self.steps.items():
             start = time.process_time()
             done = step.internalExecute(context)
             seconds[name] = time.process_time() - start
@@ -208,9 +244,13 @@ def _make(algorithm: Any, **settings: Any) -> Any:
     return algorithm(algorithm.Config(**settings), QUIET)
 
 
-def _selector(branches: int) -> Any:
-    measurement, outlier = CHI2["one branch" if branches == 1 else "several"]
-    cuts: tuple[list[float], ...] = ([], [measurement], [outlier], [branches])
+def _selector(settings: Settings) -> Any:
+    cuts: tuple[list[float], ...] = (
+        [],
+        [settings.measurement_chi2],
+        [settings.outlier_chi2],
+        [settings.branches],
+    )
     return acts.MeasurementSelector.Config([(acts.GeometryIdentifier(), cuts)])
 
 
@@ -235,41 +275,32 @@ def _labels(tracks: Any, order: Int64) -> Int64:
     return labels
 
 
-def measure(paths: list[Path], branches: int) -> dict[str, Any]:
-    """Run the chain on events and return its physics, its time and its settings."""
-    kalman_filter = KalmanFilter(branches)
-    total: Evaluation | None = None
-    seconds: list[dict[str, float]] = []
+def measure(paths: list[Path], configuration: str) -> None:
+    """Run the chain on events and print its physics and its time."""
+    chain = KalmanFilter(CONFIGURATIONS[configuration])
+    judged, seconds = [], []
     sources = [source for path in paths for source in find_events(path)]
-    for source in tqdm(sources, desc=f"{branches} branches", unit="event"):
+    for source in tqdm(sources, desc=configuration, unit="event"):
         event = source.read(truth=True, cells=True)
-        tracks, spent = kalman_filter.find_tracks(event.hits)
+        tracks, spent = chain.find_tracks(event.hits)
         seconds.append(spent)
-        judged = evaluate_event(event, tracks)
-        total = judged if total is None else total + judged
-    assert total is not None, "no events"
-    print(total.table())
-    mean = {step: float(np.mean([each[step] for each in seconds])) for step in seconds[0]}
-    mean["total"] = sum(mean.values())
-    print("processor seconds an event:", {step: round(value, 3) for step, value in mean.items()})
-    return {
-        "branches": branches,
-        "pyacts": metadata.version("pyacts"),
-        "seconds_per_event": mean,
-        **total.to_json(),
-    }
+        judged.append(evaluate_event(event, tracks))
+    print(add_up(judged).table())
+    mean = {step: np.mean([each[step] for each in seconds]) for step in chain.steps}
+    steps = ", ".join(f"{step} {value:.2f}" for step, value in mean.items())
+    print(f"processor seconds an event: {sum(mean.values()):.2f} ({steps})")
 
 
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("events", nargs="+", type=Path, help="folders or events in TrackML format")
-    parser.add_argument("--branches", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--json", type=Path, help="write every number here")
+    parser.add_argument(
+        "--configurations", nargs="+", choices=CONFIGURATIONS, default=["best", "fast"]
+    )
     options = parser.parse_args()
-    results = [measure(options.events, branches) for branches in options.branches]
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    for configuration in options.configurations:
+        measure(options.events, configuration)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,14 @@ import json
 import re
 import sys
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from physics_tables import TABLES
+from physics_tables import markdown as table
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
@@ -28,20 +34,14 @@ if TYPE_CHECKING:
     from trackserve.triton.tensors import Model, Tensor
 
 ROOT = Path(__file__).parents[2]
-PHYSICS = ROOT / "docs/physics.json"
-"""The shipped bundle as physics.py measured it."""
+PHYSICS = ROOT / "benchmarks/results/physics.json"
+"""The shipped bundle as benchmarks/physics.py measured it."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
     """Return the README and every page of docs/."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows, the first one the heading, as a table."""
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 # ---- the command line
@@ -230,58 +230,12 @@ def bin_table() -> str:
 
 
 def measured() -> dict[str, Any]:
-    """Return what physics.py wrote of the shipped bundle."""
+    """Return what benchmarks/physics.py wrote of the shipped bundle."""
     record: dict[str, Any] = json.loads(PHYSICS.read_text(encoding="utf-8"))
     return record
 
 
-def physics_table() -> str:
-    """Return the numbers that the shipped bundle is known by, on each set of events."""
-    sets = measured()["sets"]
-    found = {name: each["evaluation"] for name, each in sets.items()}
-    rows = [
-        ("", *sets),
-        ("events", *(str(e["events"]) for e in found.values())),
-        ("hits an event", *(f"{e['hits'] / e['events']:,.0f}" for e in found.values())),
-        *(
-            (text, *(_ratio(e[targets]["efficiency"]) for e in found.values()))
-            for text, targets in (
-                ("efficiency, |eta| < 4, 3 or more hits", "headline"),
-                ("efficiency, |eta| < 3, 6 or more hits", "strict"),
-            )
-        ),
-        ("fake rate", *(_ratio(e["fake_rate"]) for e in found.values())),
-        ("duplicate rate", *(_ratio(e["duplicate_rate"]) for e in found.values())),
-        ("TrackML score", *(f"{e['trackml_score']['mean']:.3f}" for e in found.values())),
-    ]
-    return table(rows)
-
-
-def stage_table() -> str:
-    """Return how the graph fares from stage to stage."""
-    rows = [("events", "after", "edges an event", "edge efficiency", "edge purity")]
-    for name, each in measured()["sets"].items():
-        for stage, counts in each["evaluation"]["stages"].items():
-            rows.append(
-                (
-                    name,
-                    stage,
-                    f"{counts['edges_per_event']:,.0f}",
-                    _ratio(counts["efficiency"]),
-                    _ratio(counts["purity"]),
-                )
-            )
-    return table(rows)
-
-
-def _ratio(ratio: dict[str, float]) -> str:
-    low, value, high = (100 * ratio[key] for key in ("low", "value", "high"))
-    return f"{value:.2f} % ({low:.2f}-{high:.2f})"
-
-
 MADE = {
-    "physics": physics_table,
-    "stages": stage_table,
     "commands": command_reference,
     "served-models": lambda: model_table(SERVED),
     "stage-models": lambda: model_table(STAGES),
@@ -289,6 +243,7 @@ MADE = {
     "recipe": recipe_table,
     "definitions": definition_table,
     "bins": bin_table,
+    **{name: partial(lambda make: make(measured()), make) for name, make in TABLES.items()},
 }
 
 

@@ -10,6 +10,7 @@ from trackserve.errors import MissingDependencyError
 from trackserve.evaluate.metrics import DENSITY_RADIUS, HEADLINE, LOW_PT, STRICT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -63,29 +64,44 @@ def save(figure: Figure, path: Path, *, dpi: int = 160) -> Path:
     return beside.replace(path)
 
 
-def write_plots(evaluation: Evaluation, directory: Path) -> list[Path]:
+def write_plots(
+    evaluation: Evaluation,
+    directory: Path,
+    *,
+    peers: Mapping[str, Evaluation] | None = None,
+    dpi: int = 160,
+) -> list[Path]:
     """Write every plot of an evaluation into a folder and return the files.
 
     These are ``efficiency_<variable>.png`` for each binned variable and, where the edges after each
-    stage are known, ``stages.png`` and ``losses.png``.
+    stage are known, ``stages.png`` and ``losses.png``. The strict efficiencies of ``peers``, by
+    their names, are drawn beside.
     """
     paths = []
     for variable in AXES:
         figure = new_figure(6.4, 4.4)
-        draw_efficiency(figure.add_subplot(), evaluation, variable)
-        paths.append(save(figure, directory / f"efficiency_{variable}.png"))
+        draw_efficiency(figure.add_subplot(), evaluation, variable, peers)
+        paths.append(save(figure, directory / f"efficiency_{variable}.png", dpi=dpi))
     if evaluation.stages:
         figure = new_figure(9.6, 3.4)
         draw_stages(figure, evaluation)
-        paths.append(save(figure, directory / "stages.png"))
+        paths.append(save(figure, directory / "stages.png", dpi=dpi))
         figure = new_figure(6.4, 3.4)
         draw_losses(figure.add_subplot(), evaluation)
-        paths.append(save(figure, directory / "losses.png"))
+        paths.append(save(figure, directory / "losses.png", dpi=dpi))
     return paths
 
 
-def draw_efficiency(axes: Axes, evaluation: Evaluation, variable: str) -> None:
-    """Draw the double-majority efficiency against a variable, over the number of targets."""
+def draw_efficiency(
+    axes: Axes,
+    evaluation: Evaluation,
+    variable: str,
+    peers: Mapping[str, Evaluation] | None = None,
+) -> None:
+    """Draw the double-majority efficiency against a variable, over the number of targets.
+
+    Of ``peers``, other track finders by their names, that of the strict set is drawn beside.
+    """
     _style(axes)
     shown = [HEADLINE, STRICT, *([LOW_PT] if variable == "pt" else [])]
     lowest = 1.0
@@ -94,6 +110,12 @@ def draw_efficiency(axes: Axes, evaluation: Evaluation, variable: str) -> None:
         if counts.efficiency.total:
             label = f"{LABELS[targets.name]}: {_percent(counts.efficiency)}"
             lowest = min(lowest, _draw_binned(axes, counts.bins[variable], targets, label))
+    for name, peer in (peers or {}).items():
+        counts = peer.targets[STRICT.name]
+        if counts.efficiency.total:
+            label = f"{name}, {LABELS[STRICT.name]}: {_percent(counts.efficiency)}"
+            binned = counts.bins[variable]
+            lowest = min(lowest, _draw_binned(axes, binned, STRICT, label, colour=QUIET))
     axes.set_xlabel(AXES[variable])
     axes.set_ylabel("Efficiency (double majority)")
     bottom = max(1 - 1.5 * max(1 - lowest, 0.03), 0)
@@ -185,16 +207,18 @@ def draw_losses(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_title(_subject(evaluation), loc="right", fontsize=8.5, color=QUIET)
 
 
-def _draw_binned(axes: Axes, binned: Binned, targets: TargetSet, label: str) -> float:
+def _draw_binned(
+    axes: Axes, binned: Binned, targets: TargetSet, label: str, colour: str | None = None
+) -> float:
     """Draw points with bars of bin width and interval; return the lowest point."""
     full = binned.total > 0
     value, (low, high) = binned.value[full], binned.interval
     left, right = binned.edges[:-1][full], binned.edges[1:][full]
     logarithmic = binned.edges[0] > 0 and np.ptp(np.diff(np.log(binned.edges))) < 1e-6
     # Off the middle to either side, so that one set does not hide the other.
-    place = 0.56 if targets is STRICT else 0.44 if targets is HEADLINE else 0.5
+    place = 0.5 if colour or targets is LOW_PT else 0.56 if targets is STRICT else 0.44
     middle = left ** (1 - place) * right**place if logarithmic else left + place * (right - left)
-    colour = COLOURS[targets.name]
+    colour = colour or COLOURS[targets.name]
     axes.hlines(value, left, right, colors=colour, linewidths=1, alpha=0.45)
     axes.vlines(middle, low[full], high[full], colors=colour, linewidths=1.3)
     axes.plot(
