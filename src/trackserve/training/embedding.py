@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trackserve.event import Float32, Int64
+    from trackserve.event import Float32, Graph, Int64
     from trackserve.training.networks import Embedding
     from trackserve.training.recipe import Recipe
 
 SHARPNESS = 4.0
 """The logit that two hits belong together is SHARPNESS (1 - d^2), d their distance."""
-CUT_WEIGHT = 0.3
+CUT_WEIGHT = 0.02
 """What a wrong neighbour that the doublet cuts drop counts, against one that passes them."""
 REACH = 1.3
 """Wrong neighbours are looked for up to this distance, a little beyond where the logit is 0."""
@@ -35,7 +35,8 @@ REACH = 1.3
 class EmbeddingLoss:
     """Logistic loss of true edges and of the wrong neighbours that the embedding has now.
 
-    A wrong pair that fails the doublet cuts costs the search alone and counts less. (Hard-negative metric learning: arXiv:2103.06995, section 3.1.)
+    A wrong pair that fails the doublet cuts costs the search alone and counts less. ``find`` is the
+    neighbour search. (Hard-negative metric learning: arXiv:2103.06995, section 3.1.)
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class EmbeddingLoss:
         samples: Sequence[Callable[[], Sample]],
         recipe: Recipe,
         device: torch.device,
+        find: Callable[..., Graph],
     ) -> None:
         self.network, self.samples, self.recipe, self.device = network, samples, recipe, device
+        self.find = find
 
     def __call__(
         self, event: int, generator: np.random.Generator
@@ -59,30 +62,29 @@ class EmbeddingLoss:
         queries = generator.choice(
             len(now), min(len(now), recipe.embedding.queries), replace=False
         ).astype(np.int64)
-        wrong, weight = wrong_neighbours(sample, now, queries, recipe)
+        passing, per_pair = passing_neighbours(sample, now, recipe, self.find, generator)
+        failing = failing_neighbours(sample, now, queries, recipe)
         true = sample.edges[:, sample.target]
-        d_true, d_wrong = self._squared_distances(features, true, wrong)
+        d_true, d_passing, d_failing = self._squared_distances(features, true, passing, failing)
         # An event may have no target in this wedge, and then nothing to pull together.
         targets, asked = max(len(d_true), 1), max(len(queries), 1)
         positive = softplus(SHARPNESS * (d_true - 1)).sum() / targets
-        weights = torch.from_numpy(weight).to(self.device)
-        negative = (weights * softplus(SHARPNESS * (1 - d_wrong))).sum() / asked
+        negative = per_pair * softplus(SHARPNESS * (1 - d_passing)).sum()
+        negative = negative + CUT_WEIGHT / asked * softplus(SHARPNESS * (1 - d_failing)).sum()
         linked = (d_true < 1).sum().item() / targets
-        per_hit = (d_wrong[weights == 1] < 1).sum().item() / asked
+        per_hit = per_pair * (d_passing < 1).sum().item()
         loss = positive + recipe.embedding.wrong_weight * negative
         return loss, {"linked": linked, "wrong_per_hit": per_hit}
 
-    def _squared_distances(
-        self, features: Tensor, true: Int64, wrong: Int64
-    ) -> tuple[Tensor, Tensor]:
-        """Embed the hits of these pairs only, each once, and return the pairs' squared distances."""
-        pairs = np.concatenate([true, wrong], axis=1)
+    def _squared_distances(self, features: Tensor, *kinds: Int64) -> list[Tensor]:
+        """Embed the hits of these pairs only, each once, and return each kind's squared distances."""
+        pairs = np.concatenate(kinds, axis=1)
         used, place = np.unique(pairs, return_inverse=True)
         points = self.network(features[torch.from_numpy(used).to(self.device)])
         ends = torch.from_numpy(place.reshape(pairs.shape)).to(self.device)
         apart = points.index_select(0, ends[0]) - points.index_select(0, ends[1])
         squared = (apart * apart).sum(dim=1)
-        return squared[: true.shape[1]], squared[true.shape[1] :]
+        return list(squared.split([kind.shape[1] for kind in kinds]))
 
 
 def wedge(sample: Sample, recipe: Recipe, generator: np.random.Generator) -> Sample:
@@ -97,13 +99,35 @@ def wedge(sample: Sample, recipe: Recipe, generator: np.random.Generator) -> Sam
     return replace(sample, features=features).part(rows)
 
 
-def wrong_neighbours(
-    sample: Sample, embedding: Float32, queries: Int64, recipe: Recipe
-) -> tuple[Int64, Float32]:
-    """Return the pairs ``[2, W]`` of queries with hits of other particles within REACH.
+def passing_neighbours(
+    sample: Sample,
+    embedding: Float32,
+    recipe: Recipe,
+    find: Callable[..., Graph],
+    generator: np.random.Generator,
+) -> tuple[Int64, float]:
+    """Return wrong pairs ``[2, W]`` within REACH that pass the doublet cuts, and what each stands for.
 
-    And the weight of each: 1, or CUT_WEIGHT for one that fails the doublet cuts.
+    At most ``recipe.embedding.pairs`` of them, drawn at random; each stands for so many pairs a hit.
     """
+    pairs = find(
+        embedding,
+        sample.features,
+        recipe.features,
+        radius=REACH,
+        limit=recipe.embedding.negatives,
+        cuts=recipe.doublet_cuts,
+        threads=torch.get_num_threads(),
+    ).edges
+    every = pairs.shape[1]
+    if every > recipe.embedding.pairs:
+        pairs = pairs[:, generator.integers(every, size=recipe.embedding.pairs)]
+    weight = every / max(pairs.shape[1], 1) / max(len(embedding), 1)
+    return pairs[:, sample.label(pairs) == WRONG], weight
+
+
+def failing_neighbours(sample: Sample, embedding: Float32, queries: Int64, recipe: Recipe) -> Int64:
+    """Return the pairs ``[2, W]`` of queries with hits within REACH that fail the doublet cuts."""
     # The nearest ones alone: before the first updates, all hits of an event lie within REACH.
     limit = min(recipe.embedding.negatives + 1, max(len(embedding), 1))
     _, near = cKDTree(embedding).query(
@@ -114,9 +138,8 @@ def wrong_neighbours(
     found = (near < len(embedding)) & (near != here)
     pairs = np.stack([np.minimum(here, near)[found], np.maximum(here, near)[found]])
     position = cylindrical(sample.features, recipe.features)
-    pairs = pairs[:, sample.label(pairs) == WRONG]
-    passed = passes_cuts(position, pairs[0], pairs[1], recipe.doublet_cuts)
-    return pairs, np.where(passed, 1, CUT_WEIGHT).astype(np.float32)
+    failing: Int64 = pairs[:, ~passes_cuts(position, pairs[0], pairs[1], recipe.doublet_cuts)]
+    return failing
 
 
 def choose_radius(

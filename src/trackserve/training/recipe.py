@@ -21,21 +21,23 @@ RECIPES = Path(__file__).parent / "recipes"
 class EmbeddingRecipe:
     """How the embedding is trained and the radius chosen.
 
-    ``queries`` hits are drawn from a ``wedge`` of each event (its share of the full azimuth) and
-    their nearest ``negatives`` looked up in the embedding as it is then: the wrong ones among them
-    are the hard negatives. ``wrong_weight`` weighs one wrong neighbour of a hit against one true
-    edge. The radius is where ``efficiency`` of the target edges are linked.
+    An update looks up the nearest ``negatives`` of the hits in a ``wedge`` of an event (its share of
+    the full azimuth) in the embedding as it is then. Hard negatives are ``pairs`` of those that pass
+    the doublet cuts and, of ``queries`` hits, those that fail. ``wrong_weight`` weighs one wrong
+    neighbour of a hit against one true edge. The radius is where ``efficiency`` of the target edges
+    are linked.
     """
 
     width: int = 96
     layers: int = 3
     dimension: int = 8
-    updates: int = 600
+    updates: int = 1500
     learning_rate: float = 4e-3
-    queries: int = 1000
+    queries: int = 200
     negatives: int = 500
+    pairs: int = 100_000
     wedge: float = 0.25
-    wrong_weight: float = 0.001
+    wrong_weight: float = 0.004
     efficiency: float = 0.995
     neighbour_limit: int = 400
 

@@ -113,7 +113,7 @@ class Training:
             dimension=settings.dimension,
         )
         samples = [partial(self._sample, source) for source in self.train]
-        loss = EmbeddingLoss(network, samples, self.recipe, self.device)
+        loss = EmbeddingLoss(network, samples, self.recipe, self.device, self._neighbours)
         self._fit(network, loss, "embedding", len(samples), settings)
         features = self._sample(self.train[0]).features
         self._export(network, "embedding", features, None)
