@@ -295,6 +295,22 @@ def test_two_workers_go_on_where_a_run_stopped_and_write_the_same_bytes(
         assert (tmp_path / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns
 
 
+def test_parquet_holds_the_same_events(written: Path, tmp_path: Path) -> None:
+    simulate(tmp_path, pileup=1, events=1, seed=7, workers=1, form="parquet", progress=False)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".parquet", ".json"}
+    one, other = (find_events(folder)[0].read(cells=True) for folder in (tmp_path, written))
+    assert one.truth is not None
+    assert other.truth is not None
+    for column in ("hit_id", "x", "y", "z"):
+        assert np.array_equal(getattr(one.hits, column), getattr(other.hits, column))
+    assert np.array_equal(one.truth.particle_id, other.truth.particle_id)
+
+
+def test_an_unknown_form_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"form is 'xml'; expected one of csv"):
+        simulate(tmp_path, pileup=1, events=1, seed=7, form="xml")  # type: ignore[arg-type]
+
+
 def test_another_seed_gives_another_event(written: Path, plain: list[SimulatedEvent]) -> None:
     for source, simulated in zip(find_events(written), plain, strict=True):
         event = source.read()
