@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics clean
+.PHONY: help demo test lint format bundle physics speed clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,15 @@ bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hou
 
 physics: .venv/dev  ## Judge the shipped bundle beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
 	$(BIN)/python benchmarks/physics.py $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+	$(BIN)/python tests/docs/made.py
+
+SPEED_EVENTS := data/speed
+speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and other searches (a quiet hour)
+	for pileup in 0 20 50 100 300; do \
+	  $(BIN)/trackserve simulate --pileup $$pileup --events 1 --seed 4 -o $(SPEED_EVENTS)/pu$$pileup || exit; done
+	$(BIN)/trackserve simulate --pileup 200 --events 10 --seed 4 -o $(SPEED_EVENTS)/pu200
+	$(BIN)/python benchmarks/speed.py --events $(SPEED_EVENTS)/pu200 --small $(SPEED_EVENTS)/pu0 \
+	  --growth $(foreach pileup,20 50 100 200 300,$(SPEED_EVENTS)/pu$(pileup))
 	$(BIN)/python tests/docs/made.py
 
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs

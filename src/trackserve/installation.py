@@ -17,17 +17,22 @@ FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", 
 """What a processor may have that kernels gain from, as Linux calls it."""
 
 
-def describe() -> str:
-    """Return version, engines, processor, bundles and parts of this installation, a line each."""
-    rows = {
+def facts() -> dict[str, str]:
+    """Return version, engines, processor, bundles and parts of this installation, by name."""
+    return {
         "version": f"{trackserve.__version__} in {Path(trackserve.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "processor": _processor(),
         **_pipeline(),
         **_parts(),
     }
-    width = max(map(len, rows))
-    return "\n".join(f"{name:{width}}  {text}" for name, text in rows.items())
+
+
+def describe() -> str:
+    """Return the facts, a line each."""
+    told = facts()
+    width = max(map(len, told))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in told.items())
 
 
 def _processor() -> str:

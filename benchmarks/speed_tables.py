@@ -1,0 +1,163 @@
+"""The tables of docs/speed.md, from what speed.py and techniques.py wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Record = dict[str, Any]
+MEGABYTE = 1e6
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows under a heading as a table."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(heading)} |", "|" + "---|" * len(heading), *lines])
+
+
+def spread(measured: Record, digits: int = 2) -> str:
+    """Return a median with its quartiles."""
+    return "{median:.{d}f} ({low:.{d}f}-{high:.{d}f})".format(**measured, d=digits)
+
+
+def installation(result: Record) -> str:
+    """Return on what it was measured."""
+    told = result["installation"]
+    bundle = result["bundle"]
+    wanted = ("processor", "engine native", "engine reference", "python")
+    rows = [(name, told[name]) for name in wanted]
+    rows.append(("bundle", f"{bundle['name']} {bundle['digest']}, radius {bundle['radius']:.3f}"))
+    return table(("", ""), rows)
+
+
+def whole(result: Record) -> str:
+    """Return seconds an event of each precision and of the classical chain."""
+    found = result["whole"]
+    chain = found["seconds"]["chain"]["median"]
+    rows = [
+        (
+            f"ACTS chain, configuration {found['chain']}"
+            if name == "chain"
+            else f"native, {name}{' (the bundle as it is)' * (name == found['precision'])}",
+            spread(seconds),
+            f"{seconds['median'] / chain:.2f}",
+        )
+        for name, seconds in found["seconds"].items()
+    ]
+    return table(("", "processor seconds an event", "over the chain's"), rows)
+
+
+def stages(result: Record) -> str:
+    """Return milliseconds of each stage in each precision, and of each step of the chain."""
+    found = result["whole"]["stages"]
+    precisions = [name for name in found if name != "chain"]
+    own = found[precisions[0]]
+    rows = [
+        (
+            stage,
+            *(f"{1000 * found[name][stage]:.0f}" for name in precisions),
+            f"{100 * own[stage] / own['total']:.1f} %",
+        )
+        for stage in own
+    ]
+    heading = ("stage", *(f"{name}, ms" for name in precisions), f"share in {precisions[0]}")
+    steps = [(step, f"{1000 * s:.0f}") for step, s in found["chain"].items()]
+    return table(heading, rows) + "\n\n" + table(("step of the chain", "ms"), steps)
+
+
+def search(result: Record) -> str:
+    """Return seconds of each search for every pair within the radius."""
+    found = result["search"]
+    ours = found["median_seconds"]["trackserve"]
+    rows = [
+        (
+            name,
+            f"{seconds:.2f}",
+            str(len(found["seconds"][name])),
+            f"{seconds / ours:.1f}",
+            f"{found['pairs_that_differ_from_scipy'][name]:,}",
+        )
+        for name, seconds in found["median_seconds"].items()
+    ]
+    stage = result["stage"]["median_seconds"]
+    text = (
+        f"{found['hits']:,} hits in {found['dimension']} dimensions, radius {found['radius']:.3f}: "
+        f"{found['pairs']:,} pairs. The whole stage, with doublet cuts and limit: "
+        f"{stage['trackserve']:.2f} s, the reference {stage['reference']:.1f} s, the same "
+        f"{result['stage']['edges']:,} edges."
+    )
+    heading = ("search", "seconds", "times run", "over ours", "pairs that differ from scipy's")
+    return f"{table(heading, rows)}\n\n{text}"
+
+
+def sweeps(result: Record) -> str:
+    """Return how the search's cost grows with hits, density, dimension and radius."""
+    columns = {"hits": "hits", "density": "wanted_neighbours", "dimension": "dimension"}
+    tables = []
+    for swept, found in result["sweeps"].items():
+        column = columns.get(swept, swept)
+        rows = [
+            (
+                f"{row[column]:,.3g}" if isinstance(row[column], float) else f"{row[column]:,}",
+                f"{row['pairs']:,}",
+                f"{1000 * row['trackserve']:.1f}",
+                f"{1000 * row['scipy']:.1f}",
+                f"{1e9 * row['trackserve'] / max(row['pairs'], 1):.1f}",
+            )
+            for row in found["rows"]
+        ]
+        heading = (column.replace("_", " "), "pairs", "ours, ms", "cKDTree, ms", "ours, ns a pair")
+        tables.append(table(heading, rows))
+    return "\n\n".join(tables)
+
+
+def growth(result: Record) -> str:
+    """Return time and memory of a worker against the number of hits."""
+    found = result["growth"]
+    rows = [
+        (
+            row["events"],
+            f"{row['hits']:,}",
+            f"{row['processor']:.3f}",
+            f"{row['needed_bytes'] / MEGABYTE:.0f}",
+            f"{row['peak_bytes'] / MEGABYTE:.0f}",
+        )
+        for row in found["rows"]
+    ]
+    heading = ("events", "hits", "seconds", "MB for the event", "MB at the peak")
+    powers = (
+        f"Time grows as hits to the power {found['exponent_of_time']:.2f}, memory to the power "
+        f"{found['exponent_of_memory']:.2f}."
+    )
+    return f"{table(heading, rows)}\n\n{powers}"
+
+
+def others(result: Record) -> str:
+    """Return small events, threads, workers, memory, and the share of track building."""
+    quiet, crowded = result["small"]["quiet"], result["small"]["crowded"]
+    wall = result["threads"]["wall_seconds"]
+    rows = [
+        (f"an event of {quiet['hits']:,} hits without pileup", f"{spread(quiet['ms'], 1)} ms"),
+        (f"{crowded['hits']:,} hits in a wedge at pileup 200", f"{spread(crowded['ms'], 1)} ms"),
+        ("one thread, wall", f"{spread(wall['1'])} s"),
+        ("two threads, wall", f"{spread(wall['2'])} s"),
+        ("two threads over one", f"{result['threads']['speedup']:.2f}"),
+        ("two workers side by side over one", f"{result['side by side']['throughput']:.2f}"),
+        ("worker's peak memory", f"{result['side by side']['peak_bytes'] / MEGABYTE:.0f} MB"),
+        ("track building", f"{100 * result['whole']['share_of_track_building']:.1f} % of the time"),
+    ]
+    return table(("", ""), rows)
+
+
+SPEED: dict[str, Callable[[Record], str]] = {
+    "speed-installation": installation,
+    "speed-whole": whole,
+    "speed-stages": stages,
+    "speed-others": others,
+    "speed-search": search,
+    "speed-sweeps": sweeps,
+    "speed-growth": growth,
+}
+"""Each made part of docs/speed.md that comes from speed.json."""

@@ -1,0 +1,28 @@
+"""The speed benchmark runs whole, on small events, and its tables are made of what it wrote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EVENTS = ROOT / "examples/events/pu20"
+
+
+def test_speed_writes_every_number_and_table(tmp_path):
+    program = [sys.executable, "benchmarks/speed.py", "--quick", "--json", tmp_path / "speed.json"]
+    folders = ["--events", EVENTS, "--growth", EVENTS, EVENTS, "--small", EVENTS]
+    done = subprocess.run(
+        [*program, *folders], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "speed.json").read_text())
+    keys = ("ratio_to_ckf", "seconds_per_event", "neighbours_speedup", "small_event_ms")
+    assert all(result[key] > 0 for key in keys)
+    assert result["search"]["pairs_that_differ_from_scipy"]["trackserve"] == 0
+    stages = result["whole"]["stages"]["float32"]
+    assert {"embedding", "neighbours", "filter", "gnn", "tracks"} <= stages.keys()
+    assert abs(sum(stages.values()) - 2 * stages["total"]) < 1e-3
+    assert done.stdout.count("|---|") >= 8
