@@ -27,8 +27,8 @@ format: .venv/dev  ## Bring the code into form
 	$(BIN)/ruff format
 
 bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hours; goes on after a stop)
-	$(BIN)/trackserve simulate --pileup 200 --events 20 --seed 1 -o data/pu200
-	$(BIN)/trackserve simulate --pileup 20 --events 100 --seed 11 -o data/pu20
+	$(BIN)/trackserve simulate --pileup 200 --events 44 --seed 1 -o data/pu200
+	$(BIN)/trackserve simulate --pileup 20 --events 40 --seed 11 -o data/pu20
 	$(BIN)/trackserve train data/pu200 data/pu20 -o runs/trackml
 	mkdir -p src/trackserve/bundles/trackml
 	cp runs/trackml/* src/trackserve/bundles/trackml

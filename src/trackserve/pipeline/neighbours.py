@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trackserve.event import Bool
 
 HITS_AT_ONCE = 4096
+SPARE = 8
+"""Nearest hits that are looked up beyond the limit: a hit itself, and pairs that do not pass."""
 PAIRS_AT_ONCE = 4_000_000
 """Hits and, of the pairs within the radius, how many are looked at in one go, to bound memory."""
 
@@ -81,6 +83,28 @@ def neighbours(
 
     def search(first: int, last: int) -> Int64:
         """Return the pairs, as inner * hits + outer, that a block of hits wants."""
+        pair: Int64
+        if not np.isfinite([cuts.slope, cuts.z0]).any() and (last - first) * limit < PAIRS_AT_ONCE:
+            # Nearly all pairs pass, so the limit's nearest are among the first few.
+            distance, near = tree.query(
+                embedding[first:last],
+                k=min(limit + SPARE, hits),
+                distance_upper_bound=np.nextafter(radius, np.inf),
+            )
+            near = np.asarray(near).reshape(last - first, -1)
+            distance = np.asarray(distance).reshape(near.shape)
+            here = np.broadcast_to(np.arange(first, last)[:, None], near.shape)
+            there = (near < hits) & (near != here)
+            there[there] = passes_cuts(
+                position, np.minimum(here, near)[there], np.maximum(here, near)[there], cuts
+            )
+            surely = there & (distance < distance[:, -1:])
+            if (
+                (surely.sum(axis=1) >= limit) | (near[:, -1] == hits) | (near.shape[1] == hits)
+            ).all():
+                here, near, distance = here[there], near[there], distance[there]
+                pair = np.minimum(here, near) * hits + np.maximum(here, near)
+                return pair[nearest(here, near, distance, limit)]
         block = cKDTree(embedding[first:last])
         if last - first > 1 and block.count_neighbors(tree, radius) > PAIRS_AT_ONCE:
             middle = (first + last) // 2
@@ -89,7 +113,7 @@ def neighbours(
         here, near, distance = found["i"] + first, found["j"], found["v"]
         inner, outer = np.minimum(here, near), np.maximum(here, near)
         passed = passes_cuts(position, inner, outer, cuts)
-        pair: Int64 = (inner * hits + outer)[passed]
+        pair = (inner * hits + outer)[passed]
         return pair[nearest(here[passed], near[passed], distance[passed], limit)]
 
     with ThreadPoolExecutor(threads) as pool:
