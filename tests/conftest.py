@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 # tests interrupt programs as Ctrl-C does.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
-MAX_HITS = 2000
-
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:

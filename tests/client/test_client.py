@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from conftest import FREE_PORTS
+from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client, find_tracks
 from trackserve.errors import InputError, ServerError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from made import PART, RECIPE, ROOT, commands, documents, measured, refreshed, settings
 
-from conftest import FREE_PORTS
+from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.bundle import NETWORKS, read_bundle
 from trackserve.cli import build_parser

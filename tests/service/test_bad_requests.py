@@ -10,7 +10,7 @@ import onnx
 import pytest
 import tritonclient.grpc
 
-from conftest import FREE_PORTS, MAX_HITS
+from served import FREE_PORTS, MAX_HITS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client

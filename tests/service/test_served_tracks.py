@@ -9,7 +9,7 @@ import pytest
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-from conftest import FREE_PORTS
+from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.client import Client
 from trackserve.event import NO_TRACK, Hits

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import FREE_PORTS
+from served import FREE_PORTS
 from trackserve.client import Client
 from trackserve.errors import MissingDependencyError, ServerError
 from trackserve.triton import installation
