@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from served import FREE_PORTS, MAX_HITS
 from tiny_bundle import write_tiny_bundle
 from trackserve.triton.server import serve
 from trackserve.triton.settings import Settings
