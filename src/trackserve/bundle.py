@@ -1,8 +1,9 @@
 """The bundle: a folder with everything that turns hits into tracks.
 
 ``bundle.toml`` names the features, the graph's settings, the cuts, the track builder and where it
-all came from; ``embedding.onnx``, ``filter.onnx`` and ``gnn.onnx`` are the networks. Nothing in it
-is executable, so a bundle from a stranger can be read safely.
+all came from; ``embedding.onnx``, ``filter.onnx`` and ``gnn.onnx`` are the networks, and
+``triplets.onnx`` where ``bundle.toml`` has ``[triplets]``: the GNN then takes triplets, too. Nothing in
+it is executable, so a bundle from a stranger can be read safely.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite
 from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.pipeline.networks import first_line
+from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,6 +57,7 @@ class Bundle:
     neighbour_limit: int
     doublet_cuts: DoubletCuts
     filter_cut: float
+    triplets: TripletSettings | None
     track_builder: TrackBuilder
     precision: str
     provenance: Mapping[str, Any]
@@ -84,6 +87,16 @@ class Bundle:
         return self.path / "filter.onnx"
 
     @property
+    def triplets_path(self) -> Path:
+        """The network that filters triplets, where the bundle has one."""
+        return self.path / "triplets.onnx"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of its networks, in the order of the way of an event."""
+        return NETWORKS if self.triplets is None else ("embedding", "filter", "triplets", "gnn")
+
+    @property
     def gnn_path(self) -> Path:
         """The network that scores edges."""
         return self.path / "gnn.onnx"
@@ -91,7 +104,7 @@ class Bundle:
     def digest(self) -> str:
         """Return twelve hexadecimal digits that name the contents: equal digits, equal answers."""
         content = hashlib.sha256()
-        for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+        for member in (DESCRIPTION, *(f"{name}.onnx" for name in self.networks)):
             content.update((self.path / member).read_bytes())
         return content.hexdigest()[:12]
 
@@ -134,7 +147,7 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
     except BundleError as error:
         message = f"{folder / DESCRIPTION}: {error}"
         raise BundleError(message) from None
-    for network in NETWORKS:
+    for network in bundle.networks:
         _check_network(bundle, network)
     return bundle
 
@@ -194,6 +207,17 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
         raise (
             error if isinstance(error, BundleError) else BundleError(f"features: {error}")
         ) from None
+    triplets = None
+    if "triplets" in description:
+        triplets = TripletSettings(
+            cuts=TripletCuts(
+                **{
+                    name: float(value(f"triplets.cuts.{name}", number, default))
+                    for name, default in vars(TripletCuts()).items()
+                }
+            ),
+            cut=float(value("triplets.cut", number)),
+        )
     bundle = Bundle(
         path=folder,
         name=value("name", str),
@@ -209,6 +233,7 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
             }
         ),
         filter_cut=float(value("filter.cut", number)),
+        triplets=triplets,
         track_builder=TrackBuilder(
             method=value("tracks.method", str),
             cut=float(value("tracks.cut", number)),
@@ -254,6 +279,8 @@ def _check_network(bundle: Bundle, name: str) -> None:
     inputs: dict[str, tuple[int, tuple[int | None, ...]]] = {"features": (float32, (None, width))}
     if name != "embedding":
         inputs["edges"] = (int64, (2, None))
+    if name == "triplets" or (name == "gnn" and bundle.triplets is not None):
+        inputs["triplets"] = (int64, (2, None))
     output = (None, bundle.embedding_dimension) if name == "embedding" else (None,)
     initializers = {tensor.name for tensor in model.graph.initializer}
     found = {i.name: i for i in model.graph.input if i.name not in initializers}

@@ -344,6 +344,20 @@ class Graph:
 
 
 @dataclass(frozen=True, eq=False)
+class TripletGraph(Graph):
+    """A graph with its triplets: edges that meet in a hit, and may follow each other on a track.
+
+    ``triplets`` is int64 ``[2, T]``: the rows of an edge and of one that begins where it ends.
+    """
+
+    triplets: Int64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_edges("TripletGraph", self.triplets, self.edges.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
 class ScoredGraph:
     """A graph whose edges carry the GNN's score, float32 ``[E]`` in [0, 1]."""
 

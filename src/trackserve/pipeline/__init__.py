@@ -1,6 +1,6 @@
 """The way of an event: hits to tracks in three networks and two graph algorithms.
 
-hits -> features -> embedding -> neighbours -> filter -> gnn -> components -> tracks
+hits -> features -> embedding -> neighbours -> filter -> triplets -> gnn -> components -> tracks
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from trackserve.event import Float32, Graph, Hits, Int64, ScoredGraph, Tracks
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, hit_features
-from trackserve.pipeline.filter import filter_logits, keep_edges
+from trackserve.pipeline.filter import filter_logits, keep_edges, least_logit
 from trackserve.pipeline.gnn import score_edges
 from trackserve.pipeline.neighbours import neighbours
 from trackserve.pipeline.networks import load_network
+from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
 
 if TYPE_CHECKING:
     from trackserve.bundle import Bundle
@@ -28,13 +29,15 @@ class StageOutputs:
     """What each stage gave for one event; hits are in canonical order.
 
     ``order`` ``[N]`` holds the input row of each canonical row, ``embedding`` is ``[N, D]``;
-    ``candidates`` are the neighbours, ``filtered`` those that passed the filter.
+    ``candidates`` are the neighbours, ``filtered`` those that passed the filter, ``joined`` those of
+    them that are in a triplet, with the triplets, or ``filtered`` for a bundle without that network.
     """
 
     order: Int64
     embedding: Float32
     candidates: Graph
     filtered: Graph
+    joined: Graph
     scored: ScoredGraph
     tracks: Tracks
 
@@ -57,6 +60,7 @@ class Pipeline:
         self.threads = threads
         self._embedding = load_network(bundle.embedding_path, threads)
         self._filter = load_network(bundle.filter_path, threads)
+        self._triplets = load_network(bundle.triplets_path, threads) if bundle.triplets else None
         self._gnn = load_network(bundle.gnn_path, threads)
 
     def find_tracks(self, hits: Hits) -> Tracks:
@@ -85,6 +89,11 @@ class Pipeline:
         )
         logits = filter_logits(self._filter, candidates)
         filtered = keep_edges(candidates, logits, bundle.filter_cut)
-        scored = score_edges(self._gnn, filtered)
+        joined = filtered
+        if self._triplets is not None and bundle.triplets is not None:
+            triplets = join_edges(filtered, bundle.features, bundle.triplets.cuts)
+            logits = triplet_logits(self._triplets, filtered, triplets)
+            joined = keep_triplets(filtered, triplets, logits, least_logit(bundle.triplets.cut))
+        scored = score_edges(self._gnn, joined)
         tracks = build_tracks(scored, bundle.track_builder)
-        return StageOutputs(order, embedding, candidates, filtered, scored, tracks)
+        return StageOutputs(order, embedding, candidates, filtered, joined, scored, tracks)

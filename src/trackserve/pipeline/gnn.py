@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.event import Float32, Graph, ScoredGraph
+from trackserve.event import Float32, Graph, ScoredGraph, TripletGraph
 from trackserve.pipeline.networks import run_network
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ def gnn_logits(network: onnxruntime.InferenceSession, graph: Graph) -> Float32:
     """Return the GNN's logit ``[E]`` of each edge."""
     if not graph.edges.shape[1]:
         return np.empty(0, np.float32)
-    return run_network(network, graph.features, graph.edges)
+    triplets = graph.triplets if isinstance(graph, TripletGraph) else None
+    return run_network(network, graph.features, graph.edges, triplets)
 
 
 def with_scores(graph: Graph, logits: Float32) -> ScoredGraph:

@@ -45,12 +45,17 @@ def load_network(path: Path, threads: int) -> ort.InferenceSession:
 
 
 def run_network(
-    network: ort.InferenceSession, features: Float32, edges: Int64 | None = None
+    network: ort.InferenceSession,
+    features: Float32,
+    edges: Int64 | None = None,
+    triplets: Int64 | None = None,
 ) -> Float32:
-    """Return the network's one output: ``[N, D]`` from features, ``[E]`` from features and edges."""
+    """Return the network's one output: ``[N, D]`` from features, a logit each from the others too."""
     feeds: dict[str, NDArray[Any]] = {"features": np.ascontiguousarray(features)}
     if edges is not None:
         feeds["edges"] = edges
+    if triplets is not None:
+        feeds["triplets"] = triplets
     (output,) = network.run(None, feeds)
     result: Float32 = np.asarray(output, dtype=np.float32)
     return result if edges is None else result.reshape(-1)

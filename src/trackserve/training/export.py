@@ -37,6 +37,7 @@ def export_network(
     description: Mapping[str, Any],
     features: Float32,
     edges: Int64 | None = None,
+    triplets: Int64 | None = None,
 ) -> float:
     """Write a network as ONNX and return its largest difference from torch on these inputs.
 
@@ -52,6 +53,10 @@ def export_network(
         inputs = (*inputs, torch.from_numpy(edges))
         dynamic = (*dynamic, {1: "edges"})
         names.append("edges")
+    if triplets is not None:
+        inputs = (*inputs, torch.from_numpy(triplets))
+        dynamic = (*dynamic, {1: "triplets"})
+        names.append("triplets")
     with (
         warnings.catch_warnings(),
         redirect_stdout(io.StringIO()),
@@ -81,7 +86,7 @@ def export_network(
 
     with torch.no_grad():
         expected = network(*inputs).numpy()
-    found = run_network(load_network(path, threads=1), features, edges)
+    found = run_network(load_network(path, threads=1), features, edges, triplets)
     difference = float(np.abs(found - expected).max(initial=0))
     if not difference <= TOLERANCE:
         message = f"{path} differs from torch by {difference:.2g}; expected at most {TOLERANCE:g}"

@@ -28,7 +28,7 @@ class GnnLoss:
         self,
         network: Gnn,
         samples: Sequence[Callable[[], Sample]],
-        graphs: Sequence[Callable[[], Int64]],
+        graphs: Sequence[Callable[[], tuple[Int64, Int64]]],
         recipe: Recipe,
         device: torch.device,
     ) -> None:
@@ -39,9 +39,9 @@ class GnnLoss:
         self, event: int, generator: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event, with the share of right decisions on targets and others."""
-        sample, edges = self.samples[event](), self.graphs[event]()
+        sample, (edges, triplets) = self.samples[event](), self.graphs[event]()
         turned_features = turned(sample.features, self.recipe.features, generator)
-        edges = edges[:, self._in_wedge(turned_features, edges)]
+        edges, triplets = among(edges, triplets, self._in_wedge(turned_features, edges))
         row = sample.label(edges)
         true, wanted = row >= 0, target_edges(sample, row)
         weight = np.where(true & ~wanted, self.recipe.gnn.soft_weight, 1).astype(np.float32)
@@ -49,7 +49,7 @@ class GnnLoss:
         used, place = np.unique(edges, return_inverse=True)
         features = torch.from_numpy(turned_features[used]).to(self.device)
         ends = torch.from_numpy(place.reshape(edges.shape)).to(self.device)
-        logits = self.network(features, ends)
+        logits = self.network(features, ends, torch.from_numpy(triplets).to(self.device))
         if not len(logits):
             return logits.sum(), {}
         loss = binary_cross_entropy_with_logits(
@@ -70,3 +70,9 @@ class GnnLoss:
         inside = np.abs(features[:, phi]) * columns.scales[phi] <= min(share, 1) * np.pi
         within: Bool = inside[edges].all(axis=0)
         return within
+
+
+def among(edges: Int64, triplets: Int64, kept: Bool) -> tuple[Int64, Int64]:
+    """Return the edges ``[2, E]`` that are kept ``[E]`` and the triplets between them, renumbered."""
+    place = np.cumsum(kept) - 1
+    return edges[:, kept], place[triplets[:, kept[triplets].all(axis=0)]]

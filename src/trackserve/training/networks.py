@@ -159,45 +159,163 @@ class Filter(nn.Module):
         return logits.squeeze(1)
 
 
+TRIPLET_INPUTS = 9
+
+
+def soft(x: Tensor, scale: float) -> Tensor:
+    """Return x / (scale + |x|): its sign, and how many times larger than ``scale`` it is."""
+    return x / (scale + x.abs())
+
+
+class TripletInputs(nn.Module):
+    """What networks see of edges and of triplets: two edges that meet in a hit.
+
+    An edge is seen as its pair with both its hits. A triplet is seen as the kink between its two
+    edges along the beam and in the transverse plane, there beyond what a helix from the beam line
+    turns: as an angle, and as the distance (m) by which the middle hit lies off.
+    """
+
+    def __init__(self, columns: FeatureColumns) -> None:
+        super().__init__()
+        self.inputs = HitInputs(columns)
+        self.pairs = PairInputs(columns)
+
+    @property
+    def edge_inputs(self) -> int:
+        """Number of inputs of an edge."""
+        return PAIR_INPUTS + 2 * self.pairs.hit_inputs
+
+    @property
+    def triplet_inputs(self) -> int:
+        """Number of inputs of a triplet: its own, and its two edges with three hits."""
+        return TRIPLET_INPUTS + 2 * PAIR_INPUTS + 3 * self.pairs.hit_inputs
+
+    def forward(self, features: Tensor, edges: Tensor, triplets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs of edges ``[E, .]`` and of triplets ``[T, .]``."""
+        hits, pairs = self.pairs(features, edges)
+        of_inner, of_outer = hits.index_select(0, edges[0]), hits.index_select(0, edges[1])
+        of_edges = torch.cat([pairs, of_inner, of_outer], dim=1)
+        first, second = of_edges.index_select(0, triplets[0]), of_edges.index_select(0, triplets[1])
+        outermost = second[:, PAIR_INPUTS + self.pairs.hit_inputs :]
+        shape = self._shape(self._chords(features, edges), triplets)
+        of_triplets = torch.cat([shape, first, second[:, :PAIR_INPUTS], outermost], dim=1)
+        return of_edges, of_triplets
+
+    def _chords(self, features: Tensor, edges: Tensor) -> Tensor:
+        """Return for each edge what a triplet is worked out from ``[E, 7]``.
+
+        Its transverse components along and across the radius of its inner and of its outer hit, its
+        transverse length, its length along the beam (m), and twice its turn about the beam line.
+        """
+        r, phi, z, _ = self.inputs(features)
+        columns = torch.stack([r, phi, z], dim=1)
+        r_inner, phi_inner, z_inner = columns.index_select(0, edges[0]).unbind(dim=1)
+        r_outer, phi_outer, z_outer = columns.index_select(0, edges[1]).unbind(dim=1)
+        dphi = phi_outer - phi_inner
+        dphi = dphi - (2 * math.pi) * torch.round(dphi / (2 * math.pi))
+        square = dphi * dphi
+        sin = dphi * (1 - square * (1 / 6 - square / 120))
+        less = square * (1 / 2 - square * (1 / 24 - square / 720))  # 1 - cos
+        dr = r_outer - r_inner
+        along_inner, across_inner = dr - r_outer * less, r_outer * sin
+        along_outer, across_outer = dr + r_inner * less, r_inner * sin
+        length = torch.sqrt(along_inner * along_inner + across_inner * across_inner) + 1e-6
+        return torch.stack(
+            [
+                along_inner,
+                across_inner,
+                along_outer,
+                across_outer,
+                length,
+                z_outer - z_inner,
+                2 * sin / length,
+            ],
+            dim=1,
+        )
+
+    def _shape(self, chords: Tensor, triplets: Tensor) -> Tensor:
+        """Return the triplets' own inputs ``[T, 9]``."""
+        _, _, ux, uy, u, uz, u_curvature = chords.index_select(0, triplets[0]).unbind(dim=1)
+        vx, vy, _, _, v, vz, v_curvature = chords.index_select(0, triplets[1]).unbind(dim=1)
+        turn = (ux * vy - uy * vx) / (u * v)
+        bend = turn - (u_curvature + v_curvature) * (u + v) / 4
+        off = bend * u * v / (u + v)
+        lengths = torch.sqrt(u * u + uz * uz), torch.sqrt(v * v + vz * vz)
+        area = u * vz - v * uz
+        kink = area / (lengths[0] * lengths[1])
+        off_along = area / (lengths[0] + lengths[1])
+        return torch.stack(
+            [
+                soft(kink, 2e-3),
+                soft(kink, 5e-2),
+                soft(off_along, 1e-4),
+                soft(off_along, 2e-3),
+                soft(bend, 1e-3),
+                soft(bend, 3e-2),
+                soft(off, 3e-5),
+                soft(off, 5e-4),
+                soft(u_curvature - v_curvature, 2e-2),
+            ],
+            dim=1,
+        )
+
+
+class TripletFilter(nn.Module):
+    """A logit ``[T]`` for each triplet, from its three hits alone."""
+
+    def __init__(self, columns: FeatureColumns, *, width: int, layers: int) -> None:
+        super().__init__()
+        self.inputs = TripletInputs(columns)
+        self.network = mlp(self.inputs.triplet_inputs, width, 1, layers)
+
+    def forward(self, features: Tensor, edges: Tensor, triplets: Tensor) -> Tensor:
+        """Return the logit of each triplet ``[T]``."""
+        _, inputs = self.inputs(features, edges, triplets)
+        logits: Tensor = self.network(inputs)
+        return logits.squeeze(1)
+
+
 class MessagePassing(nn.Module):
-    """One step of an interaction network: edges tell hits, hits tell edges (arXiv:1612.00222)."""
+    """One step of an interaction network: links tell nodes, nodes tell links (arXiv:1612.00222)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.hit = nn.Sequential(
+        self.node = nn.Sequential(
             nn.Linear(3 * width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width)
         )
-        self.edge = PairLayer(width, width, width)
-        self.edge_rest = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+        self.link = PairLayer(width, width, width)
+        self.link_rest = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
 
-    def forward(self, hits: Tensor, pairs: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the new states of hits ``[N, H]`` and of edges ``[E, H]``."""
-        none = torch.zeros_like(hits)
-        from_outside = none.index_add(0, edges[0], pairs)
-        from_inside = none.index_add(0, edges[1], pairs)
-        hits = hits + self.hit(torch.cat([hits, from_inside, from_outside], dim=1))
-        pairs = pairs + self.edge_rest(self.edge(pairs, hits, edges))
-        return hits, pairs
+    def forward(self, nodes: Tensor, links: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the new states of nodes ``[E, H]`` and of the links ``[T, H]`` between them."""
+        none = torch.zeros_like(nodes)
+        from_outside = none.index_add(0, ends[0], links)
+        from_inside = none.index_add(0, ends[1], links)
+        nodes = nodes + self.node(torch.cat([nodes, from_inside, from_outside], dim=1))
+        links = links + self.link_rest(self.link(links, nodes, ends))
+        return nodes, links
 
 
 class Gnn(nn.Module):
-    """Network 3: an interaction network that scores edges ``[E]`` after ``steps`` of messages."""
+    """Network 3: an interaction network that scores edges ``[E]`` after ``steps`` of messages.
+
+    Its nodes are the edges, linked where two of them make a triplet: whether an edge belongs to a
+    track shows in whether others go on in its direction.
+    """
 
     def __init__(self, columns: FeatureColumns, *, width: int, steps: int) -> None:
         super().__init__()
-        self.inputs = PairInputs(columns)
-        self.encode_hit = mlp(self.inputs.hit_inputs, width, width, 1)
-        self.encode_pair = PairLayer(PAIR_INPUTS, self.inputs.hit_inputs, width)
-        self.encode_pair_rest = nn.Sequential(nn.ReLU(), nn.Linear(width, width))
+        self.inputs = TripletInputs(columns)
+        self.encode_edge = mlp(self.inputs.edge_inputs, width, width, 1)
+        self.encode_triplet = mlp(self.inputs.triplet_inputs, width, width, 1)
         self.steps = nn.ModuleList(MessagePassing(width) for _ in range(steps))
         self.score = mlp(width, width, 1, 1)
 
-    def forward(self, features: Tensor, edges: Tensor) -> Tensor:
+    def forward(self, features: Tensor, edges: Tensor, triplets: Tensor) -> Tensor:
         """Return the logit of each edge ``[E]``."""
-        hits, pairs = self.inputs(features, edges)
-        pairs = self.encode_pair_rest(self.encode_pair(pairs, hits, edges))
-        hits = self.encode_hit(hits)
+        of_edges, of_triplets = self.inputs(features, edges, triplets)
+        nodes, links = self.encode_edge(of_edges), self.encode_triplet(of_triplets)
         for step in self.steps:
-            hits, pairs = step(hits, pairs, edges)
-        logits: Tensor = self.score(pairs)
+            nodes, links = step(nodes, links, triplets)
+        logits: Tensor = self.score(nodes)
         return logits.squeeze(1)

@@ -13,6 +13,7 @@ from trackserve.errors import BundleError, InputError
 from trackserve.event import Clusters
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.neighbours import DoubletCuts
+from trackserve.pipeline.triplets import TripletCuts
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -61,6 +62,23 @@ class FilterRecipe:
 
 
 @dataclass(frozen=True)
+class TripletsRecipe:
+    """How the network on triplets is trained; its cut keeps ``efficiency`` of the target triplets.
+
+    It learns on ``events`` events: all target triplets of one at each update, and ``triplets`` of the
+    others, drawn at random.
+    """
+
+    width: int = 32
+    layers: int = 2
+    updates: int = 1000
+    learning_rate: float = 5e-3
+    events: int = 30
+    triplets: int = 40_000
+    efficiency: float = 0.99
+
+
+@dataclass(frozen=True)
 class GnnRecipe:
     """How the GNN is trained.
 
@@ -106,7 +124,9 @@ class Recipe:
     )
     doublet_cuts: DoubletCuts = field(default_factory=DoubletCuts)
     embedding: EmbeddingRecipe = field(default_factory=EmbeddingRecipe)
+    triplet_cuts: TripletCuts = field(default_factory=TripletCuts)
     filter: FilterRecipe = field(default_factory=FilterRecipe)
+    triplets: TripletsRecipe = field(default_factory=TripletsRecipe)
     gnn: GnnRecipe = field(default_factory=GnnRecipe)
     tracks: TracksRecipe = field(default_factory=TracksRecipe)
 
@@ -126,7 +146,9 @@ class Recipe:
 def _check_range(settings: Any) -> None:
     """Raise :class:`InputError` for a number that no training can use."""
     for name, value in vars(settings).items():
-        if is_dataclass(value) and not isinstance(value, (FeatureColumns, DoubletCuts)):
+        if is_dataclass(value) and not isinstance(
+            value, (FeatureColumns, DoubletCuts, TripletCuts)
+        ):
             _check_range(value)
         elif name in {"validation", "test", "efficiency"} and not 0 < value < 1:
             message = f"{name} is {value}; expected a share between 0 and 1"

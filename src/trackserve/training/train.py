@@ -1,6 +1,6 @@
 """The whole training: events in, bundle out.
 
-embedding -> radius -> filter -> cut -> GNN -> track cut -> physics on unseen events
+embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> physics on unseen events
 
 Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
 own stages. Everything is kept in a working folder beside the bundle, so a training that was killed
@@ -23,28 +23,30 @@ import torch
 from tqdm import tqdm
 
 from trackserve import __version__
-from trackserve.bundle import DESCRIPTION, NETWORKS, read_bundle
+from trackserve.bundle import DESCRIPTION, read_bundle
 from trackserve.data import find_events
 from trackserve.errors import InputError, MissingDependencyError
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
-from trackserve.event import Event, Float32, Graph, Int64, Tracks
+from trackserve.event import Event, Float32, Graph, Int64, Tracks, TripletGraph
 from trackserve.native import engine as native
 from trackserve.native.library import library
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import TrackBuilder, build_tracks
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, hit_features
-from trackserve.pipeline.filter import filter_logits, keep_edges
+from trackserve.pipeline.filter import filter_logits, keep_edges, least_logit
 from trackserve.pipeline.gnn import score_edges
 from trackserve.pipeline.neighbours import neighbours
 from trackserve.pipeline.networks import load_network
+from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
 from trackserve.training.embedding import EmbeddingLoss, choose_radius
 from trackserve.training.export import export_network, write_description
 from trackserve.training.filter import FilterLoss, choose_cut
 from trackserve.training.fit import Loss, fit
 from trackserve.training.gnn import GnnLoss
-from trackserve.training.networks import Embedding, Filter, Gnn
+from trackserve.training.networks import Embedding, Filter, Gnn, TripletFilter
 from trackserve.training.samples import Sample, make_sample
+from trackserve.training.triplets import TripletLoss, choose_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +55,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trackserve.data.sources import EventSource
-    from trackserve.training.recipe import EmbeddingRecipe, FilterRecipe, GnnRecipe, Recipe
+    from trackserve.training.recipe import (
+        EmbeddingRecipe,
+        FilterRecipe,
+        GnnRecipe,
+        Recipe,
+        TripletsRecipe,
+    )
 
 
 def train(data: Sequence[Path], bundle: Path, recipe: Recipe, *, device: str = "auto") -> None:
@@ -93,13 +101,15 @@ class Training:
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
         self._train_embedding()
-        radius = self._chosen("radius", self._choose_radius)
-        self._train_filter(radius)
-        cut = self._chosen("filter_cut", lambda: self._choose_filter_cut(radius))
-        self._train_gnn(radius, cut)
-        track_cut = self._chosen("track_cut", lambda: self._choose_track_cut(radius, cut))
-        self._describe(radius, cut, track_cut, physics={})
-        self._describe(radius, cut, track_cut, physics=self._physics())
+        self._choose("radius", self._choose_radius)
+        self._train_filter()
+        self._choose("filter_cut", self._choose_filter_cut)
+        self._train_triplets()
+        self._choose("triplet_cut", self._choose_triplet_cut)
+        self._train_gnn()
+        self._choose("track_cut", self._choose_track_cut)
+        self._describe(physics={})
+        self._describe(physics=self._physics())
         publish(self.folder, self.bundle)
 
     # ---- the three networks
@@ -116,26 +126,37 @@ class Training:
         loss = EmbeddingLoss(network, samples, self.recipe, self.device, self._neighbours)
         self._fit(network, loss, "embedding", len(samples), settings)
         features = self._sample(self.train[0]).features
-        self._export(network, "embedding", features, None)
+        self._export(network, "embedding", features)
 
-    def _train_filter(self, radius: float) -> None:
+    def _train_filter(self) -> None:
         settings = self.recipe.filter
         network = Filter(self.recipe.features, width=settings.width, layers=settings.layers)
         sources = self.train[:: max(1, len(self.train) // settings.events)]
         samples = [partial(self._sample, source) for source in sources]
-        candidates = [partial(self._candidates, source, radius) for source in sources]
+        candidates = [partial(self._candidates, source) for source in sources]
         loss = FilterLoss(network, samples, candidates, self.recipe, self.device)
         self._fit(network, loss, "filter", len(samples), settings)
         self._export(network, "filter", samples[0]().features, candidates[0]()[:, :100_000])
 
-    def _train_gnn(self, radius: float, cut: float) -> None:
+    def _train_triplets(self) -> None:
+        settings = self.recipe.triplets
+        network = TripletFilter(self.recipe.features, width=settings.width, layers=settings.layers)
+        sources = self.train[:: max(1, len(self.train) // settings.events)]
+        samples = [partial(self._sample, source) for source in sources]
+        graphs = [partial(self._triplets, source) for source in sources]
+        loss = TripletLoss(network, samples, graphs, self.recipe, self.device)
+        self._fit(network, loss, "triplets", len(samples), settings)
+        edges, triplets = graphs[0]()
+        self._export(network, "triplets", samples[0]().features, edges, triplets[:, :100_000])
+
+    def _train_gnn(self) -> None:
         settings = self.recipe.gnn
         network = Gnn(self.recipe.features, width=settings.width, steps=settings.steps)
         samples = [partial(self._sample, source) for source in self.train]
-        graphs = [partial(self._filtered, source, radius, cut) for source in self.train]
+        graphs = [partial(self._joined, source) for source in self.train]
         loss = GnnLoss(network, samples, graphs, self.recipe, self.device)
         self._fit(network, loss, "gnn", len(samples), settings)
-        self._export(network, "gnn", samples[0]().features, graphs[0]())
+        self._export(network, "gnn", samples[0]().features, *graphs[0]())
 
     def _fit(
         self,
@@ -143,7 +164,7 @@ class Training:
         loss: Loss,
         name: str,
         events: int,
-        settings: EmbeddingRecipe | FilterRecipe | GnnRecipe,
+        settings: EmbeddingRecipe | FilterRecipe | TripletsRecipe | GnnRecipe,
     ) -> None:
         fit(
             network.to(self.device),
@@ -157,7 +178,12 @@ class Training:
         )
 
     def _export(
-        self, network: nn.Module, name: str, features: Float32, edges: Int64 | None
+        self,
+        network: nn.Module,
+        name: str,
+        features: Float32,
+        edges: Int64 | None = None,
+        triplets: Int64 | None = None,
     ) -> None:
         settings = asdict(getattr(self.recipe, name))
         sizes: dict[str, Any] = {
@@ -170,6 +196,7 @@ class Training:
             description={"kind": name, **sizes, **columns_of(self.recipe)},
             features=features,
             edges=edges,
+            triplets=triplets,
         )
 
     # ---- what each stage gives the next, event by event
@@ -184,14 +211,14 @@ class Training:
     def _read(self, source: EventSource) -> Event:
         return source.read_columns(self.recipe.features.wire_columns)
 
-    def _candidates(self, source: EventSource, radius: float) -> Int64:
+    def _candidates(self, source: EventSource) -> Int64:
         def find() -> Int64:
             features = self._sample(source).features
             return self._neighbours(
                 embed(self._network("embedding"), features),
                 features,
                 self.recipe.features,
-                radius=radius,
+                radius=self._chosen("radius"),
                 limit=self.recipe.embedding.neighbour_limit,
                 cuts=self.recipe.doublet_cuts,
                 threads=self.threads,
@@ -199,12 +226,36 @@ class Training:
 
         return self._kept("candidates", source, find)
 
-    def _filtered(self, source: EventSource, radius: float, cut: float) -> Int64:
+    def _filtered(self, source: EventSource) -> Int64:
         def find() -> Int64:
-            graph = Graph(self._sample(source).features, self._candidates(source, radius))
-            return keep_edges(graph, filter_logits(self._network("filter"), graph), cut).edges
+            graph = Graph(self._sample(source).features, self._candidates(source))
+            logits = filter_logits(self._network("filter"), graph)
+            return keep_edges(graph, logits, self._chosen("filter_cut")).edges
 
         return self._kept("filtered", source, find)
+
+    def _triplets(self, source: EventSource) -> tuple[Int64, Int64]:
+        """Return the edges after the filter and the triplets that pass the cuts."""
+        edges = self._filtered(source)
+
+        def find() -> Int64:
+            graph = Graph(self._sample(source).features, edges)
+            return join_edges(graph, self.recipe.features, self.recipe.triplet_cuts)
+
+        return edges, self._kept("triplets", source, find)
+
+    def _joined(self, source: EventSource) -> tuple[Int64, Int64]:
+        """Return the edges and triplets that the network on triplets leaves."""
+
+        def find() -> TripletGraph:
+            edges, triplets = self._triplets(source)
+            graph = Graph(self._sample(source).features, edges)
+            logits = triplet_logits(self._network("triplets"), graph, triplets)
+            least = least_logit(self._chosen("triplet_cut"))
+            return keep_triplets(graph, triplets, logits, least)
+
+        edges = self._kept("joined_edges", source, lambda: find().edges)
+        return edges, self._kept("joined_triplets", source, lambda: find().triplets)
 
     def _kept(self, name: str, source: EventSource, find: Callable[[], Int64]) -> Int64:
         """Return edges from the working folder, or find them and keep them there."""
@@ -230,9 +281,9 @@ class Training:
         points = [embed(network, sample.features) for sample in samples]
         return choose_radius(points, samples, self.recipe.embedding.efficiency)
 
-    def _choose_filter_cut(self, radius: float) -> float:
+    def _choose_filter_cut(self) -> float:
         samples = [self._sample(source) for source in self.validation]
-        edges = [self._candidates(source, radius) for source in self.validation]
+        edges = [self._candidates(source) for source in self.validation]
         network = self._network("filter")
         logits = [
             filter_logits(network, Graph(sample.features, edge))
@@ -240,12 +291,22 @@ class Training:
         ]
         return choose_cut(logits, samples, edges, self.recipe.filter.efficiency)
 
-    def _choose_track_cut(self, radius: float, cut: float) -> float:
+    def _choose_triplet_cut(self) -> float:
+        samples = [self._sample(source) for source in self.validation]
+        graphs = [self._triplets(source) for source in self.validation]
+        network = self._network("triplets")
+        logits = [
+            triplet_logits(network, Graph(sample.features, edges), triplets)
+            for sample, (edges, triplets) in zip(samples, graphs, strict=True)
+        ]
+        return choose_least(logits, samples, graphs, self.recipe.triplets.efficiency)
+
+    def _choose_track_cut(self) -> float:
         """Return the cut with the most efficiency less fakes, on average over the data sets."""
         network, recipe = self._network("gnn"), self.recipe
         scored = []
         for source in tqdm(self.validation, desc="track cut", unit="event"):
-            graph = Graph(self._sample(source).features, self._filtered(source, radius, cut))
+            graph = TripletGraph(self._sample(source).features, *self._joined(source))
             event = self._read(source)
             scores = score_edges(network, graph)
             scored.append((data_set(source), event, self._order(event), scores))
@@ -271,8 +332,8 @@ class Training:
         columns = self.recipe.features
         return canonical_order(hit_features(event.hits, columns), columns)
 
-    def _chosen(self, name: str, choose: Callable[[], float]) -> float:
-        """Return a number chosen earlier in this training, or choose it now and keep it."""
+    def _choose(self, name: str, choose: Callable[[], float]) -> None:
+        """Choose a number and keep it, unless this training has chosen it earlier."""
         path = self.folder / "chosen.json"
         chosen: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
         if name not in chosen:
@@ -280,7 +341,10 @@ class Training:
             beside = path.with_suffix(".partial")
             beside.write_text(json.dumps(chosen, indent=1))
             beside.replace(path)
-        return chosen[name]
+
+    def _chosen(self, name: str) -> float:
+        """Return a number that was chosen."""
+        return float(json.loads((self.folder / "chosen.json").read_text())[name])
 
     # ---- the finished bundle
 
@@ -299,9 +363,7 @@ class Training:
             sets.setdefault(data_set(source), []).append(source)
         return sets
 
-    def _describe(
-        self, radius: float, cut: float, track_cut: float, *, physics: dict[str, Any]
-    ) -> None:
+    def _describe(self, *, physics: dict[str, Any]) -> None:
         recipe = self.recipe
         description = {
             "name": recipe.name,
@@ -310,14 +372,18 @@ class Training:
             "features": {**columns_of(recipe), "absent": dict(recipe.features.absent)},
             "embedding": {"dimension": recipe.embedding.dimension},
             "neighbours": {
-                "radius": radius,
+                "radius": self._chosen("radius"),
                 "limit": recipe.embedding.neighbour_limit,
                 "cuts": asdict(recipe.doublet_cuts),
             },
-            "filter": {"cut": cut},
+            "filter": {"cut": self._chosen("filter_cut")},
+            "triplets": {
+                "cut": self._chosen("triplet_cut"),
+                "cuts": asdict(recipe.triplet_cuts),
+            },
             "tracks": {
                 "method": recipe.tracks.method,
-                "cut": track_cut,
+                "cut": self._chosen("track_cut"),
                 "min_hits": recipe.tracks.min_hits,
             },
             "provenance": {
@@ -439,7 +505,7 @@ def publish(folder: Path, bundle: Path) -> None:
     beside = bundle.with_name(bundle.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+    for member in (DESCRIPTION, *(f"{name}.onnx" for name in read_bundle(folder).networks)):
         shutil.copy2(folder / member, beside / member)
     shutil.rmtree(bundle, ignore_errors=True)
     beside.rename(bundle)

@@ -1,0 +1,104 @@
+"""Training the network on triplets: two edges of one target from all others that meet in a hit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from trackserve.errors import InputError
+from trackserve.training.filter import target_edges
+from trackserve.training.samples import WRONG, Sample, turned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from trackserve.event import Bool, Float32, Int64
+    from trackserve.training.networks import TripletFilter
+    from trackserve.training.recipe import Recipe
+
+
+class TripletLoss:
+    """Cross entropy of target triplets against those with a wrong edge; others don't count."""
+
+    def __init__(
+        self,
+        network: TripletFilter,
+        samples: Sequence[Callable[[], Sample]],
+        graphs: Sequence[Callable[[], tuple[Int64, Int64]]],
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self.network, self.recipe, self.device = network, recipe, device
+        self.samples, self.graphs = samples, graphs
+
+    def __call__(
+        self, event: int, generator: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of an event on its target triplets and a random part of the wrong ones."""
+        sample, (edges, triplets) = self.samples[event](), self.graphs[event]()
+        target, wrong = kinds(sample, edges, triplets)
+        wrong_rows = np.flatnonzero(wrong)
+        if len(wrong_rows) > self.recipe.triplets.triplets:
+            wrong_rows = generator.choice(wrong_rows, self.recipe.triplets.triplets, replace=False)
+        rows = np.concatenate([np.flatnonzero(target), wrong_rows])
+        targets = int(target.sum())
+        features = turned(sample.features, self.recipe.features, generator)
+        # Hits and edges that are not drawn take no part: leave them out.
+        used_edges, place = np.unique(triplets[:, rows], return_inverse=True)
+        used_hits, ends = np.unique(edges[:, used_edges], return_inverse=True)
+        logits = self.network(
+            torch.from_numpy(features[used_hits]).to(self.device),
+            torch.from_numpy(ends.reshape(2, -1)).to(self.device),
+            torch.from_numpy(place.reshape(2, -1)).to(self.device),
+        )
+        if not len(logits):
+            return logits.sum(), {}
+        label = torch.zeros_like(logits)
+        label[:targets] = 1
+        loss = binary_cross_entropy_with_logits(logits, label)
+        values = logits.detach().cpu().numpy()
+        least = np.quantile(values[:targets], 0.01) if targets else np.inf
+        kept = np.count_nonzero(values[targets:] >= least) / max(len(wrong_rows), 1)
+        return loss, {"wrong_kept_at_99%": kept}
+
+
+def kinds(sample: Sample, edges: Int64, triplets: Int64) -> tuple[Bool, Bool]:
+    """Which triplets are two true edges of one target, and which have a wrong edge; each ``[T]``."""
+    row = sample.label(edges)
+    of_target = target_edges(sample, row)
+    inner, outer = triplets
+    owner = sample.particle[edges[0]]
+    target = of_target[inner] & of_target[outer] & (owner[inner] == owner[outer])
+    wrong = (row[inner] == WRONG) | (row[outer] == WRONG)
+    return target, wrong
+
+
+def choose_least(
+    logits: Sequence[Float32],
+    samples: Sequence[Sample],
+    graphs: Sequence[tuple[Int64, Int64]],
+    efficiency: float,
+) -> float:
+    """Return the score, in (0, 1), that this share of the target triplets reach.
+
+    Raises :class:`InputError` where there is no target triplet.
+    """
+    every = np.concatenate(
+        [
+            logit[kinds(sample, *graph)[0]]
+            for logit, sample, graph in zip(logits, samples, graphs, strict=True)
+        ]
+    )
+    if not len(every):
+        message = (
+            "no target particle has two edges after the filter in the validation events; train the "
+            "embedding and the filter longer or on more events"
+        )
+        raise InputError(message)
+    threshold = np.quantile(every, 1 - efficiency)
+    return float(np.clip(1 / (1 + np.exp(-threshold)), 1e-6, 1 - 1e-6))
