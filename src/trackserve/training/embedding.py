@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from trackserve.errors import InputError
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.neighbours import passes_cuts
-from trackserve.training.samples import WRONG, Sample, turned
+from trackserve.training.samples import WRONG, Sample, turned, weighted_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,9 @@ class EmbeddingLoss:
         d_true, d_passing, d_failing = self._squared_distances(features, true, passing, failing)
         # An event may have no target in this wedge, and then nothing to pull together.
         targets, asked = max(len(d_true), 1), max(len(queries), 1)
-        positive = softplus(SHARPNESS * (d_true - 1)).sum() / targets
+        weight = sample.weight(recipe.long_edge)[sample.target]
+        share = torch.from_numpy(weight / max(weight.sum(), 1)).to(self.device)
+        positive = (share * softplus(SHARPNESS * (d_true - 1))).sum()
         negative = per_pair * softplus(SHARPNESS * (1 - d_passing)).sum()
         negative = negative + CUT_WEIGHT / asked * softplus(SHARPNESS * (1 - d_failing)).sum()
         linked = (d_true < 1).sum().item() / targets
@@ -143,9 +145,9 @@ def failing_neighbours(sample: Sample, embedding: Float32, queries: Int64, recip
 
 
 def choose_radius(
-    embeddings: Sequence[Float32], samples: Sequence[Sample], efficiency: float
+    embeddings: Sequence[Float32], samples: Sequence[Sample], efficiency: float, long_edge: float
 ) -> float:
-    """Return the radius within which this share of the target edges lie.
+    """Return the radius within which this share of the target edges lie, weighted by length.
 
     Raises :class:`InputError` where there is no target edge.
     """
@@ -160,4 +162,5 @@ def choose_radius(
             "a lower min_pt"
         )
         raise InputError(message)
-    return float(np.quantile(every, efficiency))
+    weight = np.concatenate([s.weight(long_edge)[s.target] for s in samples])
+    return weighted_quantile(every, weight, efficiency)

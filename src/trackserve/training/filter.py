@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trackserve.errors import InputError
-from trackserve.training.samples import WRONG, Sample, turned
+from trackserve.training.samples import WRONG, Sample, turned, weighted_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ class FilterLoss:
         )
         wrong = edges[:, drawn]
         wrong = wrong[:, sample.label(wrong) == WRONG]
-        right = among(sample.edges[:, sample.target], edges, len(sample.features))
+        right, weight = among(sample, edges, self.recipe.long_edge)
         used = np.concatenate([right, wrong], axis=1)
         targets = right.shape[1]
         features = torch.from_numpy(turned(sample.features, self.recipe.features, generator)).to(
@@ -55,23 +55,22 @@ class FilterLoss:
         logits = self.network(features, torch.from_numpy(used).to(self.device))
         label = torch.zeros_like(logits)
         label[:targets] = 1
+        counts = torch.ones_like(logits)
+        counts[:targets] = torch.from_numpy(weight) * self.recipe.filter.positive_weight
         if not len(logits):
             return logits.sum(), {}
-        loss = binary_cross_entropy_with_logits(
-            logits, label, pos_weight=torch.tensor(self.recipe.filter.positive_weight)
-        )
+        loss = binary_cross_entropy_with_logits(logits, label, weight=counts)
         values = logits.detach().cpu().numpy()
         least = np.quantile(values[:targets], 0.01) if targets else np.inf
         kept = np.count_nonzero(values[targets:] >= least) / max(wrong.shape[1], 1)
         return loss, {"wrong_kept_at_99%": kept}
 
 
-def among(wanted: Int64, edges: Int64, hits: int) -> Int64:
-    """Return those of the ``wanted`` edges ``[2, M]`` that are among the sorted ``edges``."""
-    present = edges[0] * hits + edges[1]
-    name = wanted[0] * hits + wanted[1]
-    place = np.minimum(np.searchsorted(present, name), max(len(present) - 1, 0))
-    return wanted[:, present[place] == name] if len(present) else wanted[:, :0]
+def among(sample: Sample, edges: Int64, long_edge: float) -> tuple[Int64, Float32]:
+    """Return the target edges ``[2, M]`` that are among these edges, and what each counts ``[M]``."""
+    row = sample.label(edges)
+    row = row[target_edges(sample, row)]
+    return sample.edges[:, row], sample.weight(long_edge)[row]
 
 
 def target_edges(sample: Sample, row: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -83,22 +82,28 @@ def target_edges(sample: Sample, row: Int64) -> np.ndarray[tuple[int], np.dtype[
 
 
 def choose_cut(
-    logits: Sequence[Float32], samples: Sequence[Sample], edges: Sequence[Int64], efficiency: float
+    logits: Sequence[Float32],
+    samples: Sequence[Sample],
+    edges: Sequence[Int64],
+    efficiency: float,
+    long_edge: float,
 ) -> float:
-    """Return the score, in (0, 1), that this share of the target edges reach.
+    """Return the score, in (0, 1), that this share of the target edges reach, weighted by length.
 
     Raises :class:`InputError` where there is no target edge.
     """
-    wanted = [
-        logit[target_edges(sample, sample.label(edge))]
-        for logit, sample, edge in zip(logits, samples, edges, strict=True)
-    ]
-    every = np.concatenate(wanted)
+    found, weights = [], []
+    for logit, sample, edge in zip(logits, samples, edges, strict=True):
+        row = sample.label(edge)
+        wanted = target_edges(sample, row)
+        found.append(logit[wanted])
+        weights.append(sample.weight(long_edge)[row[wanted]])
+    every = np.concatenate(found)
     if not len(every):
         message = (
             "the embedding links no edge of a target particle in the validation events; train it "
             "longer or on more events"
         )
         raise InputError(message)
-    threshold = np.quantile(every, 1 - efficiency)
+    threshold = weighted_quantile(every, np.concatenate(weights), 1 - efficiency)
     return float(np.clip(1 / (1 + np.exp(-threshold)), 1e-6, 1 - 1e-6))

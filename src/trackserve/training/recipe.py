@@ -39,7 +39,7 @@ class EmbeddingRecipe:
     pairs: int = 100_000
     wedge: float = 0.25
     wrong_weight: float = 0.004
-    efficiency: float = 0.995
+    efficiency: float = 0.996
     neighbour_limit: int = 400
 
 
@@ -53,12 +53,12 @@ class FilterRecipe:
 
     width: int = 64
     layers: int = 2
-    updates: int = 400
+    updates: int = 800
     learning_rate: float = 5e-3
     events: int = 30
     edges: int = 150_000
     positive_weight: float = 10.0
-    efficiency: float = 0.993
+    efficiency: float = 0.995
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TripletsRecipe:
     learning_rate: float = 5e-3
     events: int = 30
     triplets: int = 40_000
-    efficiency: float = 0.99
+    efficiency: float = 0.994
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class GnnRecipe:
     steps: int = 6
     updates: int = 2400
     learning_rate: float = 2.5e-3
-    edges: int = 120_000
+    edges: int = 60_000
     soft_weight: float = 0.3
 
 
@@ -107,7 +107,8 @@ class TracksRecipe:
 class Recipe:
     """Everything that decides a training besides its data.
 
-    ``min_pt`` (GeV) is the momentum above which particles are targets of the training.
+    ``min_pt`` (GeV) is the momentum above which particles are targets of the training. An edge of the
+    length ``long_edge`` (mm) counts twice as much as a short one.
     ``validation`` and ``test`` are shares of the events of each data set, at least one event.
     """
 
@@ -115,6 +116,7 @@ class Recipe:
     detector: str = "trackml"
     seed: int = 1
     min_pt: float = 0.9
+    long_edge: float = 250.0
     validation: float = 0.05
     test: float = 0.05
     features: FeatureColumns = field(

@@ -14,7 +14,7 @@ from trackserve.errors import InputError
 from trackserve.evaluate.matching import NO_PARTICLE, particle_rows
 from trackserve.evaluate.metrics import HEADLINE
 from trackserve.evaluate.stages import true_edges
-from trackserve.pipeline.features import canonical_order, hit_features
+from trackserve.pipeline.features import canonical_order, cylindrical, hit_features
 
 if TYPE_CHECKING:
     from trackserve.event import Bool, Event, Float32, Int64
@@ -32,13 +32,13 @@ class Sample:
 
     ``features`` is ``[N, F]`` in canonical order, ``particle`` ``[N]`` the row of each hit's
     particle (-1 for noise); ``edges`` ``[2, M]`` are the true edges of all particles, sorted, with
-    ``pt`` ``[M]`` (GeV) of their particle and whether it is a ``target``.
+    their ``length`` ``[M]`` (mm) in r and z and whether their particle is a ``target``.
     """
 
     features: Float32
     particle: Int64
     edges: Int64
-    pt: Float32
+    length: Float32
     target: Bool
 
     def label(self, edges: Int64) -> Int64:
@@ -53,6 +53,13 @@ class Sample:
         same = (owner[0] == owner[1]) & (owner[0] != NO_PARTICLE)
         return np.where(true, row, np.where(same, SAME_PARTICLE, WRONG))
 
+    def weight(self, length: float) -> Float32:
+        """Return what each true edge ``[M]`` counts: 1, and 1 more for every ``length`` mm.
+
+        Long edges are few, and a track that lacks one falls in two.
+        """
+        return 1 + self.length / np.float32(length)
+
     def part(self, rows: Int64) -> Sample:
         """Return the sample of these rows alone, in increasing order, with the edges among them."""
         place = np.full(len(self.features), -1)
@@ -63,7 +70,7 @@ class Sample:
             features=self.features[rows],
             particle=self.particle[rows],
             edges=edges[:, whole],
-            pt=self.pt[whole],
+            length=self.length[whole],
             target=self.target[whole],
         )
 
@@ -91,11 +98,12 @@ def make_sample(event: Event, columns: FeatureColumns, *, min_pt: float) -> Samp
     hits = np.bincount(owner[owner != NO_PARTICLE], minlength=len(particles))
     target = replace(HEADLINE, min_pt=min_pt).select(event.truth, hits)
     of_edge = particle[edges[0]]
+    r, _, z = cylindrical(features[order], columns)
     return Sample(
         features=features[order],
         particle=particle,
         edges=edges,
-        pt=particles.pt[of_edge].astype(np.float32),
+        length=np.hypot(r[edges[1]] - r[edges[0]], z[edges[1]] - z[edges[0]]),
         target=target[of_edge],
     )
 
@@ -113,3 +121,11 @@ def turned(features: Float32, columns: FeatureColumns, generator: np.random.Gene
     features[:, phi] = np.remainder(angle + half_turn, 2 * half_turn) - half_turn
     features[:, z] *= generator.choice([-1.0, 1.0])
     return features
+
+
+def weighted_quantile(values: Float32, weight: Float32, share: float) -> float:
+    """Return the value below which this share of the weight lies."""
+    order = np.argsort(values)
+    below = np.cumsum(weight[order], dtype=np.float64)
+    place = np.searchsorted(below, share * below[-1])
+    return float(values[order[min(place, len(values) - 1)]])

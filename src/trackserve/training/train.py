@@ -279,7 +279,8 @@ class Training:
         samples = [self._sample(source) for source in self.validation]
         network = self._network("embedding")
         points = [embed(network, sample.features) for sample in samples]
-        return choose_radius(points, samples, self.recipe.embedding.efficiency)
+        recipe = self.recipe
+        return choose_radius(points, samples, recipe.embedding.efficiency, recipe.long_edge)
 
     def _choose_filter_cut(self) -> float:
         samples = [self._sample(source) for source in self.validation]
@@ -289,7 +290,8 @@ class Training:
             filter_logits(network, Graph(sample.features, edge))
             for sample, edge in zip(samples, edges, strict=True)
         ]
-        return choose_cut(logits, samples, edges, self.recipe.filter.efficiency)
+        recipe = self.recipe
+        return choose_cut(logits, samples, edges, recipe.filter.efficiency, recipe.long_edge)
 
     def _choose_triplet_cut(self) -> float:
         samples = [self._sample(source) for source in self.validation]
