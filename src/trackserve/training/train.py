@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -247,6 +247,7 @@ class Training:
     def _joined(self, source: EventSource) -> tuple[Int64, Int64]:
         """Return the edges and triplets that the network on triplets leaves."""
 
+        @cache
         def find() -> TripletGraph:
             edges, triplets = self._triplets(source)
             graph = Graph(self._sample(source).features, edges)
