@@ -19,8 +19,8 @@ class Embedding final : public Network {
         last_ = tensors.linear<Number>(sizes.width, sizes.dimension);
     }
 
-    void run(const float* features, int64_t n, const int32_t*, const int32_t*, int64_t,
-             float* embedding, int threads) const override {
+    void run(const Graph& graph, float* embedding, int threads) const override {
+        const int64_t n = graph.hits;
         const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
         parallel_for(threads, (n + at_once - 1) / at_once, [&](int64_t chunk, int) {
             std::array<float, MAX_INPUTS * BLOCK> inputs{};
@@ -29,7 +29,7 @@ class Embedding final : public Network {
             const int64_t end = std::min(n, (chunk + 1) * at_once);
             for (int64_t hit = chunk * at_once; hit < end; hit += BLOCK) {
                 const int64_t rows = std::min<int64_t>(BLOCK, end - hit);
-                embedding_inputs(features + hit * columns_.features, rows, inputs.data());
+                embedding_inputs(graph.features + hit * columns_.features, rows, inputs.data());
                 Number *here = states.data(), *there = next.data();
                 first_({inputs.data(), 1, BLOCK}, first_.start(), true, here);
                 for (const Linear<Number>& layer : hidden_) {

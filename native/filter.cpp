@@ -20,18 +20,17 @@ class Filter final : public Network {
         last_ = tensors.dot(sizes.width);
     }
 
-    void run(const float* features, int64_t n, const int32_t* inner, const int32_t* outer,
-             int64_t count, float* logits, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, features, n);
+    void run(const Graph& graph, float* logits, int threads) const override {
+        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
         const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
-        parallel_for(threads, (count + at_once - 1) / at_once, [&](int64_t chunk, int) {
+        parallel_for(threads, (graph.edges + at_once - 1) / at_once, [&](int64_t chunk, int) {
             std::array<float, MAX_INPUTS * BLOCK> inputs{};
             Block<Number> states{}, next{};
-            const int64_t end = std::min(count, (chunk + 1) * at_once);
+            const int64_t end = std::min(graph.edges, (chunk + 1) * at_once);
             for (int64_t edge = chunk * at_once; edge < end; edge += BLOCK) {
                 const int64_t rows = std::min<int64_t>(BLOCK, end - edge);
-                pair_inputs(columns_, features, positions.data(), inner + edge, outer + edge, rows,
-                            inputs.data());
+                pair_inputs(columns_, graph.features, positions.data(), graph.inner + edge,
+                            graph.outer + edge, rows, inputs.data());
                 first_({inputs.data(), 1, BLOCK}, first_.start(), true, states.data());
                 Number *here = states.data(), *there = next.data();
                 for (const Linear<Number>& layer : hidden_) {

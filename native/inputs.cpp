@@ -31,30 +31,48 @@ void hit_inputs(const HitColumns& columns, const float* features, const float* p
     }
 }
 
+namespace {
+
+// r, phi, z and pseudorapidity of the hits of a block of edges, each in a row of its own.
+struct Ends {
+    float from[4][BLOCK] = {}, to[4][BLOCK] = {};
+
+    Ends(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int k = 0; k < 4; ++k) {
+                from[k][i] = positions[int64_t(inner[i]) * 4 + k];
+                to[k][i] = positions[int64_t(outer[i]) * 4 + k];
+            }
+    }
+
+    // The turn about the beam line, in [-pi, pi].
+    Vec dphi(int i) const {
+        const Vec turn = broadcast(float(2 * M_PI)), dphi = load(&to[1][i]) - load(&from[1][i]);
+        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+        const Vec turns = (dphi / turn + broadcast(0x1.8p23f)) - broadcast(0x1.8p23f);
+        return dphi - turn * turns;
+    }
+};
+
+}  // namespace
+
 void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
                  const int32_t* inner, const int32_t* outer, int64_t rows, float* inputs) {
     const int per_hit = columns.hit_inputs();
-    float from[4][BLOCK] = {}, to[4][BLOCK] = {};
-    for (int64_t i = 0; i < rows; ++i) {
-        for (int k = 0; k < 4; ++k) {
-            from[k][i] = positions[int64_t(inner[i]) * 4 + k];
-            to[k][i] = positions[int64_t(outer[i]) * 4 + k];
-        }
+    const Ends ends(positions, inner, outer, rows);
+    const auto &from = ends.from, &to = ends.to;
+    for (int64_t i = 0; i < rows; ++i)
         for (size_t k = 0; k < columns.further.size(); ++k) {
-            float* further = inputs + (7 + 3 + k) * BLOCK + i;
+            float* further = inputs + (PAIR_INPUTS + 3 + k) * BLOCK + i;
             further[0] = features[int64_t(inner[i]) * columns.features + columns.further[k]];
             further[per_hit * BLOCK] =
                 features[int64_t(outer[i]) * columns.features + columns.further[k]];
         }
-    }
-    const Vec turn = broadcast(float(2 * M_PI)), least = broadcast(1e-3f), most = broadcast(5.0f);
+    const Vec least = broadcast(1e-3f), most = broadcast(5.0f);
     for (int i = 0; i < BLOCK; i += LANES) {
         const Vec r = load(&from[0][i]), z = load(&from[2][i]), eta = load(&from[3][i]);
         const Vec dr = load(&to[0][i]) - r, dz = load(&to[2][i]) - z;
-        Vec dphi = load(&to[1][i]) - load(&from[1][i]);
-        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-        const Vec turns = (dphi / turn + broadcast(0x1.8p23f)) - broadcast(0x1.8p23f);
-        dphi = dphi - turn * turns;
+        const Vec dphi = ends.dphi(i);
         const Vec size = max(abs(dr), least);
         const Vec lever = dr < 0 ? -size : size;
         const Vec curvature = broadcast(3.0f) * (dphi / lever);
@@ -66,18 +84,42 @@ void pair_inputs(const HitColumns& columns, const float* features, const float* 
                               max(min(curvature, most), -most),
                               max(min(z0, most), -most),
                               broadcast(5.0f) * sqrt(dr * dr + dz * dz)};
-        for (int k = 0; k < 7; ++k) store(inputs + k * BLOCK + i, values[k]);
+        for (int k = 0; k < PAIR_INPUTS; ++k) store(inputs + k * BLOCK + i, values[k]);
         const Vec half = broadcast(0.5f);
-        float* hit = inputs + 7 * BLOCK + i;
+        float* hit = inputs + PAIR_INPUTS * BLOCK + i;
         for (const Vec& value : {r, z * half, eta * half}) {
             store(hit, value);
             hit += BLOCK;
         }
-        hit = inputs + (7 + per_hit) * BLOCK + i;
+        hit = inputs + (PAIR_INPUTS + per_hit) * BLOCK + i;
         for (const Vec& value : {load(&to[0][i]), load(&to[2][i]) * half, load(&to[3][i]) * half}) {
             store(hit, value);
             hit += BLOCK;
         }
+    }
+}
+
+void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
+            int64_t per_row, float* result) {
+    const Ends ends(positions, inner, outer, rows);
+    const auto &from = ends.from, &to = ends.to;
+    const Vec one = broadcast(1.0f), half = broadcast(0.5f), sixth = broadcast(float(1.0 / 6));
+    const Vec small = broadcast(float(1.0 / 24));
+    for (int i = 0; i < BLOCK; i += LANES) {
+        const Vec r = load(&from[0][i]), r_outer = load(&to[0][i]), dr = r_outer - r;
+        const Vec dphi = ends.dphi(i), square = dphi * dphi;
+        const Vec sin = dphi * (one - square * (sixth - square / broadcast(120.0f)));
+        const Vec less = square * (half - square * (small - square / broadcast(720.0f)));  // 1 - cos
+        const Vec along = dr - r_outer * less, across = r_outer * sin;
+        const Vec length = sqrt(along * along + across * across) + broadcast(1e-6f);
+        const Vec values[CHORDS] = {along,
+                                    across,
+                                    dr + r * less,
+                                    r * sin,
+                                    length,
+                                    load(&to[2][i]) - load(&from[2][i]),
+                                    broadcast(2.0f) * sin / length};
+        for (int k = 0; k < CHORDS; ++k) store(result + k * per_row + i, values[k]);
     }
 }
 
@@ -87,9 +129,9 @@ Linear<float> Tensors::pair_layer(const HitColumns& columns, int outputs) {
     std::vector<float> weight(size_t(outputs) * all);
     for (int o = 0; o < outputs; ++o) {
         float* row = &weight[o * all];
-        std::copy(pair + o * 7, pair + (o + 1) * 7, row);
-        std::copy(inner + o * hit, inner + (o + 1) * hit, row + 7);
-        std::copy(outer + o * hit, outer + (o + 1) * hit, row + 7 + hit);
+        std::copy(pair + o * PAIR_INPUTS, pair + (o + 1) * PAIR_INPUTS, row);
+        std::copy(inner + o * hit, inner + (o + 1) * hit, row + PAIR_INPUTS);
+        std::copy(outer + o * hit, outer + (o + 1) * hit, row + PAIR_INPUTS + hit);
     }
     return Linear<float>(weight, bias, all, outputs);
 }

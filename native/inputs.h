@@ -7,6 +7,8 @@
 
 namespace trackserve {
 
+inline constexpr int PAIR_INPUTS = 7;
+
 struct HitColumns {
     int features;             // columns of the feature matrix
     int r, phi, z;            // which of them these are
@@ -14,7 +16,7 @@ struct HitColumns {
     std::vector<int> further;  // the others
 
     int hit_inputs() const { return 3 + int(further.size()); }
-    int pair_inputs() const { return 7 + 2 * hit_inputs(); }
+    int pair_inputs() const { return PAIR_INPUTS + 2 * hit_inputs(); }
 };
 
 // r (m), phi (rad), z (m) and pseudorapidity of each hit, side by side: [n, 4].
@@ -27,6 +29,15 @@ void hit_inputs(const HitColumns& columns, const float* features, const float* p
 // The inputs of a block of edges: of the pair, of the inner and of the outer hit; [pair_inputs, BLOCK].
 void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
                  const int32_t* inner, const int32_t* outer, int64_t rows, float* inputs);
+
+// What a triplet's own inputs are worked out from: of an edge its transverse components along and
+// across the radius of its inner and of its outer hit, its transverse length, its length along the
+// beam (m), and twice its turn about the beam line for its length.
+enum Chord { ALONG_INNER, ACROSS_INNER, ALONG_OUTER, ACROSS_OUTER, LENGTH, RISE, CURVATURE, CHORDS };
+
+// The chords of a block of edges, each kind in a row of its own: [CHORDS, per_row].
+void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
+            int64_t per_row, float* result);
 
 // The trained numbers in the order in which torch lists them.
 class Tensors {

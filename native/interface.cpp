@@ -8,7 +8,7 @@
 namespace {
 
 using trackserve::Edge;
-using EdgeList = std::vector<std::vector<Edge>>;
+using trackserve::Triplet;
 
 enum Status { DONE = 0, NO_MEMORY = 1, FAILED = 2 };
 
@@ -22,6 +22,25 @@ int guarded(const Work& work) {
     } catch (...) {
         return FAILED;
     }
+}
+
+// Hand over a list of pairs, to be copied out and freed by take.
+template <class Pair>
+void give(std::vector<std::vector<Pair>>&& pairs, void** list, int64_t* count) {
+    *count = 0;
+    for (const auto& piece : pairs) *count += piece.size();
+    *list = new std::vector<std::vector<Pair>>(std::move(pairs));
+}
+
+template <class Pair>
+void take(void* list, int32_t* from, int32_t* to) {
+    const auto* pairs = static_cast<std::vector<std::vector<Pair>>*>(list);
+    for (const auto& piece : *pairs)
+        for (const auto& [a, b] : piece) {
+            *from++ = a;
+            *to++ = b;
+        }
+    delete pairs;
 }
 
 }  // namespace
@@ -46,35 +65,48 @@ int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, con
     return guarded([&] {
         const trackserve::NeighbourSettings settings{
             squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}};
-        auto edges = trackserve::neighbours(embedding, n, dimensions, r, phi, z, rank, settings,
-                                            threads);
-        *count = 0;
-        for (const auto& piece : edges) *count += piece.size();
-        *list = new EdgeList(std::move(edges));
+        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, rank, settings, threads),
+             list, count);
     });
 }
 
 void trackserve_take_edges(void* list, int32_t* inner, int32_t* outer) {
-    const EdgeList* edges = static_cast<EdgeList*>(list);
-    for (const auto& piece : *edges)
-        for (const Edge& edge : piece) {
-            *inner++ = edge.inner;
-            *outer++ = edge.outer;
-        }
-    delete edges;
+    take<Edge>(list, inner, outer);
 }
 
-// Copies the edges whose logits reach the threshold, gives how many there are.
-int64_t trackserve_keep_edges(const float* logits, float threshold, int64_t count,
-                              const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
-                              int32_t* kept_outer) {
-    int64_t kept = 0;
-    for (int64_t edge = 0; edge < count; ++edge) {
-        kept_inner[kept] = inner[edge];
-        kept_outer[kept] = outer[edge];
-        kept += logits[edge] >= threshold;
-    }
-    return kept;
+int trackserve_keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
+                          const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
+                          int32_t* kept_outer, int64_t* kept) {
+    return guarded([&] {
+        *kept = trackserve::keep_edges(logits, threshold, count, n, inner, outer, kept_inner,
+                                       kept_outer);
+    });
+}
+
+// Gives a list of triplets, to be copied out and freed by trackserve_take_triplets.
+int trackserve_join_edges(const float* r, const float* phi, const float* z, int64_t n,
+                          const int32_t* inner, const int32_t* outer, int64_t edges,
+                          const float* cuts, int threads, void** list, int64_t* count) {
+    return guarded([&] {
+        give(trackserve::join_edges(r, phi, z, n, inner, outer, edges,
+                                    {cuts[0], cuts[1], cuts[2], cuts[3]}, threads),
+             list, count);
+    });
+}
+
+void trackserve_take_triplets(void* list, int32_t* first, int32_t* second) {
+    take<Triplet>(list, first, second);
+}
+
+int trackserve_keep_triplets(const float* logits, float threshold, int64_t triplets, int32_t* first,
+                             int32_t* second, int64_t edges, int32_t* inner, int32_t* outer,
+                             int64_t* kept_triplets, int64_t* kept_edges) {
+    return guarded([&] {
+        const auto kept = trackserve::keep_triplets(logits, threshold, triplets, first, second,
+                                                    edges, inner, outer);
+        *kept_triplets = kept.triplets;
+        *kept_edges = kept.edges;
+    });
 }
 
 int trackserve_build_tracks(int64_t n, const int32_t* inner, const int32_t* outer,
@@ -101,7 +133,7 @@ int trackserve_processor_level() {
 #endif
 }
 
-enum Kind { EMBEDDING = 0, FILTER = 1, GNN = 2 };
+enum Kind { EMBEDDING = 0, FILTER = 1, TRIPLETS = 2, GNN = 3 };
 enum Precision { FLOAT32 = 0, BFLOAT16 = 1 };
 
 int trackserve_has_precision(int precision) {
@@ -132,6 +164,8 @@ int trackserve_make_network(const trackserve_description* d, void** network) {
             switch (d->kind) {
                 case EMBEDDING: return trackserve::make_embedding<Number>(columns, sizes, tensors);
                 case FILTER: return trackserve::make_filter<Number>(columns, sizes, tensors);
+                case TRIPLETS:
+                    return trackserve::make_triplet_filter<Number>(columns, sizes, tensors);
                 default: return trackserve::make_gnn<Number>(columns, sizes, tensors);
             }
         };
@@ -145,12 +179,10 @@ int trackserve_make_network(const trackserve_description* d, void** network) {
     });
 }
 
-int trackserve_run_network(const void* network, const float* features, int64_t n,
-                           const int32_t* inner, const int32_t* outer, int64_t count, float* result,
+int trackserve_run_network(const void* network, const trackserve::Graph* graph, float* result,
                            int threads) {
     return guarded([&] {
-        static_cast<const trackserve::Network*>(network)->run(features, n, inner, outer, count,
-                                                              result, threads);
+        static_cast<const trackserve::Network*>(network)->run(*graph, result, threads);
     });
 }
 

@@ -43,6 +43,10 @@ struct Edge {
     int32_t inner, outer;  // rows of hits
 };
 
+struct Triplet {
+    int32_t first, second;  // rows of edges
+};
+
 // Unsigned integers in the order of the floats; NaN at the ends, -0 at 0.
 inline uint32_t ordered(float x) {
     uint32_t u;
@@ -73,6 +77,30 @@ std::vector<std::vector<Edge>> neighbours(const float* embedding, int64_t n, int
                                           const float* r, const float* phi, const float* z,
                                           const int32_t* rank, const NeighbourSettings& settings,
                                           int threads);
+
+// Copies the edges whose logits reach the threshold, sorted by their inner hit; gives how many.
+int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
+                   const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
+                   int32_t* kept_outer);
+
+struct TripletCuts {
+    float kink, off, slope, dphi;
+};
+
+// Triplets, in pieces, of edges [count] that are sorted by their inner hit; r, phi, z are [n]. They
+// are sorted by their first, then their second edge.
+std::vector<std::vector<Triplet>> join_edges(const float* r, const float* phi, const float* z,
+                                             int64_t n, const int32_t* inner, const int32_t* outer,
+                                             int64_t count, const TripletCuts& cuts, int threads);
+
+struct TripletCounts {
+    int64_t triplets, edges;
+};
+
+// Leave, in their order, the triplets whose logits reach the threshold and the edges that are in one
+// of them; gives how many those are.
+TripletCounts keep_triplets(const float* logits, float threshold, int64_t triplets, int32_t* first,
+                            int32_t* second, int64_t edges, int32_t* inner, int32_t* outer);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.

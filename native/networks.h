@@ -1,4 +1,4 @@
-// The three networks of training/networks.py, with trained numbers.
+// The four networks of training/networks.py, with trained numbers.
 #pragma once
 
 #include "inputs.h"
@@ -12,18 +12,30 @@ struct Sizes {
     int dimension;     // of the embedding
 };
 
+// What a network sees of an event. What is near in the detector should be near in memory: ends that
+// lie far apart cost time.
+struct Graph {
+    const float* features;  // [hits, F]
+    int64_t hits;
+    const int32_t *inner, *outer;  // [edges] the hits of each edge
+    int64_t edges;
+    const int32_t *first, *second;  // [triplets] the edges of each triplet
+    int64_t triplets;
+};
+
 struct Network {
     virtual ~Network() = default;
-    // From features [n, F] of hits and, but for the embedding, edges [count] between them to points
-    // [n, dimension] or logits [count]. Hits of an edge that lie far apart in memory cost time.
-    virtual void run(const float* features, int64_t n, const int32_t* inner, const int32_t* outer,
-                     int64_t count, float* result, int threads) const = 0;
+    // Gives points [hits, dimension], logits [edges] or, for the filter of triplets, [triplets].
+    virtual void run(const Graph& graph, float* result, int threads) const = 0;
 };
 
 template <class Number>
 std::unique_ptr<Network> make_embedding(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
 template <class Number>
 std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
+template <class Number>
+std::unique_ptr<Network> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
+                                             Tensors tensors);
 template <class Number>
 std::unique_ptr<Network> make_gnn(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
 

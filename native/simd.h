@@ -55,6 +55,19 @@ inline Vec fma(Vec a, Vec b, Vec c) {
 #endif
 }
 
+// The numbers at these places.
+inline Vec gather(const float* from, VecInt places) {
+#if defined(__AVX512F__)
+    return _mm512_i32gather_ps(reinterpret_cast<__m512i>(places), from, 4);
+#elif defined(__AVX2__)
+    return _mm256_i32gather_ps(from, reinterpret_cast<__m256i>(places), 4);
+#else
+    Vec v;
+    for (int lane = 0; lane < LANES; ++lane) v[lane] = from[places[lane]];
+    return v;
+#endif
+}
+
 inline Vec sqrt(Vec v) {
 #if defined(__AVX512F__)
     return _mm512_sqrt_ps(v);

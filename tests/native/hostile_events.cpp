@@ -42,16 +42,48 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
         inner.push_back(edge.inner);
         outer.push_back(edge.outer);
     }
-    std::vector<float> embedding(n * sizes.dimension), logits(edges.size());
-    make_embedding<Number>(columns, sizes, Tensors(tensors.data()))
-        ->run(features.data(), n, nullptr, nullptr, 0, embedding.data(), threads);
-    make_filter<Number>(columns, sizes, Tensors(tensors.data()))
-        ->run(features.data(), n, inner.data(), outer.data(), edges.size(), logits.data(), threads);
-    make_gnn<Number>(columns, sizes, Tensors(tensors.data()))
-        ->run(features.data(), n, inner.data(), outer.data(), edges.size(), logits.data(), threads);
+    Graph graph{features.data(), n, inner.data(), outer.data(), int64_t(edges.size()), {}, {}, 0};
+    const auto run_network = [&](const std::unique_ptr<Network>& network, int64_t outputs) {
+        std::vector<float> result(outputs);
+        network->run(graph, result.data(), threads);
+        return result;
+    };
+    const Tensors numbered(tensors.data());
+    run_network(make_embedding<Number>(columns, sizes, numbered), n * sizes.dimension);
+    std::vector<float> logits =
+        run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
+    std::vector<int32_t> near(edges.size()), far(edges.size());
+    graph.edges = keep_edges(logits.data(), -9, graph.edges, n, inner.data(), outer.data(),
+                             near.data(), far.data());
+    graph.inner = near.data();
+    graph.outer = far.data();
+    std::vector<float> r(n), phi(n), z(n);
+    for (int64_t i = 0; i < n; ++i) {
+        r[i] = features[i * columns.features];
+        z[i] = features[i * columns.features + 1];
+        phi[i] = features[i * columns.features + 2];
+    }
+    std::vector<int32_t> first, second;
+    for (const auto& piece : join_edges(r.data(), phi.data(), z.data(), n, near.data(), far.data(),
+                                        graph.edges, {0.5f, 4.0f, INFINITY, 0.0f}, threads))
+        for (const Triplet& triplet : piece) {
+            first.push_back(triplet.first);
+            second.push_back(triplet.second);
+        }
+    graph.first = first.data();
+    graph.second = second.data();
+    graph.triplets = first.size();
+    logits = run_network(make_triplet_filter<Number>(columns, sizes, numbered), graph.triplets);
+    run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
+    const TripletCounts kept =
+        keep_triplets(logits.data(), 0, graph.triplets, first.data(), second.data(), graph.edges,
+                      near.data(), far.data());
+    graph.triplets = kept.triplets;
+    graph.edges = kept.edges;
+    logits = run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
     std::vector<int64_t> labels(n);
     for (const bool walk : {false, true})
-        build_tracks(n, inner.data(), outer.data(), logits.data(), edges.size(), 0.0f, walk, 3,
+        build_tracks(n, near.data(), far.data(), logits.data(), graph.edges, 0.0f, walk, 3,
                      labels.data());
 }
 

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from trackserve.pipeline.features import FeatureColumns
-from trackserve.training.networks import Embedding, Filter, Gnn
+from trackserve.training.networks import Embedding, Filter, Gnn, TripletFilter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +20,12 @@ WITH_SHAPES = FeatureColumns(
     ("cells", "z", "r", "charge", "phi"), (10.0, 500.0, 1000.0, 2.0, 3.2), {}
 )
 
+KINDS = {"embedding": Embedding, "filter": Filter, "triplets": TripletFilter, "gnn": Gnn}
+
 
 def network(kind: str, columns: FeatureColumns, *, seed: int = 0, **sizes: int) -> torch.nn.Module:
     """A network whose numbers all differ, those of normalisations included."""
-    made = {"embedding": Embedding, "filter": Filter, "gnn": Gnn}[kind](columns, **sizes)
+    made = KINDS[kind](columns, **sizes)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in made.named_parameters():
         noise = torch.randn(tensor.shape, generator=generator)
@@ -57,11 +59,22 @@ def write_numbers(path: Path, made: torch.nn.Module, description: dict[str, obje
     onnx.save(model, path)
 
 
-def made_up_event(columns: FeatureColumns, *, hits: int, edges: int, seed: int = 0):
-    """Features of hits, and edges that point outwards between any of them."""
+def made_up_event(
+    columns: FeatureColumns, *, hits: int, edges: int, triplets: int = 0, seed: int = 0
+):
+    """Features of hits, edges that point outwards between any of them, and pairs of any edges."""
     rng = np.random.default_rng(seed)
     features = rng.random((hits, len(columns.columns)), np.float32)
     features[:, columns.columns.index("z")] -= np.float32(0.5)
     features[:, columns.columns.index("phi")] -= np.float32(0.5)
-    ends = rng.integers(max(hits, 1), size=(2, edges if hits else 0))
-    return features, tuple(np.ascontiguousarray(e, np.int32) for e in np.sort(ends, axis=0))
+
+    def pairs(rows, count):
+        ends = rng.integers(max(rows, 1), size=(2, count if rows else 0))
+        return tuple(np.ascontiguousarray(e, np.int32) for e in np.sort(ends, axis=0))
+
+    return features, pairs(hits, edges), pairs(edges, triplets)
+
+
+def inputs_of(kind, features, edges, triplets):
+    """Return those that a network of this kind takes."""
+    return (features, edges, triplets)[: {"embedding": 1, "filter": 2}.get(kind, 3)]

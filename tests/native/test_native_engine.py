@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from known_networks import COLUMNS, describe, network
+from known_networks import COLUMNS, describe, inputs_of, network
 
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
@@ -17,14 +17,21 @@ from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.neighbours import DoubletCuts, neighbours
+from trackserve.pipeline.triplets import TripletCuts
 from trackserve.training.export import export_network
 
 each_variant = pytest.mark.parametrize("variant", variants())
 SIZES = {
     "embedding": {"width": 32, "layers": 2, "dimension": 4},
     "filter": {"width": 16, "layers": 2},
+    "triplets": {"width": 16, "layers": 2},
     "gnn": {"width": 16, "steps": 2},
 }
+TRIPLETS = """
+[triplets]
+cut = 0.5
+cuts = { kink = 0.2, off = 10.0, slope = 1e-3, dphi = 0.1 }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +39,20 @@ def bundle(tmp_path_factory):
     """A bundle whose networks have random numbers, as exported by training."""
     folder = tmp_path_factory.mktemp("bundles") / "family"
     write_tiny_bundle(folder)
+    with (folder / "bundle.toml").open("a") as description:
+        description.write(TRIPLETS)
     features = hit_features(straight_tracks(tracks=30), COLUMNS)
     edges = np.stack([np.arange(299), np.arange(1, 300)])
+    triplets = np.stack([np.arange(298), np.arange(1, 299)])
     for kind, sizes in SIZES.items():
+        _, *pairs = inputs_of(kind, features, edges, triplets)
         export_network(
             network(kind, COLUMNS, **sizes),
             folder / f"{kind}.onnx",
             output="output",
             description=describe(kind, COLUMNS, **sizes),
             features=features,
-            edges=None if kind == "embedding" else edges,
+            **dict(zip(("edges", "triplets"), pairs, strict=False)),
         )
     cuts = DoubletCuts(slope=1e-2, z0=2000.0, dphi=0.1, dcot=0.1)
     return replace(read_bundle(folder), radius=0.5, neighbour_limit=20, doublet_cuts=cuts)
@@ -51,9 +62,10 @@ def bundle(tmp_path_factory):
 @pytest.mark.parametrize("method", ["components", "walk"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_stage_gives_what_the_reference_makes_of_its_input(bundle, variant, method, threads):
-    builder = replace(bundle.track_builder, method=method)
-    bundle = replace(bundle, track_builder=builder)
     features = hit_features(straight_tracks(tracks=150, noise=200), bundle.features)
+    cut = float(np.median(Pipeline(bundle).run(features).scored.scores))
+    builder = replace(bundle.track_builder, method=method, cut=cut)
+    bundle = replace(bundle, track_builder=builder)
     pipeline = NativePipeline(bundle, threads=threads, variant=variant)
     assert pipeline.notes == []
     found, reference = pipeline.run(features), Pipeline(bundle).run(features)
@@ -70,12 +82,32 @@ def test_every_stage_gives_what_the_reference_makes_of_its_input(bundle, variant
     )
     np.testing.assert_array_equal(found.candidates.edges, candidates.edges)
     np.testing.assert_array_equal(found.filtered.edges, reference.filtered.edges)
+    np.testing.assert_array_equal(found.joined.edges, reference.joined.edges)
+    np.testing.assert_array_equal(found.joined.triplets, reference.joined.triplets)
+    assert 0 < found.joined.edges.shape[1] < found.filtered.edges.shape[1]
+    np.testing.assert_array_equal(found.scored.edges, reference.scored.edges)
     np.testing.assert_allclose(found.scored.scores, reference.scored.scores, atol=1e-4)
     np.testing.assert_array_equal(found.tracks.labels, build_tracks(found.scored, builder).labels)
     assert 0 < found.filtered.edges.shape[1] < found.candidates.edges.shape[1]
     assert len(found.tracks)
     labels = pipeline.find_tracks_from_features(features).labels
     np.testing.assert_array_equal(labels, found.labels())
+
+
+def test_triplets_of_an_unknown_network_run_on_the_reference(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "mixed")
+    for name in ("triplets", "gnn"):
+        model = onnx.load(tmp_path / f"mixed/{name}.onnx")
+        del model.metadata_props[:]
+        onnx.save(model, tmp_path / f"mixed/{name}.onnx")
+    mixed = replace(bundle, path=tmp_path / "mixed")
+    features = hit_features(straight_tracks(tracks=50, noise=50), bundle.features)
+    with pytest.warns(UserWarning, match=r"reference engine runs (triplets|gnn)\.onnx"):
+        pipeline = NativePipeline(mixed)
+    assert len(pipeline.notes) == 2
+    found, reference = pipeline.run(features), Pipeline(mixed).run(features)
+    np.testing.assert_array_equal(found.joined.triplets, reference.joined.triplets)
+    np.testing.assert_array_equal(found.labels(), reference.labels())
 
 
 @each_variant
@@ -132,3 +164,30 @@ def test_a_graph_needs_no_edges(bundle):
     assert found.candidates.edges.shape == (2, 0)
     assert isinstance(found.scored, ScoredGraph)
     assert (found.labels() == -1).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cut": 1 - 1e-6},
+        {"cuts": TripletCuts(kink=1e-12)},
+        {"cuts": TripletCuts(slope=1e-12)},
+    ],
+)
+def test_a_graph_needs_no_triplets(bundle, settings):
+    nothing = replace(bundle, triplets=replace(bundle.triplets, **settings))
+    hits = straight_tracks(tracks=20)
+    found = NativePipeline(nothing).run(hit_features(hits, bundle.features))
+    assert found.filtered.edges.shape[1]
+    assert found.joined.edges.shape == found.joined.triplets.shape == (2, 0)
+    assert (found.labels() == -1).all()
+
+
+def test_a_bundle_without_triplets_has_its_gnn_run_on_the_reference(bundle, tmp_path):
+    other = write_tiny_bundle(tmp_path / "other")
+    features = hit_features(straight_tracks(tracks=50, noise=50), other.features)
+    with pytest.warns(UserWarning, match=r"reference engine runs \w+\.onnx: its metadata"):
+        pipeline = NativePipeline(other)
+    found, reference = pipeline.run(features), Pipeline(other).run(features)
+    np.testing.assert_array_equal(found.joined.edges, reference.filtered.edges)
+    np.testing.assert_array_equal(found.labels(), reference.labels())

@@ -4,13 +4,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from known_networks import COLUMNS, WITH_SHAPES, describe, made_up_event, network, write_numbers
+from known_networks import (
+    COLUMNS,
+    WITH_SHAPES,
+    describe,
+    inputs_of,
+    made_up_event,
+    network,
+    write_numbers,
+)
 
 from trackserve.native.library import library, variants
 from trackserve.native.networks import NativeNetwork, UnknownNetworkError
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 3e-2}
-"""Largest difference from torch, relative to the largest output, and for bfloat16 its mean."""
+"""Largest difference from torch, relative to the largest output or 1, and for bfloat16 its mean."""
 SIZES = {
     "embedding": [
         {"width": 16, "layers": 1, "dimension": 3},
@@ -18,6 +26,11 @@ SIZES = {
         {"width": 128, "layers": 2, "dimension": 20},
     ],
     "filter": [{"width": 32, "layers": 1}, {"width": 80, "layers": 2}, {"width": 48, "layers": 3}],
+    "triplets": [
+        {"width": 32, "layers": 2},
+        {"width": 48, "layers": 1},
+        {"width": 128, "layers": 3},
+    ],
     "gnn": [
         {"width": 16, "steps": 1},
         {"width": 64, "steps": 4},
@@ -31,11 +44,7 @@ each_variant = pytest.mark.parametrize("variant", variants())
 each_size = pytest.mark.parametrize(
     ("kind", "sizes"), [(kind, sizes) for kind, all_sizes in SIZES.items() for sizes in all_sizes]
 )
-COUNTS = [(0, 0), (1, 0), (2, 1), (48, 96), (700, 2001)]
-
-
-def with_edges(kind, edges):
-    return None if kind == "embedding" else edges
+COUNTS = [(0, 0, 0), (1, 0, 0), (2, 1, 0), (3, 2, 1), (48, 96, 48), (700, 2001, 6500)]
 
 
 @pytest.fixture
@@ -55,46 +64,46 @@ def test_outputs_equal_torch(variant, kind, sizes, write):
         made, path = write(kind, columns, **sizes)
         for precision in library(variant).precisions():
             native = NativeNetwork(path, library(variant), precision=precision)
-            for hits, edges in COUNTS:
-                features, pairs = made_up_event(columns, hits=hits, edges=edges)
-                inputs = [torch.from_numpy(features)]
-                if kind != "embedding":
-                    inputs.append(torch.from_numpy(np.stack(pairs).astype(np.int64)))
+            for hits, edges, triplets in COUNTS:
+                event = made_up_event(columns, hits=hits, edges=edges, triplets=triplets)
+                features, *pairs = inputs_of(kind, *event)
+                rows = (torch.from_numpy(np.stack(pair).astype(np.int64)) for pair in pairs)
                 with torch.no_grad():
-                    expected = made(*inputs).numpy()
-                found = native(features, with_edges(kind, pairs), threads=2)
+                    expected = made(torch.from_numpy(features), *rows).numpy()
+                found = native(features, *pairs, threads=2)
                 assert found.shape == expected.shape
                 if found.size:
                     difference = np.abs(found - expected)
                     worst = difference.max() if precision == "float32" else difference.mean()
-                    assert worst <= TOLERANCE[precision] * np.abs(expected).max()
+                    assert worst <= TOLERANCE[precision] * max(1, np.abs(expected).max())
 
 
 @each_variant
 @pytest.mark.parametrize("kind", SIZES)
 def test_threads_and_repetition_change_nothing(variant, kind, write):
     _, path = write(kind, COLUMNS, **SIZES[kind][1])
-    features, edges = made_up_event(COLUMNS, hits=5000, edges=20_000)
+    event = made_up_event(COLUMNS, hits=5000, edges=20_000, triplets=30_000)
+    inputs = inputs_of(kind, *event)
     native = NativeNetwork(path, library(variant))
-    first = native(features, with_edges(kind, edges))
+    first = native(*inputs)
     for threads in (1, 2, 3):
-        again = native(features, with_edges(kind, edges), threads=threads)
+        again = native(*inputs, threads=threads)
         np.testing.assert_array_equal(again, first)
 
 
 @each_variant
 @pytest.mark.parametrize("kind", SIZES)
 def test_numbers_that_are_not_finite_stay_in_their_graph(variant, kind, write):
-    """Half of the hits are broken and linked among themselves; the others don't notice."""
+    """The last half of the hits are broken and linked among themselves; the others don't notice."""
     _, path = write(kind, COLUMNS, **SIZES[kind][1])
-    features, (inner, outer) = made_up_event(COLUMNS, hits=100, edges=300)
-    inner, outer = inner // 2 * 2, outer // 2 * 2
-    both = np.concatenate([inner, inner + 1]), np.concatenate([outer, outer + 1])
-    features[1::2] = np.resize([np.nan, np.inf, -np.inf, 3e38], (50, 1))
+    features, edges, triplets = made_up_event(COLUMNS, hits=50, edges=300, triplets=500)
+    broken = np.resize(np.array([np.nan, np.inf, -np.inf, 3e38], np.float32), (50, 1))
+    both = np.concatenate([features, np.broadcast_to(broken, features.shape)])
+    both_edges = tuple(np.concatenate([end, end + 50]) for end in edges)
+    both_triplets = tuple(np.concatenate([end, end + 300]) for end in triplets)
     native = NativeNetwork(path, library(variant))
-    found = native(features, with_edges(kind, both))
-    healthy = found[::2] if kind == "embedding" else found[: len(inner)]
-    alone = native(np.ascontiguousarray(features[::2]), with_edges(kind, (inner // 2, outer // 2)))
+    alone = native(*inputs_of(kind, features, edges, triplets))
+    healthy = native(*inputs_of(kind, both, both_edges, both_triplets))[: len(alone)]
     np.testing.assert_allclose(healthy, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -128,4 +137,13 @@ def test_other_networks_are_declined_with_the_reason(write, change, complaint):
     change(model)
     onnx.save(model, path)
     with pytest.raises(UnknownNetworkError, match=complaint):
+        NativeNetwork(path, library())
+
+
+def test_a_gnn_without_triplets_is_declined(write):
+    _, path = write("filter", COLUMNS, width=48, layers=2)
+    model = onnx.load(path)
+    metadata('"kind": "filter"', '"kind": "gnn", "steps": 2')(model)
+    onnx.save(model, path)
+    with pytest.raises(UnknownNetworkError, match="takes no triplets"):
         NativeNetwork(path, library())

@@ -10,19 +10,20 @@ brings what each stage gave into the form of the pipeline's types.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks
-from trackserve.native.library import Library, library
+from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TripletGraph
+from trackserve.native.library import Library, Pairs, library
 from trackserve.native.networks import NativeNetwork, UnknownNetworkError
 from trackserve.pipeline import Pipeline, StageOutputs
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
 from trackserve.pipeline.gnn import scores_of
 from trackserve.pipeline.networks import load_network, run_network
+from trackserve.pipeline.triplets import triplet_logits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,20 +32,24 @@ if TYPE_CHECKING:
     from trackserve.pipeline.components import TrackBuilder
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.neighbours import DoubletCuts
+    from trackserve.pipeline.triplets import TripletCuts
 
-Edges = tuple[Int32, Int32]
-"""Rows of inner and of outer hits, each ``[E]``."""
 TOLERANCE = 1e-4
 """Largest difference of a float32 output from the reference's, relative to the largest output."""
 
 
 class Network(Protocol):
-    """A network that takes edges as two int32 arrays."""
+    """A network that takes edges, and triplets, as two int32 arrays."""
 
     def __call__(
-        self, features: Float32, edges: Edges | None = None, *, threads: int = 1
+        self,
+        features: Float32,
+        edges: Pairs | None = None,
+        triplets: Pairs | None = None,
+        *,
+        threads: int = 1,
     ) -> Float32:
-        """Return ``[N, D]`` from features, ``[E]`` from features and edges."""
+        """Return ``[N, D]`` from features alone, otherwise a logit for each edge or triplet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +60,10 @@ class Found:
     order: Int64
     place: Int32
     embedding: Float32
-    candidates: Edges
-    filtered: Edges
+    candidates: Pairs
+    filtered: Pairs
+    joined: Pairs
+    triplets: Pairs | None
     scores: Float32
     labels: Int64
 
@@ -84,6 +91,7 @@ class NativePipeline(Pipeline):
         self.precision = self._available(precision or bundle.precision)
         self._embed = self._network(bundle.embedding_path)
         self._filter_logits = self._network(bundle.filter_path)
+        self._triplet_logits = self._network(bundle.triplets_path) if bundle.triplets else None
         self._gnn_logits = self._network(bundle.gnn_path)
 
     def _available(self, precision: str) -> str:
@@ -115,14 +123,23 @@ class NativePipeline(Pipeline):
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
         found = self._find(features)
         candidates, _ = sorted_edges(found.candidates, found.place)
-        filtered, which = sorted_edges(found.filtered, found.place)
+        filtered, _ = sorted_edges(found.filtered, found.place)
+        edges, which = sorted_edges(found.joined, found.place)
         graph = found.features
+        joined = Graph(graph, edges)
+        if found.triplets is not None:
+            rank = np.empty(len(which), np.int64)
+            rank[which] = np.arange(len(which))
+            first, second = rank[found.triplets[0]], rank[found.triplets[1]]
+            in_order = np.lexsort((second, first))
+            joined = TripletGraph(graph, edges, np.stack([first, second])[:, in_order])
         return StageOutputs(
             found.order,
             found.embedding,
             Graph(graph, candidates),
             Graph(graph, filtered),
-            ScoredGraph(graph, filtered, found.scores[which]),
+            joined,
+            ScoredGraph(graph, edges, found.scores[which]),
             Tracks(found.labels),
         )
 
@@ -146,28 +163,59 @@ class NativePipeline(Pipeline):
             library=run,
         )
         logits = self._filter_logits(local, candidates, threads=threads)
-        filtered = run.keep_edges(logits, float(least_logit(bundle.filter_cut)), *candidates)
-        scores = scores_of(self._gnn_logits(local, filtered, threads=threads))
-        inner, outer = place[filtered[0]], place[filtered[1]]
+        least = float(least_logit(bundle.filter_cut))
+        filtered = run.keep_edges(logits, least, candidates, len(features))
+        joined, triplets = filtered, None
+        if self._triplet_logits is not None and bundle.triplets is not None:
+            position, cuts = _position(local, bundle.features), astuple(bundle.triplets.cuts)
+            triplets = run.join_edges(position, filtered, cuts=cuts, threads=threads)
+            logits = self._triplet_logits(local, filtered, triplets, threads=threads)
+            least = float(least_logit(bundle.triplets.cut))
+            joined, triplets = run.keep_triplets(logits, least, filtered, triplets)
+        scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
+        inner, outer = place[joined[0]], place[joined[1]]
         labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
-        return Found(features, order, place, embedding, candidates, filtered, scores, labels)
+        return Found(
+            features=features,
+            order=order,
+            place=place,
+            embedding=embedding,
+            candidates=candidates,
+            filtered=filtered,
+            joined=joined,
+            triplets=triplets,
+            scores=scores,
+            labels=labels,
+        )
 
 
 class _Reference:
     """A network on onnxruntime that takes edges as the native engine has them."""
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.name = path.stem
         self._session = load_network(path, threads)
 
     def __call__(
-        self, features: Float32, edges: Edges | None = None, *, threads: int = 1
+        self,
+        features: Float32,
+        edges: Pairs | None = None,
+        triplets: Pairs | None = None,
+        *,
+        threads: int = 1,
     ) -> Float32:
         del threads  # fixed when the network was loaded
         if edges is None:
             return run_network(self._session, features)
         if not len(edges[0]):
             return np.empty(0, np.float32)
-        return run_network(self._session, features, np.stack(edges).astype(np.int64))
+        ends = np.stack(edges).astype(np.int64)
+        if triplets is None:
+            return run_network(self._session, features, ends)
+        links = np.stack(triplets).astype(np.int64)
+        if self.name == "triplets":
+            return triplet_logits(self._session, Graph(features, ends), links)
+        return run_network(self._session, features, ends, links)
 
 
 def check_agreement(native: NativeNetwork, reference: Network, columns: FeatureColumns) -> None:
@@ -179,11 +227,15 @@ def check_agreement(native: NativeNetwork, reference: Network, columns: FeatureC
     hits = 64
     features = rng.random((hits, len(columns.columns)), np.float32)
     features[:, columns.columns.index("z")] -= np.float32(0.5)
-    edges = None
+    given: list[Pairs] = []
     if native.family.kind != "embedding":
         inner = np.repeat(np.arange(hits - 4, dtype=np.int32), 4)
-        edges = inner, inner + np.tile(np.arange(1, 5, dtype=np.int32), hits - 4)
-    found, expected = native(features, edges), reference(features, edges)
+        outer = inner + np.tile(np.arange(1, 5, dtype=np.int32), hits - 4)
+        given.append((inner, outer))
+    if native.family.kind in {"triplets", "gnn"}:
+        first, second = np.nonzero(outer[:, None] == inner)
+        given.append((first.astype(np.int32), second.astype(np.int32)))
+    found, expected = native(features, *given), reference(features, *given)
     difference = np.abs(found - expected).max() if found.shape == expected.shape else np.inf
     if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
         message = f"its output differs from the described network's by {difference:.2g}"
@@ -227,13 +279,23 @@ def neighbours(
     return Graph(features, sorted_edges(edges, place)[0])
 
 
+def join_edges(
+    graph: Graph, columns: FeatureColumns, cuts: TripletCuts, *, threads: int = 1, library: Library
+) -> Int64:
+    """Return what :func:`trackserve.pipeline.triplets.join_edges` does."""
+    inner, outer = np.ascontiguousarray(graph.edges, np.int32)
+    position = _position(graph.features, columns)
+    triplets = library.join_edges(position, (inner, outer), cuts=astuple(cuts), threads=threads)
+    return np.stack(triplets).astype(np.int64)
+
+
 def build_tracks(graph: ScoredGraph, builder: TrackBuilder, library: Library) -> Tracks:
     """Return what :func:`trackserve.pipeline.components.build_tracks` does."""
-    inner, outer = graph.edges.astype(np.int32)
+    inner, outer = np.ascontiguousarray(graph.edges, np.int32)
     return Tracks(_labels(len(graph.features), (inner, outer), graph.scores, builder, library))
 
 
-def sorted_edges(edges: Edges, place: Int32) -> tuple[Int64, Int64]:
+def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
     """Return edges ``[2, E]`` in canonical rows, sorted, and which edge ``[E]`` each one was."""
     pair = place[edges[0]].astype(np.int64) * len(place) + place[edges[1]]
     which = np.argsort(pair)
@@ -254,12 +316,11 @@ def _space_neighbours(
     cuts: DoubletCuts,
     threads: int,
     library: Library,
-) -> Edges:
+) -> Pairs:
     """Return edges between the hits in space order, whose features ``local`` are ``[N, F]``."""
-    r, phi, z = (np.ascontiguousarray(column) for column in cylindrical(local, columns))
     return library.neighbours(
         embedding[place],
-        (r, phi, z),
+        _position(local, columns),
         place,
         # cKDTree keeps pairs whose squared distance is at most this.
         squared_radius=float(np.nextafter(radius * radius, np.inf)),
@@ -269,8 +330,14 @@ def _space_neighbours(
     )
 
 
+def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Float32, Float32]:
+    """Return r, phi, z of each hit, each contiguous."""
+    r, phi, z = cylindrical(features, columns)
+    return np.ascontiguousarray(r), np.ascontiguousarray(phi), np.ascontiguousarray(z)
+
+
 def _labels(
-    hits: int, edges: Edges, scores: Float32, builder: TrackBuilder, library: Library
+    hits: int, edges: Pairs, scores: Float32, builder: TrackBuilder, library: Library
 ) -> Int64:
     return library.build_tracks(
         hits,

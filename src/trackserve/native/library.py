@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackserve.errors import MissingDependencyError
+from trackserve.event import Int32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trackserve.event import Float32, Int32, Int64
+    from trackserve.event import Float32, Int64
 
 VARIANTS = ("portable", "avx2", "avx512", "avx512bf16")
 """What the library is compiled for, in the order of the levels that it reports for a processor."""
 PRECISIONS = ("float32", "bfloat16")
 """Numbers that networks are computed in, in the order of the library's codes."""
-KINDS = ("embedding", "filter", "gnn")
+KINDS = ("embedding", "filter", "triplets", "gnn")
 
 
 class Description(ctypes.Structure):
@@ -34,6 +35,20 @@ class Description(ctypes.Structure):
         *((name, c_float) for name in ("r_scale", "phi_scale", "z_scale")),
         ("further_columns", POINTER(c_int32)),
         ("tensors", POINTER(c_void_p)),
+    )
+
+
+Pairs = tuple[Int32, Int32]
+"""Edges as rows of inner and of outer hits ``[E]``, triplets as rows of edges ``[T]``."""
+
+
+class _Graph(ctypes.Structure):
+    """What a network sees of an event (``trackserve::Graph``)."""
+
+    _fields_ = (
+        *(("features", c_void_p), ("hits", c_int64)),
+        *(("inner", c_void_p), ("outer", c_void_p), ("edges", c_int64)),
+        *(("first", c_void_p), ("second", c_void_p), ("triplets", c_int64)),
     )
 
 
@@ -86,9 +101,9 @@ class Library:
     def __init__(self, variant: str) -> None:
         self.variant = variant
         self._functions = ctypes.CDLL(str(_path(variant)))
-        self._functions.trackserve_keep_edges.restype = c_int64
         self._functions.trackserve_free_network.restype = None
-        self._functions.trackserve_take_edges.restype = None
+        for name in ("trackserve_take_edges", "trackserve_take_triplets"):
+            getattr(self._functions, name).restype = None
 
     def _call(self, function: str, *arguments: object) -> None:
         status = getattr(self._functions, f"trackserve_{function}")(*arguments)
@@ -134,7 +149,7 @@ class Library:
         limit: int,
         cuts: Sequence[float],
         threads: int,
-    ) -> tuple[Int32, Int32]:
+    ) -> Pairs:
         """Return edges between hits that come in space order.
 
         ``position`` is r, phi, z ``[N]``; ``rank`` ``[N]`` is each hit's canonical row, which tells
@@ -148,20 +163,58 @@ class Library:
             *(_pointer(rank), c_double(squared_radius), min(limit, 2**31 - 1)),
             *(_pointer(np.array(cuts, np.float32)), threads, byref(edges), byref(count)),
         )
-        inner, outer = np.empty(count.value, np.int32), np.empty(count.value, np.int32)
-        self._functions.trackserve_take_edges(edges, _pointer(inner), _pointer(outer))
-        return inner, outer
+        return self._taken("edges", edges, count)
 
-    def keep_edges(
-        self, logits: Float32, threshold: float, inner: Int32, outer: Int32
-    ) -> tuple[Int32, Int32]:
-        """Return the edges whose logit reaches the threshold."""
-        kept_inner, kept_outer = np.empty_like(inner), np.empty_like(outer)
-        kept = self._functions.trackserve_keep_edges(
-            *(_pointer(logits), c_float(threshold), c_int64(len(logits))),
-            *map(_pointer, (inner, outer, kept_inner, kept_outer)),
+    def _taken(self, what: str, given: c_void_p, count: c_int64) -> Pairs:
+        pairs = np.empty(count.value, np.int32), np.empty(count.value, np.int32)
+        getattr(self._functions, f"trackserve_take_{what}")(given, *map(_pointer, pairs))
+        return pairs
+
+    def keep_edges(self, logits: Float32, threshold: float, edges: Pairs, hits: int) -> Pairs:
+        """Return the edges whose logit reaches the threshold, sorted by their inner hit."""
+        kept, count = (np.empty_like(edges[0]), np.empty_like(edges[1])), c_int64()
+        self._call(
+            "keep_edges",
+            *(_pointer(logits), c_float(threshold), c_int64(len(logits)), c_int64(hits)),
+            *(*map(_pointer, edges), *map(_pointer, kept), byref(count)),
         )
-        return kept_inner[:kept], kept_outer[:kept]
+        return kept[0][: count.value], kept[1][: count.value]
+
+    def join_edges(
+        self,
+        position: tuple[Float32, Float32, Float32],
+        edges: Pairs,
+        *,
+        cuts: Sequence[float],
+        threads: int,
+    ) -> Pairs:
+        """Return the triplets, sorted, of edges that are sorted by their inner hit.
+
+        ``position`` is r, phi, z ``[N]``; ``cuts`` are kink, off, slope, dphi of the triplet cuts.
+        """
+        triplets, count = c_void_p(), c_int64()
+        self._call(
+            "join_edges",
+            *(*map(_pointer, position), c_int64(len(position[0]))),
+            *(*map(_pointer, edges), c_int64(len(edges[0]))),
+            *(_pointer(np.array(cuts, np.float32)), threads, byref(triplets), byref(count)),
+        )
+        return self._taken("triplets", triplets, count)
+
+    def keep_triplets(
+        self, logits: Float32, threshold: float, edges: Pairs, triplets: Pairs
+    ) -> tuple[Pairs, Pairs]:
+        """Return the edges and the triplets that are left where logits reach the threshold."""
+        inner, outer, first, second = (array.copy() for array in (*edges, *triplets))
+        kept, kept_edges = c_int64(), c_int64()
+        self._call(
+            "keep_triplets",
+            *(_pointer(logits), c_float(threshold), c_int64(len(logits))),
+            *(_pointer(first), _pointer(second), c_int64(len(inner))),
+            *(_pointer(inner), _pointer(outer), byref(kept), byref(kept_edges)),
+        )
+        t, e = kept.value, kept_edges.value
+        return (inner[:e], outer[:e]), (first[:t], second[:t])
 
     def build_tracks(
         self,
@@ -197,16 +250,19 @@ class Library:
         self,
         network: c_void_p,
         features: Float32,
-        edges: tuple[Int32, Int32] | None,
+        edges: Pairs | None,
+        triplets: Pairs | None,
+        *,
         shape: tuple[int, ...],
         threads: int,
     ) -> Float32:
         """Return the network's output, of this shape."""
         result = np.empty(shape, np.float32)
-        inner, outer = edges if edges is not None else (np.empty(0, np.int32),) * 2
-        self._call(
-            "run_network",
-            *(network, _pointer(features), c_int64(len(features))),
-            *(_pointer(inner), _pointer(outer), c_int64(len(inner)), _pointer(result), threads),
-        )
+        graph = _Graph(_pointer(features), len(features))
+        if edges is not None:
+            graph.inner, graph.outer, graph.edges = *map(_pointer, edges), len(edges[0])
+        if triplets is not None:
+            graph.first, graph.second = map(_pointer, triplets)
+            graph.triplets = len(triplets[0])
+        self._call("run_network", network, byref(graph), _pointer(result), threads)
         return result

@@ -18,7 +18,8 @@ from trackserve.pipeline.networks import METADATA
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trackserve.event import Float32, Int32
+    from trackserve.event import Float32
+    from trackserve.native.library import Pairs
 
 METRE = 1000.0
 WIDTHS = range(16, 129, 16)
@@ -54,6 +55,9 @@ class Family:
             if node.op_type == "LayerNormalization"
             for name in node.input[1:3]
         )
+        if self.kind == "gnn" and "encode_triplet.0.weight" not in held:
+            message = "it takes no triplets; the native engine has GNNs on triplets only"
+            raise UnknownNetworkError(message)
         found = []
         for name, shape in self._expected():
             source = next(normalisations, "") if name == "normalisation" else name
@@ -90,12 +94,21 @@ class Family:
             for name in names[:-1]:
                 tensors += linear(name, w, w)
             return tensors + linear(names[-1], w, 1)
-        tensors = linear("encode_hit.0", hit, w) + linear("encode_hit.2", w, w)
-        tensors += pair_layer("encode_pair", 7, hit) + linear("encode_pair_rest.1", w, w)
+        edge, triplet = 7 + 2 * hit, 9 + 2 * 7 + 3 * hit
+        if self.kind == "triplets":
+            names = [f"network.{2 * i}" for i in range(self.depth + 1)]
+            tensors = linear(names[0], triplet, w)
+            for name in names[1:-1]:
+                tensors += linear(name, w, w)
+            return tensors + linear(names[-1], w, 1)
+        tensors = linear("encode_edge.0", edge, w) + linear("encode_edge.2", w, w)
+        tensors += linear("encode_triplet.0", triplet, w) + linear("encode_triplet.2", w, w)
         for i in range(self.depth):
-            tensors += linear(f"steps.{i}.hit.0", 3 * w, w) + normalisation()
-            tensors += linear(f"steps.{i}.hit.3", w, w) + pair_layer(f"steps.{i}.edge", w, w)
-            tensors += normalisation() + linear(f"steps.{i}.edge_rest.2", w, w)
+            tensors += linear(f"steps.{i}.node.0", 3 * w, w) + normalisation()
+            tensors += linear(f"steps.{i}.node.3", w, w)
+            if i + 1 < self.depth:  # the scores need no links after the last step
+                tensors += pair_layer(f"steps.{i}.link", w, w) + normalisation()
+                tensors += linear(f"steps.{i}.link_rest.2", w, w)
         return tensors + linear("score.0", w, w) + linear("score.2", w, 1)
 
 
@@ -152,11 +165,19 @@ class NativeNetwork:
         weakref.finalize(self, library.free_network, self._network)
 
     def __call__(
-        self, features: Float32, edges: tuple[Int32, Int32] | None = None, *, threads: int = 1
+        self,
+        features: Float32,
+        edges: Pairs | None = None,
+        triplets: Pairs | None = None,
+        *,
+        threads: int = 1,
     ) -> Float32:
-        """Return the output: ``[N, D]`` from features, ``[E]`` from features and edges."""
-        shape = (len(features), self.family.dimension) if edges is None else (len(edges[0]),)
-        return self._library.run_network(self._network, features, edges, shape, threads)
+        """Return the output: ``[N, D]`` from features, a logit for each edge or triplet."""
+        scored = triplets if self.family.kind == "triplets" else edges
+        shape = (len(features), self.family.dimension) if scored is None else (len(scored[0]),)
+        return self._library.run_network(
+            self._network, features, edges, triplets, shape=shape, threads=threads
+        )
 
 
 def _description(family: Family, tensors: list[Float32], precision: str) -> Description:
