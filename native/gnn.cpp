@@ -16,13 +16,13 @@ constexpr int64_t BLOCKS_AT_ONCE = 16;
 
 // The triplets sorted by their first edge, and for each edge those whose second it is.
 struct Links {
-    std::vector<int32_t> first, second;  // [T] nodes of each link
+    std::vector<int32_t> first, second;  // [T] nodes of each link, and a block of zeros
     std::vector<int32_t> outgoing;       // [E + 1] where the links begin of which a node is the first
     std::vector<int32_t> incoming;       // [E + 1] and, in the list below, is the second
     std::vector<int32_t> incoming_links;
 
     explicit Links(const Graph& graph)
-        : first(graph.triplets), second(graph.triplets), incoming_links(graph.triplets) {
+        : first(graph.triplets + BLOCK), second(first), incoming_links(graph.triplets) {
         const auto places = [&](const int32_t* ends) {
             std::vector<int32_t> begin(graph.edges + 1);
             for (int64_t t = 0; t < graph.triplets; ++t) ++begin[ends[t] + 1];
@@ -41,34 +41,23 @@ struct Links {
     }
 };
 
-// Some columns of weights [width, inputs].
-std::vector<float> columns_of(const std::vector<float>& weight, int width, int first, int count) {
-    std::vector<float> columns;
-    const int inputs = weight.size() / width;
-    for (int o = 0; o < width; ++o) {
-        const float* row = &weight[o * inputs + first];
-        columns.insert(columns.end(), row, row + count);
-    }
-    return columns;
+// A layer whose outputs, for any input, have mean zero.
+template <class Number>
+Linear<Number> centred(Tensors& tensors, int inputs, int width, bool with_bias = true) {
+    std::vector<float> weight = tensors.take(size_t(width) * inputs);
+    std::vector<float> bias = with_bias ? tensors.take(width) : std::vector<float>(width);
+    centre(weight, inputs, width);
+    centre(bias, 1, width);
+    return Linear<Number>(weight, bias.data(), inputs, width);
 }
 
 template <class Number>
 struct NodeStep {
-    Linear<Number> node, from_inside, from_outside;
+    Linear<Number> node;  // on a node's state and the sums of its links' from inside and outside
     Normalisation normalisation;
     Linear<Number> last;
 
-    NodeStep(Tensors& tensors, int width) {
-        std::vector<float> weight = tensors.take(size_t(width) * 3 * width);
-        std::vector<float> bias = tensors.take(width);
-        centre(weight, 3 * width, width);
-        centre(bias, 1, width);
-        const auto part = [&](int which, const float* b) {
-            return Linear<Number>(columns_of(weight, width, which * width, width), b, width, width);
-        };
-        node = part(0, bias.data());
-        from_inside = part(1, nullptr);
-        from_outside = part(2, nullptr);
+    NodeStep(Tensors& tensors, int width) : node(centred<Number>(tensors, 3 * width, width)) {
         normalisation = {tensors.take(width), tensors.take(width)};
         last = tensors.linear<Number>(width, width);
     }
@@ -81,16 +70,9 @@ struct LinkStep {
     Linear<Number> last;
 
     LinkStep(Tensors& tensors, int width) {
-        const auto centred = [&](bool with_bias) {
-            std::vector<float> square = tensors.take(size_t(width) * width);
-            std::vector<float> bias = with_bias ? tensors.take(width) : std::vector<float>(width);
-            centre(square, width, width);
-            centre(bias, 1, width);
-            return Linear<Number>(square, bias.data(), width, width);
-        };
-        link = centred(true);
-        first = centred(false);
-        second = centred(false);
+        link = centred<Number>(tensors, width, width);
+        first = centred<Number>(tensors, width, width, false);
+        second = centred<Number>(tensors, width, width, false);
         normalisation = {tensors.take(width), tensors.take(width)};
         last = tensors.linear<Number>(width, width);
     }
@@ -140,8 +122,8 @@ class Gnn final : public Network {
                     score(state, scratch, first, rows, logits);
             });
             if (link_step)
-                blocks(graph.triplets, [&](Scratch& scratch, int64_t first, int64_t rows) {
-                    update_links(*link_step, state, scratch, first, rows);
+                blocks(graph.triplets, [&](Scratch& scratch, int64_t first, int64_t) {
+                    update_links(*link_step, state, scratch, first);
                 });
         }
     }
@@ -181,7 +163,8 @@ class Gnn final : public Network {
     struct Scratch {
         std::array<float, MAX_INPUTS * BLOCK> inputs{};
         Block<float> totals{};
-        Block<Number> active{}, more{};
+        Block<Number> active{};
+        std::array<Number, 3 * BLOCK * MAX_WIDTH> joint{};
     };
 
     void encode_links(State& state, int threads) const {
@@ -228,25 +211,24 @@ class Gnn final : public Network {
         const int32_t *in = links.incoming.data() + first, *out = links.outgoing.data() + first;
         const int64_t rows_after = std::min<int64_t>(BLOCK, state.graph.edges - first - rows);
         fetch(state.links, links.incoming_links, in[rows], in[rows + rows_after]);
-        Number *inside = scratch.active.data(), *outside = scratch.more.data();
-        float* totals = scratch.totals.data();
-        std::fill_n(totals, BLOCK * width_, 0.0f);
-        for (int i = in[0]; i < in[rows]; ++i) {
-            const int64_t link = links.incoming_links[i];
-            add(&state.links[link * width_], totals + (links.second[link] - first) * width_);
-        }
-        for (int k = 0; k < BLOCK * width_; k += LANES) narrow(inside + k, load(totals + k));
-        std::fill_n(totals, BLOCK * width_, 0.0f);
-        for (int64_t link = out[0]; link < out[rows]; ++link)
-            add(&state.links[link * width_], totals + (links.first[link] - first) * width_);
-        for (int k = 0; k < BLOCK * width_; k += LANES) narrow(outside + k, load(totals + k));
         Number* nodes = &state.nodes[first * width_];
-        step.node({nodes, width_}, step.node.start(), false, totals);
-        step.from_inside({inside, width_}, {totals, width_}, false, totals);
-        step.from_outside({outside, width_}, {totals, width_}, false, totals);
-        step.normalisation(totals, scratch.active.data());
-        add_bias(step.last, nodes, totals);
-        step.last({scratch.active.data(), width_}, {totals, width_}, false, nodes);
+        for (int64_t i = 0; i < rows; ++i) {
+            Number* joint = &scratch.joint[i * 3 * width_];
+            std::copy_n(nodes + i * width_, width_, joint);
+            for (int k = 0; k < width_; k += LANES) {
+                Vec inside{}, outside{};
+                for (int at = in[i]; at < in[i + 1]; ++at)
+                    inside += widen(&state.links[int64_t(links.incoming_links[at]) * width_ + k]);
+                for (int64_t link = out[i]; link < out[i + 1]; ++link)
+                    outside += widen(&state.links[link * width_ + k]);
+                narrow(joint + width_ + k, inside);
+                narrow(joint + 2 * width_ + k, outside);
+            }
+        }
+        step.node({scratch.joint.data(), 3 * width_}, step.node.start(), false,
+                  scratch.totals.data());
+        step.normalisation(scratch.totals.data(), scratch.active.data());
+        step.last({scratch.active.data(), width_}, step.last.start(nodes), false, nodes);
     }
 
     void tell_links(const LinkStep<Number>& step, State& state, int64_t first) const {
@@ -255,41 +237,26 @@ class Gnn final : public Network {
         step.second({nodes, width_}, step.second.start(), false, &state.to_second[first * width_]);
     }
 
-    void update_links(const LinkStep<Number>& step, State& state, Scratch& scratch, int64_t first,
-                      int64_t rows) const {
+    void update_links(const LinkStep<Number>& step, State& state, Scratch& scratch,
+                      int64_t first) const {
         fetch(state.to_second, state.links_of.second, first + BLOCK, first + 2 * BLOCK);
-        float* totals = scratch.totals.data();
-        for (int64_t i = 0; i < rows; ++i) {
-            const int64_t one = state.graph.first[first + i], other = state.graph.second[first + i];
-            const Number *to_first = &state.to_first[one * width_];
-            const Number *to_second = &state.to_second[other * width_];
-            for (int k = 0; k < width_; k += LANES)
-                store(totals + i * width_ + k,
-                      load(&step.link.bias[k]) + widen(to_first + k) + widen(to_second + k));
-        }
+        const Number *to_first = &state.to_first[0], *to_second = &state.to_second[0];
+        const int32_t *one = &state.graph.first[first], *other = &state.graph.second[first];
+        const auto from_nodes = [=, bias = step.link.bias.data(), width = int64_t(width_)](
+                                    int row, int column) {
+            return load(bias + column) + widen(to_first + one[row] * width + column) +
+                   widen(to_second + other[row] * width + column);
+        };
         Number* links = &state.links[first * width_];
-        step.link({links, width_}, {totals, width_}, false, totals);
-        step.normalisation(totals, scratch.active.data());
-        add_bias(step.last, links, totals);
-        step.last({scratch.active.data(), width_}, {totals, width_}, false, links);
+        step.link({links, width_}, from_nodes, false, scratch.totals.data());
+        step.normalisation(scratch.totals.data(), scratch.active.data());
+        step.last({scratch.active.data(), width_}, step.last.start(links), false, links);
     }
 
     void score(State& state, Scratch& scratch, int64_t first, int64_t rows, float* logits) const {
         score_({&state.nodes[first * width_], width_}, score_.start(), true, scratch.active.data());
         for (int64_t i = 0; i < rows; ++i)
             logits[first + i] = score_last_(&scratch.active[i * width_]);
-    }
-
-    void add(const Number* row, float* total) const {
-        for (int k = 0; k < width_; k += LANES) store(total + k, load(total + k) + widen(row + k));
-    }
-
-    // Start a residual layer: its bias on top of the states that it adds to.
-    void add_bias(const Linear<Number>& layer, const Number* states, float* totals) const {
-        for (int row = 0; row < BLOCK; ++row)
-            for (int k = 0; k < width_; k += LANES)
-                store(totals + row * width_ + k,
-                      widen(states + row * width_ + k) + load(&layer.bias[k]));
     }
 };
 

@@ -98,11 +98,20 @@ class Linear {
                             o < out && t < in ? weight[o * in + t] : 0.0f));
     }
 
-    Rows<float> start() const { return {bias.data(), 0}; }
+    // What the products are added to: the bias, or that on top of states [BLOCK, outputs].
+    auto start() const {
+        return [b = bias.data()](int, int column) { return load(b + column); };
+    }
+    auto start(const Number* states) const {
+        return [b = bias.data(), states, width = outputs](int row, int column) {
+            return load(b + column) + widen(states + row * width + column);
+        };
+    }
 
-    // Write start + W x, or what of it is positive, to rows of `outputs` numbers.
-    template <class Out>
-    void operator()(Rows<Number> in, Rows<float> start, bool relu, Out* out) const {
+    // Write start(row, first of LANES columns) + W x, or what of it is positive, to rows of
+    // `outputs` numbers.
+    template <class Start, class Out>
+    void operator()(Rows<Number> in, const Start& start, bool relu, Out* out) const {
         const Number* weights = weights_.data();
         for (int first = 0; first < outputs; first += panel(first)) {
             switch (panel(first) / LANES) {
@@ -128,8 +137,8 @@ class Linear {
     int panel(int first) const { return std::min(outputs - first, VECTORS * LANES); }
 
     // A tile of sums stays in registers while the inputs go by.
-    template <int V, class Out>
-    void multiply(Rows<Number> in, Rows<float> start, bool relu, Out* out, int first,
+    template <int V, class Start, class Out>
+    void multiply(Rows<Number> in, const Start& start, bool relu, Out* out, int first,
                   const Number* weights) const {
         constexpr int R = std::min(SUMS / V, 12);
         static_assert(BLOCK % R == 0);
@@ -139,8 +148,7 @@ class Linear {
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
                 for (int v = 0; v < V; ++v)
-                    sums[r][v] =
-                        load(start.values + (row + r) * start.per_row + first + v * LANES);
+                    sums[r][v] = start(row + r, first + v * LANES);
             const Number* x = in.values + row * in.per_row;
             const Number* w = weights;
             for (int k = 0; k < inputs; k += TOGETHER) {

@@ -26,7 +26,6 @@ class TripletLayer {
     struct Scratch {
         TripletEnds first, second;
         std::array<float, MAX_INPUTS * BLOCK> inputs{};
-        Block<float> totals{};
 
         Scratch(const Graph& graph, int width);
     };
@@ -41,13 +40,12 @@ class TripletLayer {
     void operator()(Scratch& scratch, int64_t offset, int64_t rows, Number* out) const {
         own_inputs(scratch, offset, rows);
         const float *first = scratch.first.sums.data(), *second = scratch.second.sums.data();
-        for (int64_t i = 0; i < rows; ++i) {
-            const int64_t a = scratch.first.at[offset + i], b = scratch.second.at[offset + i];
-            for (int k = 0; k < width_; k += LANES)
-                store(&scratch.totals[i * width_ + k],
-                      load(first + a * width_ + k) + load(second + b * width_ + k));
-        }
-        own_({scratch.inputs.data(), 1, BLOCK}, {scratch.totals.data(), width_}, true, out);
+        const int32_t *one = &scratch.first.at[offset], *other = &scratch.second.at[offset];
+        const auto of_edges = [=, width = width_](int row, int column) {
+            return load(first + one[row] * width + column) +
+                   load(second + other[row] * width + column);
+        };
+        own_({scratch.inputs.data(), 1, BLOCK}, of_edges, true, out);
     }
 
   private:
