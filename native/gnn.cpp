@@ -215,14 +215,19 @@ class Gnn final : public Network {
         for (int64_t i = 0; i < rows; ++i) {
             Number* joint = &scratch.joint[i * 3 * width_];
             std::copy_n(nodes + i * width_, width_, joint);
-            for (int k = 0; k < width_; k += LANES) {
-                Vec inside{}, outside{};
-                for (int at = in[i]; at < in[i + 1]; ++at)
-                    inside += widen(&state.links[int64_t(links.incoming_links[at]) * width_ + k]);
-                for (int64_t link = out[i]; link < out[i + 1]; ++link)
-                    outside += widen(&state.links[link * width_ + k]);
-                narrow(joint + width_ + k, inside);
-                narrow(joint + 2 * width_ + k, outside);
+            for (int k = 0; k < width_; k += 2 * LANES) {  // two vectors at once, or one twice
+                const int next = k + LANES < width_ ? k + LANES : k;
+                Vec inside[2]{}, outside[2]{};
+                const auto add = [&](int64_t link, Vec* total) {
+                    total[0] += widen(&state.links[link * width_ + k]);
+                    total[1] += widen(&state.links[link * width_ + next]);
+                };
+                for (int at = in[i]; at < in[i + 1]; ++at) add(links.incoming_links[at], inside);
+                for (int link = out[i]; link < out[i + 1]; ++link) add(link, outside);
+                narrow(joint + width_ + k, inside[0]);
+                narrow(joint + width_ + next, inside[1]);
+                narrow(joint + 2 * width_ + k, outside[0]);
+                narrow(joint + 2 * width_ + next, outside[1]);
             }
         }
         step.node({scratch.joint.data(), 3 * width_}, step.node.start(), false,

@@ -85,12 +85,13 @@ std::vector<std::vector<Triplet>> join_edges(const float* r, const float* phi, c
     });
     std::vector<std::vector<Triplet>> triplets(chunks);
     for_edges([&](int64_t chunk, int64_t one) {
+        std::vector<Triplet>& found = triplets[chunk];
         const int32_t end = begin[outer[one] + 1];
         for (int32_t other = begin[outer[one]]; other < end; other += LANES) {
             uint32_t set = passing(steps, one, other, cuts);
             if (end - other < LANES) set &= ~(~0u << (end - other));
             for (; set; set &= set - 1)
-                triplets[chunk].push_back({int32_t(one), other + __builtin_ctz(set)});
+                found.push_back({int32_t(one), other + __builtin_ctz(set)});
         }
     });
     return triplets;

@@ -80,7 +80,8 @@ TripletLayer::TripletLayer(const HitColumns& columns, Tensors& tensors, int widt
 TripletLayer::Scratch::Scratch(const Graph& graph, int width) {
     for (TripletEnds* ends : {&first, &second}) {
         ends->place.assign(graph.edges, -1);
-        ends->at.resize(TRIPLETS_AT_ONCE + LANES);
+        for (auto* list : {&ends->edges, &ends->inner, &ends->outer, &ends->at})
+            list->resize(TRIPLETS_AT_ONCE + LANES);
         ends->chords.resize(CHORDS * TRIPLETS_AT_ONCE);
         ends->sums.resize(TRIPLETS_AT_ONCE * width);
     }
@@ -97,21 +98,20 @@ void TripletLayer::prepare(const Graph& graph, const float* positions, int64_t b
 void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, const Graph& graph,
                            const int32_t* edges, int64_t count, const float* positions,
                            float* inputs) const {
-    for (const int32_t edge : ends.edges) ends.place[edge] = -1;
-    ends.edges.clear();
-    ends.inner.clear();
-    ends.outer.clear();
-    for (int64_t i = 0; i < count; ++i) {
+    int32_t different = 0;
+    for (int64_t i = 0; i < count; ++i) {  // without branches: they would be hard to predict
         int32_t& place = ends.place[edges[i]];
-        if (place < 0) {
-            place = ends.edges.size();
-            ends.edges.push_back(edges[i]);
-            ends.inner.push_back(graph.inner[edges[i]]);
-            ends.outer.push_back(graph.outer[edges[i]]);
-        }
+        const bool found = place >= 0;
+        ends.edges[different] = edges[i];
+        place = found ? place : different;
         ends.at[i] = place;
+        different += !found;
     }
-    const int64_t different = ends.edges.size();
+    for (int32_t i = 0; i < different; ++i) {
+        ends.place[ends.edges[i]] = -1;
+        ends.inner[i] = graph.inner[ends.edges[i]];
+        ends.outer[i] = graph.outer[ends.edges[i]];
+    }
     for (int64_t edge = 0; edge < different; edge += BLOCK) {
         const int64_t rows = std::min<int64_t>(BLOCK, different - edge);
         pair_inputs(columns_, graph.features, positions, &ends.inner[edge], &ends.outer[edge], rows,

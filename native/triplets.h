@@ -9,7 +9,7 @@ inline constexpr int64_t TRIPLETS_AT_ONCE = 64 * BLOCK;
 
 // The edges at one end of the triplets of a chunk, each once, with what they add to their triplets.
 struct TripletEnds {
-    std::vector<int32_t> place;                // [edges] of an edge in the lists below, or -1
+    std::vector<int32_t> place;                // [edges] -1, but for one that is already below
     std::vector<int32_t> edges, inner, outer;  // the edges and their hits
     std::vector<int32_t> at;                   // of each triplet: the place of its edge
     std::vector<float> chords;                 // [CHORDS, TRIPLETS_AT_ONCE]
