@@ -4,7 +4,8 @@
 // A pass over nodes sums up the states of their links, updates the nodes and makes what they add to
 // the first layer of their links; a pass over links updates those. Links are sorted by their first
 // node, so that its links lie together; where nodes near each other in space also have near rows,
-// everything that a pass gathers is in the cache.
+// everything that a pass gathers is in the cache. Half of the nodes have links on one side only;
+// they are put into blocks of their own, where what the other side would add is left out.
 
 #include "parallel.h"
 #include "triplets.h"
@@ -13,28 +14,53 @@ namespace trackserve {
 namespace {
 
 constexpr int64_t BLOCKS_AT_ONCE = 16;
+constexpr int64_t SORTED_AT_ONCE = 64 * BLOCK;  // nodes near each other stay so
 
-// The triplets sorted by their first edge, and for each edge those whose second it is.
+// The edges as nodes, of some at once those that are no triplet's second first and those that are no
+// triplet's first last, and the triplets as links.
 struct Links {
-    std::vector<int32_t> first, second;  // [T] nodes of each link, and a block of zeros
+    std::vector<int32_t> nodes;          // [E] the edges in this order
+    std::vector<int32_t> inner, outer;   // [E] and their hits
+    std::vector<int32_t> first, second;  // [T] nodes of each link, sorted, and a block of zeros
     std::vector<int32_t> outgoing;       // [E + 1] where the links begin of which a node is the first
     std::vector<int32_t> incoming;       // [E + 1] and, in the list below, is the second
     std::vector<int32_t> incoming_links;
 
     explicit Links(const Graph& graph)
         : first(graph.triplets + BLOCK), second(first), incoming_links(graph.triplets) {
+        enum { ALONE, FIRST, SECOND, BOTH };
+        std::vector<uint8_t> role(graph.edges);
+        for (int64_t t = 0; t < graph.triplets; ++t) {
+            role[graph.first[t]] |= FIRST;
+            role[graph.second[t]] |= SECOND;
+        }
+        std::vector<int32_t> number(graph.edges);
+        for (int64_t begin = 0; begin < graph.edges; begin += SORTED_AT_ONCE)
+            for (const int wanted : {FIRST, BOTH, SECOND, ALONE})
+                for (int64_t e = begin; e < std::min(graph.edges, begin + SORTED_AT_ONCE); ++e) {
+                    if (role[e] != wanted) continue;
+                    number[e] = nodes.size();
+                    nodes.push_back(e);
+                    inner.push_back(graph.inner[e]);
+                    outer.push_back(graph.outer[e]);
+                }
+        std::vector<int32_t> one(graph.triplets), other(graph.triplets);
+        for (int64_t t = 0; t < graph.triplets; ++t) {
+            one[t] = number[graph.first[t]];
+            other[t] = number[graph.second[t]];
+        }
         const auto places = [&](const int32_t* ends) {
             std::vector<int32_t> begin(graph.edges + 1);
             for (int64_t t = 0; t < graph.triplets; ++t) ++begin[ends[t] + 1];
             for (int64_t e = 0; e < graph.edges; ++e) begin[e + 1] += begin[e];
             return begin;
         };
-        outgoing = places(graph.first);
+        outgoing = places(one.data());
         std::vector<int32_t> next = outgoing;
         for (int64_t t = 0; t < graph.triplets; ++t) {
-            const int32_t at = next[graph.first[t]]++;
-            first[at] = graph.first[t];
-            second[at] = graph.second[t];
+            const int32_t at = next[one[t]]++;
+            first[at] = one[t];
+            second[at] = other[t];
         }
         incoming = next = places(second.data());
         for (int64_t t = 0; t < graph.triplets; ++t) incoming_links[next[second[t]]++] = t;
@@ -43,8 +69,8 @@ struct Links {
 
 // A layer whose outputs, for any input, have mean zero.
 template <class Number>
-Linear<Number> centred(Tensors& tensors, int inputs, int width, bool with_bias = true) {
-    std::vector<float> weight = tensors.take(size_t(width) * inputs);
+Linear<Number> centred(std::vector<float> weight, Tensors& tensors, int width, bool with_bias) {
+    const int inputs = weight.size() / width;
     std::vector<float> bias = with_bias ? tensors.take(width) : std::vector<float>(width);
     centre(weight, inputs, width);
     centre(bias, 1, width);
@@ -53,11 +79,17 @@ Linear<Number> centred(Tensors& tensors, int inputs, int width, bool with_bias =
 
 template <class Number>
 struct NodeStep {
-    Linear<Number> node;  // on a node's state and the sums of its links' from inside and outside
+    Linear<Number> node;  // on the sum of links from inside, the node's state, and that from outside
     Normalisation normalisation;
     Linear<Number> last;
 
-    NodeStep(Tensors& tensors, int width) : node(centred<Number>(tensors, 3 * width, width)) {
+    NodeStep(Tensors& tensors, int width) {
+        std::vector<float> weight = tensors.take(size_t(width) * 3 * width);
+        for (int o = 0; o < width; ++o) {  // torch has the node's own state first
+            float* row = &weight[o * 3 * width];
+            std::swap_ranges(row, row + width, row + width);
+        }
+        node = centred<Number>(weight, tensors, width, true);
         normalisation = {tensors.take(width), tensors.take(width)};
         last = tensors.linear<Number>(width, width);
     }
@@ -70,9 +102,10 @@ struct LinkStep {
     Linear<Number> last;
 
     LinkStep(Tensors& tensors, int width) {
-        link = centred<Number>(tensors, width, width);
-        first = centred<Number>(tensors, width, width, false);
-        second = centred<Number>(tensors, width, width, false);
+        const size_t square = size_t(width) * width;
+        link = centred<Number>(tensors.take(square), tensors, width, true);
+        first = centred<Number>(tensors.take(square), tensors, width, false);
+        second = centred<Number>(tensors.take(square), tensors, width, false);
         normalisation = {tensors.take(width), tensors.take(width)};
         last = tensors.linear<Number>(width, width);
     }
@@ -117,7 +150,7 @@ class Gnn final : public Network {
             blocks(graph.edges, [&](Scratch& scratch, int64_t first, int64_t rows) {
                 update_nodes(node_steps_[step], state, scratch, first, rows);
                 if (link_step)
-                    tell_links(*link_step, state, first);
+                    tell_links(*link_step, state, first, rows);
                 else
                     score(state, scratch, first, rows, logits);
             });
@@ -142,7 +175,7 @@ class Gnn final : public Network {
 
     struct State {
         const Links& links_of;
-        Graph graph;  // with sorted triplets
+        Graph graph;  // of these nodes and links
         std::vector<float> positions;
         Array<Number> nodes, links;         // [E, width], [T, width]
         Array<Number> to_first, to_second;  // what a node adds as first and as second of a link
@@ -152,6 +185,8 @@ class Gnn final : public Network {
               positions(hit_positions(gnn.columns_, given.features, given.hits)),
               nodes(rows(gnn, given.edges)), links(rows(gnn, given.triplets)),
               to_first(rows(gnn, given.edges)), to_second(rows(gnn, given.edges)) {
+            graph.inner = sorted.inner.data();
+            graph.outer = sorted.outer.data();
             graph.first = sorted.first.data();
             graph.second = sorted.second.data();
         }
@@ -214,7 +249,7 @@ class Gnn final : public Network {
         Number* nodes = &state.nodes[first * width_];
         for (int64_t i = 0; i < rows; ++i) {
             Number* joint = &scratch.joint[i * 3 * width_];
-            std::copy_n(nodes + i * width_, width_, joint);
+            std::copy_n(nodes + i * width_, width_, joint + width_);
             for (int k = 0; k < width_; k += 2 * LANES) {  // two vectors at once, or one twice
                 const int next = k + LANES < width_ ? k + LANES : k;
                 Vec inside[2]{}, outside[2]{};
@@ -224,22 +259,28 @@ class Gnn final : public Network {
                 };
                 for (int at = in[i]; at < in[i + 1]; ++at) add(links.incoming_links[at], inside);
                 for (int link = out[i]; link < out[i + 1]; ++link) add(link, outside);
-                narrow(joint + width_ + k, inside[0]);
-                narrow(joint + width_ + next, inside[1]);
+                narrow(joint + k, inside[0]);
+                narrow(joint + next, inside[1]);
                 narrow(joint + 2 * width_ + k, outside[0]);
                 narrow(joint + 2 * width_ + next, outside[1]);
             }
         }
+        const int begin = in[0] < in[rows] ? 0 : width_;
+        const int end = out[0] < out[rows] ? 3 * width_ : 2 * width_;
         step.node({scratch.joint.data(), 3 * width_}, step.node.start(), false,
-                  scratch.totals.data());
+                  scratch.totals.data(), begin, end);
         step.normalisation(scratch.totals.data(), scratch.active.data());
         step.last({scratch.active.data(), width_}, step.last.start(nodes), false, nodes);
     }
 
-    void tell_links(const LinkStep<Number>& step, State& state, int64_t first) const {
-        const Number* nodes = &state.nodes[first * width_];
-        step.first({nodes, width_}, step.first.start(), false, &state.to_first[first * width_]);
-        step.second({nodes, width_}, step.second.start(), false, &state.to_second[first * width_]);
+    void tell_links(const LinkStep<Number>& step, State& state, int64_t first, int64_t rows) const {
+        const Links& links = state.links_of;
+        const int64_t at = first * width_;
+        const Rows<Number> nodes{&state.nodes[at], width_};
+        if (links.outgoing[first] < links.outgoing[first + rows])
+            step.first(nodes, step.first.start(), false, &state.to_first[at]);
+        if (links.incoming[first] < links.incoming[first + rows])
+            step.second(nodes, step.second.start(), false, &state.to_second[at]);
     }
 
     void update_links(const LinkStep<Number>& step, State& state, Scratch& scratch,
@@ -261,7 +302,7 @@ class Gnn final : public Network {
     void score(State& state, Scratch& scratch, int64_t first, int64_t rows, float* logits) const {
         score_({&state.nodes[first * width_], width_}, score_.start(), true, scratch.active.data());
         for (int64_t i = 0; i < rows; ++i)
-            logits[first + i] = score_last_(&scratch.active[i * width_]);
+            logits[state.links_of.nodes[first + i]] = score_last_(&scratch.active[i * width_]);
     }
 };
 

@@ -109,16 +109,21 @@ class Linear {
     }
 
     // Write start(row, first of LANES columns) + W x, or what of it is positive, to rows of
-    // `outputs` numbers.
+    // `outputs` numbers. Inputs outside [begin, end), an even number each, are taken to be zero.
     template <class Start, class Out>
     void operator()(Rows<Number> in, const Start& start, bool relu, Out* out) const {
+        (*this)(in, start, relu, out, 0, inputs);
+    }
+    template <class Start, class Out>
+    void operator()(Rows<Number> in, const Start& start, bool relu, Out* out, int begin,
+                    int end) const {
         const Number* weights = weights_.data();
         for (int first = 0; first < outputs; first += panel(first)) {
             switch (panel(first) / LANES) {
-                case 1: multiply<1>(in, start, relu, out, first, weights); break;
-                case 2: multiply<2>(in, start, relu, out, first, weights); break;
-                case 3: multiply<3>(in, start, relu, out, first, weights); break;
-                default: multiply<4>(in, start, relu, out, first, weights);
+                case 1: multiply<1>(in, start, relu, out, first, weights, begin, end); break;
+                case 2: multiply<2>(in, start, relu, out, first, weights, begin, end); break;
+                case 3: multiply<3>(in, start, relu, out, first, weights, begin, end); break;
+                default: multiply<4>(in, start, relu, out, first, weights, begin, end);
             }
             weights += panel(first) * ((inputs + TOGETHER - 1) / TOGETHER * TOGETHER);
         }
@@ -139,7 +144,7 @@ class Linear {
     // A tile of sums stays in registers while the inputs go by.
     template <int V, class Start, class Out>
     void multiply(Rows<Number> in, const Start& start, bool relu, Out* out, int first,
-                  const Number* weights) const {
+                  const Number* weights, int begin, int end) const {
         constexpr int R = std::min(SUMS / V, 12);
         static_assert(BLOCK % R == 0);
         for (int row = 0; row < BLOCK; row += R) {
@@ -149,9 +154,9 @@ class Linear {
 #pragma GCC unroll 4
                 for (int v = 0; v < V; ++v)
                     sums[r][v] = start(row + r, first + v * LANES);
-            const Number* x = in.values + row * in.per_row;
-            const Number* w = weights;
-            for (int k = 0; k < inputs; k += TOGETHER) {
+            const Number* x = in.values + row * in.per_row + begin * in.per_element;
+            const Number* w = weights + begin * V * LANES;
+            for (int k = begin; k < end; k += TOGETHER) {
 #pragma GCC unroll 12
                 for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
