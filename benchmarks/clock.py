@@ -26,6 +26,7 @@ STAGES = {
     "embed": "embedding",
     "space_order": "neighbours",
     **dict.fromkeys(("filter_logits", "keep_edges"), "filter"),
+    **dict.fromkeys(("join_edges", "triplet_logits", "keep_triplets"), "triplets"),
     "score_edges": "gnn",
     "build_tracks": "tracks",
 }
