@@ -374,7 +374,7 @@ def _finder(
     if server is not None:
         from trackserve.client import Client
 
-        with Client(server, timeout=timeout) as client:
+        with Client(server, timeout=timeout, tries=5) as client:
             yield client.find_tracks, client.description.columns
     else:
         from trackserve.bundle import read_bundle

@@ -100,7 +100,7 @@ def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bund
     together = threading.Barrier(8)
 
     def ask(url: str) -> np.ndarray | RefusedError:
-        with Client(url) as client:
+        with Client(url, tries=1) as client:
             together.wait()
             try:
                 return client.find_tracks(hits).labels
@@ -125,7 +125,7 @@ def test_a_request_that_waits_too_long_is_refused(tiny_bundle):
     hits = straight_tracks(tracks=3000, noise=5000)
 
     def ask(url: str) -> str:
-        with Client(url) as client:
+        with Client(url, tries=1) as client:
             try:
                 client.find_tracks(hits)
             except RefusedError as error:

@@ -70,6 +70,8 @@ def describe(bundle: Bundle, settings: Settings) -> Description:
         features=bundle.features.columns,
         scales=bundle.features.scales,
         max_hits=settings.max_hits,
+        max_queue=settings.max_queue,
+        instances=min(settings.instances.get(m, 1) for m in settings.models if m != EXATRKX.name),
         bundle=bundle.name,
         detector=bundle.detector,
         digest=bundle.digest(),

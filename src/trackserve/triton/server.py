@@ -264,6 +264,7 @@ def serve(
     grpc_port: int = 8001,
     metrics_port: int = 8002,
     log: Path | str | None = None,
+    restarts: int = RESTARTS,
 ) -> Iterator[Server]:
     """Serve a bundle with these settings for as long as the context lasts; see :class:`Server`."""
     with tempfile.TemporaryDirectory(prefix="trackserve-repository-") as folder:
@@ -275,6 +276,7 @@ def serve(
             grpc_port=grpc_port,
             metrics_port=metrics_port,
             log=log,
+            restarts=restarts,
         ) as server:
             yield server
 

@@ -86,6 +86,7 @@ class Description:
 
     ``columns`` are those of ``HITS``, ``absent`` the value to send for a column that the hits don't
     have; ``features`` and ``scales`` describe ``FEATURES``. ``digest`` names the bundle's contents.
+    At most ``max_queue`` requests wait, for ``instances`` processes that answer one at a time.
     """
 
     columns: tuple[str, ...]
@@ -93,6 +94,8 @@ class Description:
     features: tuple[str, ...]
     scales: tuple[float, ...]
     max_hits: int
+    max_queue: int
+    instances: int
     bundle: str
     detector: str
     digest: str
