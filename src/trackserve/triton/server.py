@@ -159,10 +159,11 @@ class Server:
         except BaseException:
             self._end(drain=False)
             raise
+        self._processes = [self.pid, *children(self.pid)]
 
     def _keep(self) -> None:
         """Start the server anew whenever one of its processes has ended, until it is to stop."""
-        while (ended := self._ending.wait([self.pid, *children(self.pid)])) is not None:
+        while (ended := self._ending.wait(self._processes)) is not None:
             self._end(drain=False)
             status = self._process.returncode
             what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
