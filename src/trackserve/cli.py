@@ -91,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_find,
         _add_evaluate,
         _add_bench,
+        _add_tune,
         _add_simulate,
         _add_train,
         _add_bundle,
@@ -580,6 +581,72 @@ def _bench(options: argparse.Namespace) -> None:
 
         for path in write_plots(reports, options.plots):
             print(path)
+
+
+def _add_tune(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "tune",
+        _tune,
+        "Search the settings that serve best on this machine, and write them and a report.",
+        epilog="""examples:
+  trackserve tune events/ --p99 100 -o tuning      most events a second with p99 below 100 ms
+  trackserve tune events/ --rate 20 -o tuning      lowest p99 at 20 events a second
+  trackserve serve --settings tuning/settings.toml
+
+Trials that are in the folder are kept: run it again to go on after a stop.""",
+        extra="server,plot",
+    )
+    _add_events(parser)
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--p99", type=float, default=0.0, metavar="MS", help="the longest p99, ms")
+    goal.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="events a second")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the search"
+    )
+    _add_bundle_option(parser)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each load")
+    parser.add_argument("--trials", type=int, default=40, metavar="N", help="at most so many")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=("native", "reference"),
+        default=("native", "reference"),
+        help="that may be chosen, beginning with the first",
+    )
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("bundle", "float32", "bfloat16"),
+        default=("bundle",),
+        help="that may be chosen; another than the bundle's finds slightly other tracks",
+    )
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from trackserve.benchmark.tune import Goal, Tuning
+    from trackserve.benchmark.tune_report import write_report
+    from trackserve.bundle import read_bundle
+
+    bundle = read_bundle(options.bundle)
+    sources = _sources(options.events, distinct=False)
+    columns = bundle.features.wire_columns
+    tuning = Tuning(
+        bundle,
+        [source.read_columns(columns, truth=False).hits for source in sources],
+        Goal(p99=options.p99 / 1000, rate=options.rate),
+        options.output,
+        seconds=options.seconds,
+        trials=options.trials,
+        engines=tuple(options.engines),
+        precisions=tuple(options.precisions),
+    )
+    trials = tuning.search()
+    for path in write_report(tuning, trials):
+        print(path)
+    if tuning.best(trials) is None:
+        message = f"no settings reach {tuning.goal}; the report tells what was tried"
+        raise InputError(message)
 
 
 # ---- simulate, train, bundle, info
