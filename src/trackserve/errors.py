@@ -31,7 +31,7 @@ class UnreachableError(ServerError):
 class RefusedError(ServerError):
     """A server that is alive and declined this request: its queue is full or a time limit passed.
 
-    ``retry_after`` is the time (s) that the server needs for a full queue, None if that isn't known.
+    ``retry_after`` is the time (s) that the server needs for those that wait, None if it doesn't say.
     """
 
     retry_after: float | None = None

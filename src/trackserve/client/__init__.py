@@ -27,7 +27,7 @@ from trackserve.client.core import (
 )
 from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
-from trackserve.errors import RefusedError, ServerError, TrackserveError, UnreachableError
+from trackserve.errors import TrackserveError, UnreachableError
 from trackserve.triton.tensors import EXATRKX, TRACK_FINDING, Description, Model
 
 if TYPE_CHECKING:
@@ -156,7 +156,6 @@ class Client(ClientCore):
             try:
                 answer = ask(self._connections[number], timeout)
             except WORTH_ANOTHER_TRY as error:
-                self._explain_refusal(error, number)
                 self._servers.failed(number, error)
                 time.sleep(tries.wait(error, fallback=self._fallback is not None))
             except BaseException:
@@ -165,16 +164,3 @@ class Client(ClientCore):
             else:
                 self._servers.answered(number)
                 return answer
-
-    def _explain_refusal(self, error: ServerError, number: int) -> None:
-        """Learn from the server when a request that it refused may come back."""
-        if not isinstance(error, RefusedError):
-            return
-        known, mean = self._known_mean(number)
-        if not known:
-            try:
-                mean = self._connections[number].seconds_per_request(TRACK_FINDING)
-            except TrackserveError:
-                mean = None  # it has stopped in the meantime, and the next try will tell
-            self._learn_mean(number, mean)
-        self._hint(error, mean)

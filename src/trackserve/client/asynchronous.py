@@ -16,7 +16,6 @@ from trackserve.client import failures
 from trackserve.client.connection import (
     GRPC_OPTIONS,
     identified,
-    mean_seconds,
     model_input,
     split_url,
     strings,
@@ -33,7 +32,6 @@ from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.errors import (
     InputError,
-    RefusedError,
     ServerError,
     TrackserveError,
     UnreachableError,
@@ -214,7 +212,6 @@ class AsyncClient(ClientCore):
             try:
                 answer = await ask(self._connections[number], timeout)
             except WORTH_ANOTHER_TRY as error:
-                await self._explain_refusal(error, number)
                 self._servers.failed(number, error)
                 await asyncio.sleep(tries.wait(error, fallback=self._fallback is not None))
             except BaseException:
@@ -223,18 +220,6 @@ class AsyncClient(ClientCore):
             else:
                 self._servers.answered(number)
                 return answer
-
-    async def _explain_refusal(self, error: ServerError, number: int) -> None:
-        """Learn from the server when a request that it refused may come back."""
-        if not isinstance(error, RefusedError):
-            return
-        known, mean = self._known_mean(number)
-        if not known:
-            self._learn_mean(number, mean)  # the other requests that are refused now don't ask too
-            with contextlib.suppress(TrackserveError):  # it has stopped; the next try will tell
-                mean = await self._connections[number].seconds_per_request(TRACK_FINDING)
-            self._learn_mean(number, mean)
-        self._hint(error, mean)
 
 
 class _AsyncConnection:
@@ -268,14 +253,6 @@ class _AsyncConnection:
                 model.name, as_json=True, client_timeout=self.timeout
             )
         return strings(answer["config"].get("parameters", {}))
-
-    async def seconds_per_request(self, model: Model) -> float | None:
-        """Return the mean time (s) that an answered request took in the model, None if none did."""
-        async with self._explained(model.name, self.timeout):
-            answer = await self._client.get_inference_statistics(
-                model.name, as_json=True, client_timeout=self.timeout
-            )
-        return mean_seconds(answer)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -71,9 +71,6 @@ class Connection(ABC):
     @abstractmethod
     def _models(self) -> list[Mapping[str, str]]: ...
 
-    @abstractmethod
-    def _statistics(self, model: str) -> Mapping[str, Any]: ...
-
     def infer(
         self,
         model: Model,
@@ -97,11 +94,6 @@ class Connection(ABC):
         """Return the parameters of a model's configuration."""
         with self._explained(model.name, self.timeout):
             return strings(self._parameters(model.name))
-
-    def seconds_per_request(self, model: Model) -> float | None:
-        """Return the mean time (s) that an answered request took in the model, None if none did."""
-        with self._explained(model.name, self.timeout):
-            return mean_seconds(self._statistics(model.name))
 
     def close(self) -> None:
         """Close the connection."""
@@ -149,12 +141,6 @@ class GrpcConnection(Connection):
         models: list[Mapping[str, str]] = answer.get("models", [])
         return models
 
-    def _statistics(self, model: str) -> Mapping[str, Any]:
-        answer: Mapping[str, Any] = self._client.get_inference_statistics(
-            model, as_json=True, client_timeout=self.timeout
-        )
-        return answer
-
 
 class HttpConnection(Connection):
     """HTTP, with tensors in binary; the connection's timeout holds for each call."""
@@ -178,10 +164,6 @@ class HttpConnection(Connection):
         models: list[Mapping[str, str]] = self._client.get_model_repository_index()
         return models
 
-    def _statistics(self, model: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._client.get_inference_statistics(model)
-        return found
-
 
 def model_input(protocol: Any, model: Model, array: NDArray[Any]) -> tuple[Any, str]:
     """Return a model's one input, ready to be sent, and the name of its one output."""
@@ -199,11 +181,3 @@ def identified(request_id: str) -> dict[str, Any]:
 def strings(parameters: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the values of a model's parameters."""
     return {name: value.get("string_value", "") for name, value in parameters.items()}
-
-
-def mean_seconds(statistics: Mapping[str, Any]) -> float | None:
-    """Return the mean time (s) in a model from what Triton tells of it, None if it answered nothing."""
-    (model,) = statistics["model_stats"]
-    compute = model.get("inference_stats", {}).get("compute_infer", {})
-    count = int(compute.get("count", 0))
-    return int(compute["ns"]) / count / 1e9 if count else None

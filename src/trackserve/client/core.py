@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING, Any
 
 from trackserve.client.tries import Patience, Servers
-from trackserve.errors import InputError, RefusedError, ServerError
+from trackserve.errors import InputError, ServerError
 from trackserve.event import Tracks
 from trackserve.triton.tensors import TRACK_FINDING, Description
 
@@ -23,8 +22,6 @@ DEFAULT_URL = "localhost:8001"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_TRIES = 20
 """Long enough, with the rests between them, for a server to be started anew."""
-_HINT_SECONDS = 1.0
-"""How long a server's mean time for a request is taken as known."""
 
 
 class ClientCore:
@@ -47,7 +44,6 @@ class ClientCore:
         self._servers = Servers(len(self.urls))
         self._fallback = fallback
         self._described: Description | None = None
-        self._means: dict[int, tuple[float, float | None]] = {}
 
     def _all_rest(self) -> bool:
         """Whether to go to the fallback without asking."""
@@ -68,20 +64,6 @@ class ClientCore:
             self._fallback.check_same(says, where)
         self._described = says
         return says
-
-    def _known_mean(self, number: int) -> tuple[bool, float | None]:
-        """Return whether the mean time of a request in a server is known, and that time (s)."""
-        then, mean = self._means.get(number, (-_HINT_SECONDS, None))
-        return time.monotonic() - then < _HINT_SECONDS, mean
-
-    def _learn_mean(self, number: int, mean: float | None) -> float | None:
-        self._means[number] = time.monotonic(), mean
-        return mean
-
-    def _hint(self, error: RefusedError, mean: float | None) -> None:
-        """Let a refusal tell when to come back: when what waited then has been worked on."""
-        if mean is not None and self._described is not None:
-            error.retry_after = mean * self._described.max_queue / self._described.instances
 
 
 def new_request_id() -> str:

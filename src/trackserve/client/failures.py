@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from tritonclient.utils import InferenceServerException
 
-_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired", "overflow")
-"""How Triton tells that it won't take a request or has dropped it from its queue; and Envoy."""
+_REFUSALS = (
+    *("the queue is full", "this server's limit is"),
+    *("Exceeds maximum queue size", "Request timeout expired", "overflow"),
+)
+"""How a server tells that it won't take a request or has dropped it: ours, other Tritons, Envoy."""
 _BROKEN = ("Stub process", "RST_STREAM", "Stream removed", "GOAWAY")
 """How Triton tells that a model's process has died, and gRPC that a connection has."""
 _GONE = {"UNAVAILABLE", "CANCELLED", "502", "503", "504"}
@@ -35,7 +38,10 @@ def explain(error: InferenceServerException, url: str, timeout: float) -> Tracks
     """Return what an answer of a server, or of gRPC in its place, means."""
     status, reason = _parts(error)
     if any(refusal in reason for refusal in _REFUSALS):
-        return RefusedError(f"{url} refused the request: {reason}")
+        refused = RefusedError(f"{url} refused the request: {reason}")
+        if hint := re.search(r"retry after ([\d.]+(?:e[+-]?\d+)?) s", reason):
+            refused.retry_after = float(hint[1])
+        return refused
     if status == "DEADLINE_EXCEEDED":
         return no_answer(url, timeout)
     if status in _GONE or any(broken in reason for broken in _BROKEN):

@@ -51,7 +51,6 @@ class Fallback:
             scales=features.scales,
             max_hits=2**63 - 1,
             max_queue=0,
-            instances=1,
             bundle=self._bundle.name,
             detector=self._bundle.detector,
             digest=self._bundle.digest(),

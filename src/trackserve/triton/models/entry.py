@@ -15,7 +15,7 @@ import triton_python_backend_utils as pb
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.errors import InputError
 from trackserve.pipeline.networks import load_network
-from trackserve.triton.tensors import BUNDLE_FOLDER, MODELS
+from trackserve.triton.tensors import BUNDLE_FOLDER, MODELS, UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ class Entry(ABC):
     bundle: Bundle
     threads: int
     engine: str
+    precision: str | None
     max_hits: int
 
     def load(self) -> None:  # noqa: B027
@@ -48,6 +49,8 @@ class Entry(ABC):
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
         self.engine = parameters["engine"]["string_value"]
+        precision = parameters["precision"]["string_value"]
+        self.precision = None if precision == "bundle" else precision
         self.max_hits = int(parameters["max_hits"]["string_value"])
         self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
         self._table = MODELS[args["model_name"]]
@@ -82,10 +85,8 @@ class Entry(ABC):
 
     def _answer(self, request: Any) -> Any:
         try:
-            inputs = [
-                pb.get_input_tensor_by_name(request, tensor.name).as_numpy()
-                for tensor in self._table.inputs
-            ]
+            given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
+            inputs = [None if tensor is None else tensor.as_numpy() for tensor in given]
             outputs = self.run(*inputs)
             if not isinstance(outputs, tuple):
                 outputs = (outputs,)
@@ -96,9 +97,10 @@ class Entry(ABC):
                 ]
             )
         except InputError as error:
-            return _refusal(str(error), pb.TritonError.INVALID_ARG)
+            return _refusal(f"{UNUSABLE}{error}", pb.TritonError.INVALID_ARG)
         except Exception as error:
-            pb.Logger.log_error(f"{self._table.name}: {traceback.format_exc()}")
+            name = f"{self._table.name}, request {request.request_id()}"
+            pb.Logger.log_error(f"{name}: {traceback.format_exc()}")
             message = f"the server failed in {self._table.name}: {type(error).__name__}: {error}"
             return _refusal(message, pb.TritonError.INTERNAL)
 
