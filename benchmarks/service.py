@@ -20,6 +20,7 @@ from clock import spread
 from perf_analyzer import against_perf_analyzer
 from service_overload import killed, overload
 from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study
+from service_tables import SERVICE
 from tqdm import tqdm
 
 from trackserve.benchmark.load import Load
@@ -43,28 +44,32 @@ def overhead(study: Study) -> dict[str, Any]:
     """Compare the time of an event through the client with that in this process, one at a time."""
     pipeline = study.open()
     found = {}
-    with serve(study.bundle, study.settings, **FREE_PORTS) as server:
-        with Client(server.grpc_url) as grpc, Client(server.http_url) as http:
-            ways = {"in process": pipeline, "gRPC": grpc, "HTTP": http}
-            for kind, rounds in (("small", study.repeats(15)), ("pu200", study.repeats(3))):
-                # [way, round, event]; each way goes through all events in a row, as in real use
-                seconds = np.array(
-                    [
-                        [_times(way.find_tracks, study.hits[kind]) for way in ways.values()]
-                        for _ in tqdm(range(rounds + 1), desc=f"overhead {kind}")
-                    ]
-                )[1:].swapaxes(0, 1)
-                events = dict(zip(ways, np.median(seconds, axis=1), strict=True))
-                inside = events["in process"]
-                found[kind] = {
-                    "hits": spread([len(hits) for hits in study.hits[kind]]),
-                    "rounds": rounds,
-                    "ms": {way: spread((1000 * s).tolist()) for way, s in events.items()},
-                    "more_ms": {
-                        w: float(np.median(1000 * (s - inside))) for w, s in events.items()
-                    },
-                    "ratio": {w: float(np.median(s / inside)) for w, s in events.items()},
-                }
+    with (
+        serve(study.bundle, study.settings, **FREE_PORTS) as server,
+        Client(server.grpc_url) as grpc,
+        Client(server.http_url) as http,
+    ):
+        ways = {"in process": pipeline, "gRPC": grpc, "HTTP": http}
+        for kind, number, rounds in (("small", 10, study.repeats(40)), ("pu200", 5, 2)):
+            hits = study.hits[kind][:number]
+            for way in ways.values():
+                way.find_tracks(hits[0])
+            # [way, round, event]; each way goes through all events in a row, as in real use
+            seconds = np.array(
+                [
+                    [_times(way.find_tracks, hits) for way in ways.values()]
+                    for _ in tqdm(range(rounds), desc=f"overhead {kind}")
+                ]
+            ).swapaxes(0, 1)
+            events = dict(zip(ways, np.median(seconds, axis=1), strict=True))
+            inside = events["in process"]
+            found[kind] = {
+                "hits": spread([len(each) for each in hits]),
+                "rounds": rounds,
+                "ms": {way: spread((1000 * s).tolist()) for way, s in events.items()},
+                "more_ms": {w: float(np.median(1000 * (s - inside))) for w, s in events.items()},
+                "ratio": {w: float(np.median(s / inside)) for w, s in events.items()},
+            }
     return found
 
 
@@ -81,7 +86,7 @@ def throughput(study: Study) -> dict[str, Any]:
     """Compare the served events a second with those of as many independent processes as cores."""
     found: dict[str, Any] = {}
     with serve(study.bundle, study.settings, **FREE_PORTS) as server:
-        for kind, full in (("small", 10.0), ("pu20", 10.0), ("pu200", 25.0)):
+        for kind, full in (("small", 8.0), ("pu20", 8.0), ("pu200", 30.0)):
             events, seconds = study.events(server, kind), study.seconds(full)
             kinds: dict[str, list[float]] = {"in process": []}
             wrong = 0
@@ -111,7 +116,7 @@ def _workers(study: Study, kind: str, seconds: float) -> float:
     ready, answers = context.Barrier(CORES), context.Queue()
     how = (study.bundle.path, study.settings.engine, study.open.keywords["precision"])
     processes = [
-        context.Process(target=_work, args=(*how, study.hits[kind], seconds, ready, answers))
+        context.Process(target=_work, args=(how, study.hits[kind], seconds, ready, answers))
         for _ in range(CORES)
     ]
     for process in processes:
@@ -123,14 +128,9 @@ def _workers(study: Study, kind: str, seconds: float) -> float:
 
 
 def _work(
-    bundle: Path,
-    engine: str,
-    precision: str | None,
-    events: list[Hits],
-    seconds: float,
-    ready: Any,
-    answers: Any,
+    how: tuple[Path, str, str | None], events: list[Hits], seconds: float, ready: Any, answers: Any
 ) -> None:
+    bundle, engine, precision = how
     pipeline = open_pipeline(read_bundle(bundle), engine=engine, precision=precision)
     pipeline.find_tracks(events[0])
     ready.wait()
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="as `tune` writes them")
     parser.add_argument("--perf-analyzer", type=Path, metavar="FILE", help="its program")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time, for a trial")
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of the time, for a trial")
     parser.add_argument("--again", action="store_true", help="measure what is there anew")
     parser.add_argument("-o", "--output", type=Path, default=RESULT, metavar="JSON")
     options = parser.parse_args()
@@ -204,6 +204,8 @@ def main() -> None:
         part.unlink()
     kept.rmdir()
     print(options.output)
+    for make in SERVICE.values():
+        print(f"\n{make(result)}")
 
 
 def _write(path: Path, value: Any) -> None:

@@ -45,11 +45,11 @@ def overload(study: Study) -> dict[str, Any]:
         idle = measure(server.grpc_url, events, Load(1, seconds=study.seconds(10.0)))
         busy = Load(BUSY, seconds=study.seconds(20.0), processes=1)
         capacity = measure(server.grpc_url, events, busy).throughput
-        watch = _Watch(server, events, idle.latency.p95)
+        watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
         load = Load(
             rate=TIMES * capacity,
             seconds=study.seconds(300.0),
-            warm_up=5.0,
+            warm_up=study.seconds(5.0),
             processes=1,
             timeout=30,
         )
@@ -91,11 +91,12 @@ def overload(study: Study) -> dict[str, Any]:
 class _Watch:
     """Memory of the server's processes twice a second, and how single requests fare."""
 
-    def __init__(self, server: Server, events: Events, normal: float) -> None:
+    def __init__(self, server: Server, events: Events, normal: float, after: float) -> None:
         self.memory: list[float] = []
         self.refusal: dict[str, Any] = {}
         self.recovery: float | None = None
         self._server, self._table, self._normal = server, events.tables[0], 2 * normal
+        self._after = after
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._sample)]
 
@@ -110,8 +111,13 @@ class _Watch:
 
     def ask(self) -> None:
         """Ask under load until refused, and keep what the refusal says."""
+        self._threads.append(threading.Thread(target=self._ask))
+        self._threads[-1].start()
+
+    def _ask(self) -> None:
+        until = time.monotonic() + self._after
         with Client(self._server.grpc_url, tries=1, timeout=30) as client:
-            for _ in range(20):
+            while time.monotonic() < until:
                 start = time.monotonic()
                 try:
                     client.find_tracks(self._table)
@@ -134,7 +140,7 @@ class _Watch:
         start = time.monotonic()
         last_slow = start
         with Client(self._server.grpc_url, tries=1, timeout=30) as client:
-            while (began := time.monotonic()) < start + AFTER_SECONDS:
+            while (began := time.monotonic()) < start + self._after:
                 try:
                     client.find_tracks(self._table)
                     slow = time.monotonic() - began > self._normal
