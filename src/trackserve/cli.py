@@ -230,6 +230,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--queue-timeout", type=float, default=60.0, metavar="S", help="longest wait, seconds"
     )
     group.add_argument(
+        "--log-requests",
+        choices=("none", "failures", "all"),
+        default="failures",
+        help="which requests get a line of JSON in the server's log",
+    )
+    group.add_argument(
         "--shared-memory",
         action=argparse.BooleanOptionalAction,
         default=False,
@@ -274,6 +280,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_hits=options.max_hits,
         max_queue=options.max_queue,
         queue_timeout=options.queue_timeout,
+        log_requests=options.log_requests,
         shared_memory=options.shared_memory,
     )
 

@@ -81,6 +81,8 @@ class Client(ClientCore):
         super().__init__(
             url, timeout=timeout, tries=tries, try_timeout=try_timeout, fallback=fallback
         )
+        self.request_id = ""
+        """The name of the last request, as in the server's log."""
         self._connections = [connect(each, self._patience.longest_try) for each in self.urls]
 
     @property
@@ -127,7 +129,7 @@ class Client(ClientCore):
         self.close()
 
     def _infer(self, model: Model, array: Float32, request_id: str) -> Tracks:
-        request_id = request_id or new_request_id()
+        self.request_id = request_id = request_id or new_request_id()
 
         def ask(connection: Connection, timeout: float) -> Tracks:
             labels = connection.infer(model, array, timeout=timeout, request_id=request_id)

@@ -131,7 +131,9 @@ class NativePipeline(Pipeline):
         bundle.check_features(features)
         order = canonical_order(features, bundle.features, run)
         features = features[order]
+        self._tell("order")
         embedding = self._embed(features, threads=threads)
+        self._tell("embedding")
         place = run.space_order(embedding, threads)
         local = features[place]
         candidates = _space_neighbours(
@@ -145,11 +147,16 @@ class NativePipeline(Pipeline):
             threads=threads,
             library=run,
         )
+        self._tell("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
+        self._tell("filter")
         filtered = run.keep_edges(logits, float(least_logit(bundle.filter_cut)), *candidates)
+        self._tell("cut", len(filtered[0]))
         scores = scores_of(self._gnn_logits(local, filtered, threads=threads))
+        self._tell("gnn")
         inner, outer = place[filtered[0]], place[filtered[1]]
         labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
+        self._tell("tracks")
         return Found(features, order, place, embedding, candidates, filtered, scores, labels)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: F401  (Triton's stub imports it at the first request: 0.1 s)
 import json
+import time
 import traceback
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,7 +16,9 @@ import triton_python_backend_utils as pb
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.errors import InputError
 from trackserve.pipeline.networks import load_network
-from trackserve.triton.tensors import BUNDLE_FOLDER, MODELS, UNUSABLE
+from trackserve.triton import metrics
+from trackserve.triton.models.counters import Counters
+from trackserve.triton.tensors import BUNDLE_FOLDER, LABELS, MODELS, UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +39,8 @@ class Entry(ABC):
     engine: str
     precision: str | None
     max_hits: int
+    _counters: Counters | None = None
+    _began = 0.0
 
     def load(self) -> None:  # noqa: B027
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
@@ -56,10 +61,38 @@ class Entry(ABC):
         self._table = MODELS[args["model_name"]]
         self.load()
         self._warm_up()
+        self._counters = Counters()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request."""
         return [self._answer(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Tell the last counts."""
+        if self._counters is not None:
+            self._counters.tell()
+
+    def told(self, stage: str, edges: int | None = None) -> None:
+        """Count an event that a stage has done, its time since the last one, the edges that it gave."""
+        began, self._began = self._began, time.perf_counter()
+        if self._counters is None:  # warming up
+            return
+        self._counters.add(metrics.EVENTS, 1, stage)
+        self._counters.add(metrics.SECONDS, self._began - began, stage)
+        if edges is not None:
+            self._counters.add(metrics.EDGES, edges, stage)
+
+    def done(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Count what the model gave for an event."""
+        tensor, array = self._table.outputs[0], outputs[0]
+        self.told(self._table.name, array.shape[1] if tensor.dims[0] == 2 else None)
+        if tensor is LABELS:
+            self.count_tracks(array)
+
+    def count_tracks(self, labels: NDArray[Any]) -> None:
+        """Count the tracks of an event with these labels ``[N]``."""
+        if self._counters is not None:
+            self._counters.add(metrics.TRACKS, int(labels.max(initial=-1)) + 1)
 
     def check_count(self, hits: int) -> None:
         """Raise :class:`InputError` if an event has more hits than this server takes."""
@@ -87,9 +120,11 @@ class Entry(ABC):
         try:
             given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
             inputs = [None if tensor is None else tensor.as_numpy() for tensor in given]
+            self._began = time.perf_counter()
             outputs = self.run(*inputs)
             if not isinstance(outputs, tuple):
                 outputs = (outputs,)
+            self.done(outputs)
             return pb.InferenceResponse(
                 [
                     pb.Tensor(tensor.name, array)
