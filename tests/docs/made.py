@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from physics_tables import TABLES
 from physics_tables import markdown as table
+from service_tables import SERVICE
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PHYSICS = ROOT / "benchmarks/results/physics.json"
 """The shipped bundle as benchmarks/physics.py measured it."""
+STUDY = ROOT / "benchmarks/results/service.json"
+"""The service as benchmarks/service.py measured it."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -230,9 +233,9 @@ def bin_table() -> str:
 # ---- what was measured
 
 
-def measured() -> dict[str, Any]:
-    """Return what benchmarks/physics.py wrote of the shipped bundle."""
-    record: dict[str, Any] = json.loads(PHYSICS.read_text(encoding="utf-8"))
+def measured(path: Path) -> dict[str, Any]:
+    """Return what a benchmark wrote."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
 
 
@@ -244,7 +247,8 @@ MADE = {
     "recipe": recipe_table,
     "definitions": definition_table,
     "bins": bin_table,
-    **{name: partial(lambda make: make(measured()), make) for name, make in TABLES.items()},
+    **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
+    **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
 }
 
 
