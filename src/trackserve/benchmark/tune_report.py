@@ -141,11 +141,11 @@ def _plot(
 ) -> Path:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
     draw(axes, trials)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="x-small")
+        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
     beside = path.with_name(f".{path.name}.partial")
     figure.savefig(beside, format="png", dpi=120)
     beside.replace(path)
