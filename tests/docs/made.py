@@ -27,6 +27,7 @@ from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
 from trackserve.evaluate.report import DEFINITIONS
 from trackserve.training.recipe import read_recipe
+from trackserve.triton.metrics import METRICS
 from trackserve.triton.tensors import SERVED, STAGES
 
 if TYPE_CHECKING:
@@ -134,6 +135,15 @@ def tensor_table() -> str:
         (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors
     ]
     return table([("tensor", "type", "shape", "meaning"), *rows])
+
+
+def metric_table() -> str:
+    """Return the pipeline's own metrics."""
+    rows = [
+        (f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.meaning)
+        for m in METRICS
+    ]
+    return table([("metric", "kind", "labels", "meaning"), *rows])
 
 
 # ---- the recipe of a training
@@ -244,6 +254,7 @@ MADE = {
     "served-models": lambda: model_table(SERVED),
     "stage-models": lambda: model_table(STAGES),
     "tensors": tensor_table,
+    "metrics": metric_table,
     "recipe": recipe_table,
     "definitions": definition_table,
     "bins": bin_table,

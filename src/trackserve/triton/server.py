@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import secrets
 import shutil
@@ -212,6 +213,8 @@ class Server:
             f"--backend-config=python,shm-region-prefix-name={self._region}",
             f"--backend-config=python,shm-growth-byte-size={16 * 2**20}",
             "--backend-config=python,stub-timeout-seconds=120",
+            # A served model holds a thread for each event under way; 32 is Triton's default.
+            f"--backend-config=python,thread-pool-size={max(32, 8 + len(os.sched_getaffinity(0)))}",
         ]
         for name, port in self.ports.items():
             command += [f"--{name}-address={self.address}", f"--{name}-port={port}"]
