@@ -50,25 +50,30 @@ def overhead(study: Study) -> dict[str, Any]:
         Client(server.http_url) as http,
     ):
         ways = {"in process": pipeline, "gRPC": grpc, "HTTP": http}
-        for kind, number, rounds in (("small", 10, study.repeats(40)), ("pu200", 5, 2)):
+        for kind, number, rounds in (
+            ("small", 10, study.repeats(40)),
+            ("pu200", 4, study.repeats(6)),
+        ):
             hits = study.hits[kind][:number]
             for way in ways.values():
                 way.find_tracks(hits[0])
-            # [way, round, event]; each way goes through all events in a row, as in real use
+            # [way, round, event]; small events go all in a row, as in real use, large ones in turn
+            rows = [hits] if kind == "small" else [[each] for each in hits]
             seconds = np.array(
                 [
-                    [_times(way.find_tracks, hits) for way in ways.values()]
+                    [[_times(way.find_tracks, row) for way in ways.values()] for row in rows]
                     for _ in tqdm(range(rounds), desc=f"overhead {kind}")
                 ]
-            ).swapaxes(0, 1)
-            events = dict(zip(ways, np.median(seconds, axis=1), strict=True))
-            inside = events["in process"]
+            )
+            seconds = seconds.transpose(2, 0, 1, 3).reshape(len(ways), rounds, number)
+            every = dict(zip(ways, seconds, strict=True))
+            inside = every["in process"]
             found[kind] = {
                 "hits": spread([len(each) for each in hits]),
                 "rounds": rounds,
-                "ms": {way: spread((1000 * s).tolist()) for way, s in events.items()},
-                "more_ms": {w: float(np.median(1000 * (s - inside))) for w, s in events.items()},
-                "ratio": {w: float(np.median(s / inside)) for w, s in events.items()},
+                "ms": {way: spread((1000 * s).ravel().tolist()) for way, s in every.items()},
+                "more_ms": {w: float(np.median(1000 * (s - inside))) for w, s in every.items()},
+                "ratio": {w: float(np.median(s / inside)) for w, s in every.items()},
             }
     return found
 
@@ -176,14 +181,26 @@ def main() -> None:
     parser.add_argument("--perf-analyzer", type=Path, metavar="FILE", help="its program")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the time, for a trial")
     parser.add_argument("--again", action="store_true", help="measure what is there anew")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        metavar="SECTION",
+        help="these anew, others as written",
+    )
     parser.add_argument("-o", "--output", type=Path, default=RESULT, metavar="JSON")
     options = parser.parse_args()
     study = Study(options)
     kept = options.output.with_suffix(".parts")
     kept.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
+    if options.only:
+        found = json.loads(options.output.read_text())
+        found = {name: found[name] for name in SECTIONS if name not in options.only}
     for name, section in SECTIONS.items():
         part = kept / f"{name}.json"
+        if name in found:
+            continue
         if options.again or not part.exists():
             start = time.monotonic()
             found[name] = section(study)
