@@ -6,10 +6,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics speed clean
+.PHONY: help demo test lint format bundle physics speed service-study clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/demo  ## Serve the shipped bundle, find the tracks of two events, draw them
 	@$(BIN)/python examples/demo.py
@@ -44,6 +44,15 @@ speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and ot
 	$(BIN)/trackserve simulate --pileup 200 --events 10 --seed 4 -o $(SPEED_EVENTS)/pu200
 	$(BIN)/python benchmarks/speed.py --events $(SPEED_EVENTS)/pu200 --small $(SPEED_EVENTS)/pu0 \
 	  --growth $(foreach pileup,20 50 100 200 300,$(SPEED_EVENTS)/pu$(pileup))
+	$(BIN)/python tests/docs/made.py
+
+SERVICE_EVENTS := data/service
+service-study: .venv/dev  ## Measure the service: overhead, throughput, overload, kills (a quiet half hour; PERF_ANALYZER=FILE)
+	$(BIN)/trackserve simulate --pileup 0 --events 100 --seed 31 -o $(SERVICE_EVENTS)/small
+	$(BIN)/trackserve simulate --pileup 20 --events 10 --seed 31 -o $(SERVICE_EVENTS)/pu20
+	$(BIN)/trackserve simulate --pileup 200 --events 10 --seed 31 -o $(SERVICE_EVENTS)/pu200
+	$(BIN)/python benchmarks/service.py --small $(SERVICE_EVENTS)/small --pu20 $(SERVICE_EVENTS)/pu20 \
+	  --pu200 $(SERVICE_EVENTS)/pu200 $(if $(PERF_ANALYZER),--perf-analyzer $(PERF_ANALYZER))
 	$(BIN)/python tests/docs/made.py
 
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs

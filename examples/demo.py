@@ -40,7 +40,7 @@ def main() -> None:
     bundle = read_bundle()
     cores = len(os.sched_getaffinity(0))
     engine = "native" if variants() else "reference"
-    settings = Settings(engine=engine, threads={"track_finding": cores})
+    settings = Settings(engine=engine, threads={"pipeline": cores})
     began = time.perf_counter()
     with (
         interrupted_by_sigterm(),

@@ -239,8 +239,8 @@ def test_a_port_in_use(bundle, capsys):
     [
         (["--instances", "many"], "--instances many: expected a whole number, or MODEL=NUMBER"),
         (["--instances", "gnn=²"], "--instances gnn=²: expected a whole number"),
-        (["--instances", "gnn=2"], "model in instances is 'gnn'; expected one of track_finding"),
-        (["--threads", "0"], "threads of track_finding is 0; expected at least 1"),
+        (["--instances", "gnn=2"], "model in instances is 'gnn'; expected one of pipeline"),
+        (["--threads", "0"], "threads of pipeline is 0; expected at least 1"),
         (["--networks", "onnxruntime"], "choose the ensemble for onnxruntime"),
         (["--max-hits", "0"], "max_hits is 0; expected at least 1"),
     ],

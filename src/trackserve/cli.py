@@ -90,6 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_repository,
         _add_find,
         _add_evaluate,
+        _add_bench,
+        _add_tune,
         _add_simulate,
         _add_train,
         _add_bundle,
@@ -186,12 +188,25 @@ def _repository(options: argparse.Namespace) -> None:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is served")
     group.add_argument(
+        "--settings",
+        action=_SettingsFile,
+        type=Path,
+        metavar="FILE",
+        help="settings as `tune` writes them, in place of the defaults; options after it override it",
+    )
+    group.add_argument(
         "--shape",
         choices=("monolith", "ensemble"),
         default="monolith",
         help="the whole pipeline in one model, or each stage a model of its own",
     )
     _add_engine_option(group, "of a monolith: ")
+    group.add_argument(
+        "--precision",
+        choices=("bundle", "float32", "bfloat16"),
+        default="bundle",
+        help="what the native engine computes networks in",
+    )
     group.add_argument(
         "--networks",
         choices=("python", "onnxruntime"),
@@ -214,6 +229,41 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--queue-timeout", type=float, default=60.0, metavar="S", help="longest wait, seconds"
     )
+    group.add_argument(
+        "--log-requests",
+        choices=("none", "failures", "all"),
+        default="failures",
+        help="which requests get a line of JSON in the server's log",
+    )
+    group.add_argument(
+        "--shared-memory",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="let clients on this machine, all trusted, send tensors through system shared memory",
+    )
+
+
+class _SettingsFile(argparse.Action):
+    """Takes each setting from a file, as if it stood on the command line in the file's place."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        from trackserve.triton.settings_file import read_settings
+
+        del option_string
+        assert isinstance(values, Path)
+        try:
+            settings = vars(read_settings(values))
+        except (InputError, OSError) as error:
+            parser.error(str(error))
+        for name in ("instances", "threads"):
+            settings = settings | {name: [f"{m}={n}" for m, n in settings[name].items()]}
+        vars(namespace).update(settings, settings=values)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -223,12 +273,15 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         shape=options.shape,
         engine=options.engine,
+        precision=options.precision,
         networks=options.networks,
         instances=_numbers("--instances", options.instances, models),
         threads=_numbers("--threads", options.threads, models),
         max_hits=options.max_hits,
         max_queue=options.max_queue,
         queue_timeout=options.queue_timeout,
+        log_requests=options.log_requests,
+        shared_memory=options.shared_memory,
     )
 
 
@@ -374,7 +427,7 @@ def _finder(
     if server is not None:
         from trackserve.client import Client
 
-        with Client(server, timeout=timeout) as client:
+        with Client(server, timeout=timeout, tries=5) as client:
             yield client.find_tracks, client.description.columns
     else:
         from trackserve.bundle import read_bundle
@@ -409,6 +462,198 @@ def _sources(paths: Sequence[Path], *, distinct: bool) -> list[EventSource]:
             )
             raise InputError(message)
     return sources
+
+
+# ---- bench
+
+
+def _add_bench(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "bench",
+        _bench,
+        "Load a server and tell its throughput, its latency and where the time went.",
+        epilog="""examples:
+  trackserve bench localhost:8001 events/ --concurrency 1 2 4 8 --plots plots/
+  trackserve bench http://localhost:8000 events/ --rate 20 --seconds 60 --check
+  trackserve bench localhost:8001 small/ large/ --weights 9 1 --shared-memory
+
+Latency counts from the moment at which an event was to be sent until its labels are read. Requests that
+are refused or fail are counted, not sent again.""",
+        extra="plot",
+    )
+    parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
+    _add_events(parser)
+    load = parser.add_mutually_exclusive_group()
+    load.add_argument(
+        "--concurrency",
+        type=int,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="closed loop: so many events under way all the time; one load after the other",
+    )
+    load.add_argument(
+        "--rate",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="HZ",
+        help="open loop: events arrive at random (Poisson), so many a second",
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
+    parser.add_argument(
+        "--warm-up", type=float, default=1.0, metavar="S", help="before, unmeasured"
+    )
+    parser.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="W",
+        help="how often events of each EVENT argument come (default: as often as the others')",
+    )
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        choices=("first", "local"),
+        const="first",
+        help="compare every answer with the server's first one for the event, or with the one in this process",
+    )
+    _add_bundle_option(parser, "with --check local: ")
+    _add_engine_option(parser, "with --check local: ")
+    parser.add_argument(
+        "--shared-memory",
+        action="store_true",
+        help="through system shared memory; needs `serve --shared-memory` on this machine",
+    )
+    parser.add_argument("--processes", type=int, default=0, help="that send (0: one a core)")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument("--seed", type=int, default=0, help="of the events' order and arrivals")
+    parser.add_argument(
+        "--metrics", metavar="URL", help="of the server's metrics: tells a monolith's stages apart"
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from trackserve.benchmark.load import Load, first_answers, mix
+    from trackserve.benchmark.report import measure, table
+    from trackserve.client import Client
+
+    loads = [
+        Load(
+            **given,
+            seconds=options.seconds,
+            warm_up=options.warm_up,
+            timeout=options.timeout,
+            shared_memory=options.shared_memory,
+            processes=options.processes,
+            seed=options.seed,
+        )
+        for given in (
+            [{"rate": r} for r in options.rate] or [{"concurrency": n} for n in options.concurrency]
+        )
+    ]
+    with Client(options.url, timeout=options.timeout) as client:
+        columns = client.description.columns
+        kinds = [
+            (
+                str(path),
+                [
+                    s.read_columns(columns, truth=False).hits
+                    for s in _sources([path], distinct=False)
+                ],
+            )
+            for path in options.events
+        ]
+        events = mix(client, kinds, options.weights)
+        if options.check == "first":
+            events = first_answers(client, events)
+    if options.check == "local":
+        with _finder(None, options.timeout, options.bundle, options.engine) as (find, _):
+            hits = [each for _, found in kinds for each in found]
+            events = events.expecting([find(h).labels for h in tqdm(hits, desc="expect")])
+    reports = [
+        measure(options.url, events, load, metrics_url=options.metrics, progress=True)
+        for load in loads
+    ]
+    print(table(reports))
+    if options.json is not None:
+        with _written(options.json) as file:
+            file.write(json.dumps([report.to_json() for report in reports], indent=1) + "\n")
+    if options.plots is not None:
+        from trackserve.benchmark.plots import write_plots
+
+        for path in write_plots(reports, options.plots):
+            print(path)
+
+
+def _add_tune(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "tune",
+        _tune,
+        "Search the settings that serve best on this machine, and write them and a report.",
+        epilog="""examples:
+  trackserve tune events/ --p99 100 -o tuning      most events a second with p99 below 100 ms
+  trackserve tune events/ --rate 20 -o tuning      lowest p99 at 20 events a second
+  trackserve serve --settings tuning/settings.toml
+
+Trials that are in the folder are kept: run it again to go on after a stop.""",
+        extra="server,plot",
+    )
+    _add_events(parser)
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--p99", type=float, default=0.0, metavar="MS", help="the longest p99, ms")
+    goal.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="events a second")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the search"
+    )
+    _add_bundle_option(parser)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each load")
+    parser.add_argument("--trials", type=int, default=40, metavar="N", help="at most so many")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=("native", "reference"),
+        default=("native", "reference"),
+        help="that may be chosen, beginning with the first",
+    )
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("bundle", "float32", "bfloat16"),
+        default=("bundle",),
+        help="that may be chosen; another than the bundle's finds slightly other tracks",
+    )
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from trackserve.benchmark.tune import Goal, Tuning
+    from trackserve.benchmark.tune_report import write_report
+    from trackserve.bundle import read_bundle
+
+    bundle = read_bundle(options.bundle)
+    sources = _sources(options.events, distinct=False)
+    columns = bundle.features.wire_columns
+    tuning = Tuning(
+        bundle,
+        [source.read_columns(columns, truth=False).hits for source in sources],
+        Goal(p99=options.p99 / 1000, rate=options.rate),
+        options.output,
+        seconds=options.seconds,
+        trials=options.trials,
+        engines=tuple(options.engines),
+        precisions=tuple(options.precisions),
+    )
+    trials = tuning.search()
+    for path in write_report(tuning, trials):
+        print(path)
+    if tuning.best(trials) is None:
+        message = f"no settings reach {tuning.goal}; the report tells what was tried"
+        raise InputError(message)
 
 
 # ---- simulate, train, bundle, info

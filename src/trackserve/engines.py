@@ -17,8 +17,13 @@ ENGINES = {"reference": Pipeline, "native": NativePipeline}
 faster, with scores that agree to 1e-4 (:data:`trackserve.native.engine.TOLERANCE`)."""
 
 
-def open_pipeline(bundle: Bundle, *, engine: str = "reference", threads: int = 1) -> Pipeline:
+def open_pipeline(
+    bundle: Bundle, *, engine: str = "reference", threads: int = 1, precision: str | None = None
+) -> Pipeline:
     """Return the pipeline of a bundle on an engine.
+
+    ``precision`` is what the native engine computes networks in, the bundle's own if None; the
+    reference computes in float32.
 
     Raises :class:`InputError` for an unknown engine, :class:`MissingDependencyError` for one that is
     not installed.
@@ -26,5 +31,10 @@ def open_pipeline(bundle: Bundle, *, engine: str = "reference", threads: int = 1
     if engine not in ENGINES:
         near = difflib.get_close_matches(engine, ENGINES, n=1) or ENGINES
         message = f"there is no engine {engine!r}; there is: {', '.join(near)}"
+        raise InputError(message)
+    if engine == "native":
+        return NativePipeline(bundle, threads=threads, precision=precision)
+    if precision not in {None, "float32"}:
+        message = f"the {engine} engine computes in float32, not {precision}; choose the native one"
         raise InputError(message)
     return ENGINES[engine](bundle, threads=threads)

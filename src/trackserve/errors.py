@@ -7,7 +7,9 @@ with status 2 (1 where the server was at fault); code that imports trackserve ca
 
 
 class TrackserveError(Exception):
-    """Any failure that trackserve explains."""
+    """Any failure that trackserve explains; ``request_id`` is the request's in the server's log."""
+
+    request_id: str | None = None
 
 
 class InputError(TrackserveError, ValueError):
@@ -22,8 +24,17 @@ class ServerError(TrackserveError, RuntimeError):
     """A server that cannot be started, reached or understood."""
 
 
+class UnreachableError(ServerError):
+    """A server that is not there, is stopping, has lost a process or gave no answer in time."""
+
+
 class RefusedError(ServerError):
-    """A server that is alive and declined this request: its queue is full or a time limit passed."""
+    """A server that is alive and declined this request: its queue is full or a time limit passed.
+
+    ``retry_after`` is the time (s) that the server needs for those that wait, None if it doesn't say.
+    """
+
+    retry_after: float | None = None
 
 
 class MissingDependencyError(TrackserveError, ImportError):

@@ -14,7 +14,7 @@ import pytest
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client, find_tracks
-from trackserve.errors import InputError, ServerError
+from trackserve.errors import InputError, ServerError, UnreachableError
 from trackserve.event import Hits
 from trackserve.triton.server import Server, serve
 
@@ -91,7 +91,7 @@ def test_an_unreachable_server_is_named(scheme):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     url = f"{scheme}127.0.0.1:{port}"
-    with Client(url) as client, pytest.raises(ServerError) as raised:
+    with Client(url, tries=2) as client, pytest.raises(UnreachableError) as raised:
         client.find_tracks(np.ones((1, 3)))
     assert str(raised.value).startswith(f"{url} can't be reached: ")
 
@@ -126,7 +126,7 @@ def test_a_server_that_lists_no_models_is_not_said_to_lack_one(tmp_path):
         threading.Thread(target=web.serve_forever).start()
         try:
             with (
-                Client(f"http://127.0.0.1:{web.server_port}") as client,
+                Client(f"http://127.0.0.1:{web.server_port}", tries=1) as client,
                 pytest.raises(ServerError, match="doesn't list its models: it is stopping, or"),
             ):
                 client.find_tracks(np.ones((1, 3)))
@@ -138,14 +138,14 @@ def test_a_server_that_lists_no_models_is_not_said_to_lack_one(tmp_path):
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_an_answer_that_takes_too_long_or_never_comes_is_given_up(tiny_bundle, protocol):
     hits = straight_tracks(tracks=3000, noise=5000)
-    with serve(tiny_bundle, **FREE_PORTS) as server:
+    with serve(tiny_bundle, **FREE_PORTS, restarts=0) as server:
         url = server.grpc_url if protocol == "grpc" else server.http_url
         with (
             Client(url, timeout=0.05) as client,
             pytest.raises(ServerError, match=f"no answer from {url} within 0.05 s"),
         ):
             client.find_tracks(hits)
-        with Client(url) as client:
+        with Client(url, tries=2) as client:
             client.find_tracks(hits)
             threading.Timer(0.05, os.kill, (server.pid, signal.SIGKILL)).start()
             with pytest.raises(ServerError, match=f"{url} can't be reached"):

@@ -21,11 +21,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from physics_tables import TABLES
 from physics_tables import markdown as table
+from service_tables import SERVICE
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
 from trackserve.evaluate.report import DEFINITIONS
 from trackserve.training.recipe import read_recipe
+from trackserve.triton.metrics import METRICS
 from trackserve.triton.tensors import SERVED, STAGES
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PHYSICS = ROOT / "benchmarks/results/physics.json"
 """The shipped bundle as benchmarks/physics.py measured it."""
+STUDY = ROOT / "benchmarks/results/service.json"
+"""The service as benchmarks/service.py measured it."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -131,6 +135,15 @@ def tensor_table() -> str:
         (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors
     ]
     return table([("tensor", "type", "shape", "meaning"), *rows])
+
+
+def metric_table() -> str:
+    """Return the pipeline's own metrics."""
+    rows = [
+        (f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.meaning)
+        for m in METRICS
+    ]
+    return table([("metric", "kind", "labels", "meaning"), *rows])
 
 
 # ---- the recipe of a training
@@ -230,9 +243,9 @@ def bin_table() -> str:
 # ---- what was measured
 
 
-def measured() -> dict[str, Any]:
-    """Return what benchmarks/physics.py wrote of the shipped bundle."""
-    record: dict[str, Any] = json.loads(PHYSICS.read_text(encoding="utf-8"))
+def measured(path: Path) -> dict[str, Any]:
+    """Return what a benchmark wrote."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return record
 
 
@@ -241,10 +254,12 @@ MADE = {
     "served-models": lambda: model_table(SERVED),
     "stage-models": lambda: model_table(STAGES),
     "tensors": tensor_table,
+    "metrics": metric_table,
     "recipe": recipe_table,
     "definitions": definition_table,
     "bins": bin_table,
-    **{name: partial(lambda make: make(measured()), make) for name, make in TABLES.items()},
+    **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
+    **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
 }
 
 

@@ -15,7 +15,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
-from made import PART, RECIPE, ROOT, commands, documents, measured, refreshed, settings
+from made import PART, PHYSICS, RECIPE, ROOT, commands, documents, measured, refreshed, settings
 
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
@@ -172,7 +172,7 @@ def test_nothing_is_left_over(document):
 
 
 def test_what_was_measured_is_the_shipped_bundle():
-    assert measured()["bundle"]["digest"] == read_bundle().digest(), "run: make physics"
+    assert measured(PHYSICS)["bundle"]["digest"] == read_bundle().digest(), "run: make physics"
 
 
 def test_make_targets_exist():

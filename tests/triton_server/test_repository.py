@@ -21,20 +21,29 @@ def shapes(tensors):
     return {t.name: (pb.DataType.Name(t.data_type), list(t.dims)) for t in tensors}
 
 
-def test_a_monolith_has_the_two_served_models(tiny_bundle, tmp_path):
+def test_a_monolith_has_the_pipeline_behind_the_two_served_models(tiny_bundle, tmp_path):
     settings = Settings(
-        instances={"exatrkx": 3}, threads={"track_finding": 2}, max_queue=7, queue_timeout=1.5
+        instances={"pipeline": 3}, threads={"pipeline": 2}, max_queue=7, queue_timeout=1.5
     )
     repository = write_repository(tiny_bundle, tmp_path / "models", settings)
-    assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "track_finding"]
-    finding, exatrkx = (read_config(repository, m) for m in ("track_finding", "exatrkx"))
+    assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "pipeline", "track_finding"]
+    finding, exatrkx, pipeline = (
+        read_config(repository, m) for m in ("track_finding", "exatrkx", "pipeline")
+    )
     assert shapes(finding.input) == {"HITS": ("TYPE_FP32", [-1, 3])}
     assert shapes(finding.output) == {"LABELS": ("TYPE_INT64", [-1])}
-    assert finding.backend == exatrkx.backend == "python"
-    assert [finding.instance_group[0].count, exatrkx.instance_group[0].count] == [1, 3]
-    assert finding.parameters["threads"].string_value == "2"
-    policy = finding.dynamic_batching.default_queue_policy
-    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (7, 1_500_000)
+    assert shapes(pipeline.input) == shapes([*finding.input, *exatrkx.input])
+    assert all(tensor.optional for tensor in pipeline.input)
+    models = (finding, exatrkx, pipeline)
+    assert {model.backend for model in models} == {"python"}
+    assert [model.instance_group[0].count for model in models] == [1, 1, 3]
+    assert pipeline.parameters["threads"].string_value == "2"
+    for front in (finding, exatrkx):
+        given = {name: value.string_value for name, value in front.parameters.items()}
+        assert (given["worker"], given["at_once"]) == ("pipeline", "3")
+        assert (given["max_queue"], given["queue_timeout"]) == ("7", "1.5")
+    # With a bound of Triton's own, requests sleep beside an idle instance.
+    assert not any(model.HasField("dynamic_batching") for model in models)
 
 
 def test_the_model_says_what_it_is(tiny_bundle, tmp_path):
@@ -55,10 +64,16 @@ def test_an_ensemble_has_a_model_for_each_stage(tiny_bundle, tmp_path):
     settings = Settings(shape="ensemble", instances={"gnn": 2}, threads={"gnn": 4})
     repository = write_repository(tiny_bundle, tmp_path / "models", settings)
     names = {stage.name for stage in STAGES}
-    assert {p.name for p in repository.iterdir()} == {"exatrkx", "track_finding", *names}
-    steps = read_config(repository, "track_finding").ensemble_scheduling.step
+    assert {p.name for p in repository.iterdir()} == {
+        *("exatrkx", "track_finding", "hits_to_tracks", "features_to_tracks"),
+        *names,
+    }
+    assert read_config(repository, "exatrkx").parameters["worker"].string_value == (
+        "features_to_tracks"
+    )
+    steps = read_config(repository, "hits_to_tracks").ensemble_scheduling.step
     assert [step.model_name for step in steps] == [stage.name for stage in STAGES]
-    steps = read_config(repository, "exatrkx").ensemble_scheduling.step
+    steps = read_config(repository, "features_to_tracks").ensemble_scheduling.step
     assert [step.model_name for step in steps] == [stage.name for stage in STAGES[1:]]
     gnn = read_config(repository, "gnn")
     assert (gnn.instance_group[0].count, gnn.parameters["threads"].string_value) == (2, "4")
@@ -81,7 +96,7 @@ def test_the_networks_can_run_on_the_onnxruntime_backend(tmp_path):
     assert filtering.parameters["intra_op_thread_count"].string_value == "3"
     assert shapes(filtering.output) == {"logits": ("TYPE_FP32", [-1])}
     assert list(filtering.output[0].reshape.shape) == [-1, 1]
-    step = read_config(repository, "exatrkx").ensemble_scheduling.step[3]
+    step = read_config(repository, "features_to_tracks").ensemble_scheduling.step[3]
     assert dict(step.input_map) == {"features": "SORTED_FEATURES", "edges": "EDGES"}
     assert dict(step.output_map) == {"logits": "FILTER_LOGITS"}
 
@@ -107,9 +122,10 @@ def test_a_repository_that_cannot_be_finished_leaves_nothing(tmp_path):
         ({"shape": "cluster"}, "shape is 'cluster'; expected one of monolith, ensemble"),
         ({"networks": "torch"}, "networks is 'torch'; expected one of python, onnxruntime"),
         ({"networks": "onnxruntime"}, "a monolith runs its networks itself"),
-        ({"instances": {"gnn": 2}}, "model in instances is 'gnn'; expected one of track_finding"),
-        ({"instances": {"exatrkx": 0}}, "instances of exatrkx is 0; expected at least 1"),
-        ({"threads": {"exatrkx": -1}}, "threads of exatrkx is -1; expected at least 1"),
+        ({"instances": {"gnn": 2}}, "model in instances is 'gnn'; expected one of pipeline"),
+        ({"instances": {"pipeline": 0}}, "instances of pipeline is 0; expected at least 1"),
+        ({"threads": {"pipeline": -1}}, "threads of pipeline is -1; expected at least 1"),
+        ({"log_requests": "some"}, "log_requests is .some.; expected one of none, failures, all"),
         ({"max_hits": 0}, "max_hits is 0"),
         ({"max_queue": 0}, "max_queue is 0"),
         ({"queue_timeout": 0.0}, "queue_timeout is 0.0; expected seconds"),

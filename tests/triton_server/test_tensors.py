@@ -6,6 +6,7 @@ from trackserve.triton.tensors import (
     SERVED,
     STAGES,
     TRACK_FINDING,
+    WORKERS,
     Description,
 )
 
@@ -15,6 +16,7 @@ SAYS = Description(
     features=("r", "phi", "z", "volume_id"),
     scales=(1000.0, 3.14, 1000.0, 18.0),
     max_hits=1000,
+    max_queue=64,
     bundle='with "quotes" and µ',
     detector="test",
     digest="0123456789ab",
@@ -34,7 +36,7 @@ def test_every_stage_reads_what_an_earlier_one_made():
 def test_a_tensor_name_means_one_thing():
     tensors = {t for model in MODELS.values() for t in (*model.inputs, *model.outputs)}
     assert len({t.name for t in tensors}) == len(tensors)
-    assert len(MODELS) == len(SERVED) + len(STAGES)
+    assert len(MODELS) == len(SERVED) + len(WORKERS) + len(STAGES)
 
 
 def test_the_wire_is_that_of_the_published_service():

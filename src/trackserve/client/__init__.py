@@ -1,84 +1,121 @@
-"""Ask a server for tracks: numpy and tritonclient, nothing of the pipeline.
+"""Ask servers for tracks: numpy and tritonclient, nothing of the pipeline.
 
 tracks = find_tracks(hits, "localhost:8001")
 
 with Client("localhost:8001") as client:  # keeps the connection for many events
     tracks = client.find_tracks(hits)
+
+async with AsyncClient("one:8001,two:8001", concurrency=8) as client:
+    async for answer in client.find_all(events):
+        tracks = answer.tracks
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import numpy as np
-
-from trackserve.client.connection import connect
-from trackserve.errors import InputError, ServerError
-from trackserve.event import Float32, Hits, Tracks
+from trackserve.client.asynchronous import Answer, AsyncClient
+from trackserve.client.connection import Connection, connect
+from trackserve.client.core import (
+    DEFAULT_TIMEOUT,
+    DEFAULT_TRIES,
+    DEFAULT_URL,
+    ClientCore,
+    as_tracks,
+    new_request_id,
+)
+from trackserve.client.table import as_float32, hits_table
+from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
+from trackserve.errors import TrackserveError, UnreachableError
 from trackserve.triton.tensors import EXATRKX, TRACK_FINDING, Description, Model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-DEFAULT_URL = "localhost:8001"
-DEFAULT_TIMEOUT = 60.0
+    from trackserve.client.fallback import Fallback
+    from trackserve.event import Float32, Hits, Tracks
 
-__all__ = ["Client", "find_tracks"]
+R = TypeVar("R")
+
+__all__ = ["DEFAULT_TIMEOUT", "DEFAULT_TRIES", "DEFAULT_URL"]
+__all__ += ["Answer", "AsyncClient", "Client", "find_tracks"]
 
 
 def find_tracks(
-    hits: Hits | NDArray[Any], url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT
+    hits: Hits | NDArray[Any],
+    url: str | Sequence[str] = DEFAULT_URL,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
 ) -> Tracks:
     """Return the tracks that the server at ``url`` finds in one event; see :class:`Client`."""
     with Client(url, timeout=timeout) as client:
         return client.find_tracks(hits)
 
 
-class Client:
-    """A connection to a server, for one event after the other.
+class Client(ClientCore):
+    """A connection to a server, or to one of several, for one event after the other.
 
-    ``url`` is ``host:port`` or ``grpc://host:port`` for gRPC, ``http://host:port`` for HTTP.
-    ``timeout`` is how long (s) to wait for each answer. Raises :class:`ServerError` for a server
-    that can't be reached, fails or doesn't have the model, :class:`RefusedError` for one that
-    declines because its queue is full or a request has waited there too long. For use by one thread.
+    A ``url`` is ``host:port`` or ``grpc://host:port`` for gRPC, ``http://host:port`` for HTTP; give
+    several in a list or with commas. A server that fails or refuses is asked again after a rest, or
+    the next one is asked at once: up to ``tries`` times each, within ``timeout`` (s) for an event,
+    ``try_timeout`` (s) for one try. A ``fallback`` is asked where no server is to be had: nobody
+    then waits for servers. For use by one thread.
+
+    Raises :class:`UnreachableError` for servers that can't be reached, :class:`RefusedError` for
+    ones that are full, other :class:`ServerError` for one that fails or doesn't have the model.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self.url = url
-        self._connection = connect(url, timeout)
+    def __init__(
+        self,
+        url: str | Sequence[str] = DEFAULT_URL,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        tries: int = DEFAULT_TRIES,
+        try_timeout: float | None = None,
+        fallback: Fallback | None = None,
+    ) -> None:
+        super().__init__(
+            url, timeout=timeout, tries=tries, try_timeout=try_timeout, fallback=fallback
+        )
+        self.request_id = ""
+        """The name of the last request, as in the server's log."""
+        self._connections = [connect(each, self._patience.longest_try) for each in self.urls]
 
-    @cached_property
+    @property
     def description(self) -> Description:
         """What the server says about its model: columns, limits, bundle."""
-        parameters = self._connection.parameters(TRACK_FINDING)
+        if self._described is not None:
+            return self._described
         try:
-            return Description.from_parameters(parameters)
-        except (KeyError, ValueError):
-            message = (
-                f"the model {TRACK_FINDING.name!r} at {self.url} is not one of trackserve: it "
-                "doesn't say which columns it takes"
-            )
-            raise ServerError(message) from None
+            return self._describe(self._ask(lambda c, _: c.parameters(TRACK_FINDING)))
+        except WORTH_ANOTHER_TRY:
+            if self._fallback is None:
+                raise
+            return self._fallback.description
 
-    def find_tracks(self, hits: Hits | NDArray[Any]) -> Tracks:
+    def find_tracks(self, hits: Hits | NDArray[Any], *, request_id: str = "") -> Tracks:
         """Return the tracks of an event.
 
         ``hits`` are :class:`Hits`, or numbers ``[N, C]`` in the columns that ``description`` names,
         or ``[N, 3]`` with x, y, z in mm. Columns that these hits don't have are filled with the
-        values that the bundle gives for that. Raises :class:`InputError` for hits that can't be used.
+        values that the bundle gives for that. ``request_id`` (one is drawn if none is given) names
+        the request in the server's log and in errors. Raises :class:`InputError` for hits that
+        can't be used.
         """
-        return self._infer(TRACK_FINDING, self._table(hits))
+        return self._infer(TRACK_FINDING, hits_table(hits, self.description), request_id)
 
-    def find_tracks_from_features(self, features: NDArray[Any]) -> Tracks:
+    def find_tracks_from_features(self, features: NDArray[Any], *, request_id: str = "") -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return self._infer(EXATRKX, _as_float32(features, "features", "[N, F]"))
+        return self._infer(EXATRKX, as_float32(features, "features", "[N, F]"), request_id)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connections."""
+        for connection in self._connections:
+            connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -91,50 +128,41 @@ class Client:
     ) -> None:
         self.close()
 
-    def _infer(self, model: Model, array: Float32) -> Tracks:
-        labels = self._connection.infer(model, array)
-        if labels.shape != array.shape[:1]:
-            message = (
-                f"{self.url} answered {array.shape[0]} hits with labels of shape "
-                f"{list(labels.shape)}; expected one label for each hit"
-            )
-            raise ServerError(message)
-        return Tracks(labels)
+    def _infer(self, model: Model, array: Float32, request_id: str) -> Tracks:
+        self.request_id = request_id = request_id or new_request_id()
 
-    def _table(self, hits: Hits | NDArray[Any]) -> Float32:
-        """Return the hits in the model's columns ``[N, C]``."""
-        columns = self.description.columns
-        if isinstance(hits, Hits):
-            parts = [part for part in (hits, hits.modules, hits.clusters) if part is not None]
-            sent = [c for c in columns if any(hasattr(part, c) for part in parts)]
-            table = hits.table(sent)
-        else:
-            table = _as_float32(hits, "hits", f"[N, {len(columns)}]: {', '.join(columns)}")
-            if table.shape[1] not in {3, len(columns)}:
-                message = (
-                    f"hits have {table.shape[1]} columns; this model takes {', '.join(columns)}, "
-                    "or x, y, z alone"
-                )
-                raise InputError(message)
-            sent = list(columns[: table.shape[1]])
-        return table if len(sent) == len(columns) else self._with_absent_columns(table, sent)
+        def ask(connection: Connection, timeout: float) -> Tracks:
+            labels = connection.infer(model, array, timeout=timeout, request_id=request_id)
+            return as_tracks(labels, array, connection.url)
 
-    def _with_absent_columns(self, table: Float32, sent: list[str]) -> Float32:
-        says = self.description
-        if missing := [c for c in says.columns if c not in sent and c not in says.absent]:
-            message = (
-                f"these hits have no {', '.join(missing)}, which the model at {self.url} needs"
-            )
-            raise InputError(message)
-        filled = np.empty((len(table), len(says.columns)), np.float32)
-        for i, column in enumerate(says.columns):
-            filled[:, i] = table[:, sent.index(column)] if column in sent else says.absent[column]
-        return filled
+        try:
+            return self._ask(ask)
+        except WORTH_ANOTHER_TRY as error:
+            if self._fallback is None:
+                error.request_id = request_id
+                raise
+            return as_tracks(self._fallback.infer(model, array), array, "the fallback")
+        except TrackserveError as error:
+            error.request_id = request_id
+            raise
 
-
-def _as_float32(array: object, name: str, expected: str) -> Float32:
-    numbers = np.asarray(array)
-    if numbers.ndim != 2 or numbers.dtype.kind not in "fiu":
-        message = f"{name} are {numbers.dtype} {list(numbers.shape)}; expected numbers of shape {expected}"
-        raise InputError(message)
-    return np.ascontiguousarray(numbers, dtype=np.float32)
+    def _ask(self, ask: Callable[[Connection, float], R]) -> R:
+        """Return what the first server says that gives an answer."""
+        if self._all_rest():
+            message = "no server is to be had"
+            raise UnreachableError(message)
+        tries = Tries(self._patience, self._servers)
+        while True:
+            number, timeout = self._servers.choose(), tries.timeout()
+            self._servers.asked(number)
+            try:
+                answer = ask(self._connections[number], timeout)
+            except WORTH_ANOTHER_TRY as error:
+                self._servers.failed(number, error)
+                time.sleep(tries.wait(error, fallback=self._fallback is not None))
+            except BaseException:
+                self._servers.dropped(number)
+                raise
+            else:
+                self._servers.answered(number)
+                return answer

@@ -12,7 +12,8 @@ import tritonclient.http
 from geventhttpclient.response import HTTPParseError
 from tritonclient.utils import InferenceServerException
 
-from trackserve.errors import InputError, RefusedError, ServerError, TrackserveError
+from trackserve.client import failures
+from trackserve.errors import InputError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,25 +22,36 @@ if TYPE_CHECKING:
 
     from trackserve.triton.tensors import Model
 
-_REFUSALS = ("Exceeds maximum queue size", "Request timeout expired")
-"""How Triton begins to tell that it won't take a request, or has dropped it from its queue."""
+GRPC_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # After a failure gRPC itself waits before it connects again, for up to two minutes by default.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 
 
-def connect(url: str, timeout: float) -> Connection:
-    """Return a connection to ``host:port``; the scheme, ``grpc://`` if none, says which protocol."""
+def split_url(url: str) -> tuple[str, str]:
+    """Return the scheme, ``grpc`` if none, and host:port; raises :class:`InputError` for others."""
     scheme, separator, address = url.rpartition("://")
-    kinds = {"grpc": GrpcConnection, "http": HttpConnection}
-    kind = kinds.get(scheme) if separator else GrpcConnection
-    if kind is None or not re.fullmatch(r"[^/\s]+:\d{1,5}/?", address):
+    scheme = scheme if separator else "grpc"
+    if scheme not in {"grpc", "http"} or not re.fullmatch(r"[^/\s,]+:\d{1,5}/?", address):
         message = (
             f"{url!r} is not a server; expected host:port, grpc://host:port or http://host:port"
         )
         raise InputError(message)
-    return kind(url, address.rstrip("/"), timeout)
+    return scheme, address.rstrip("/")
+
+
+def connect(url: str, timeout: float) -> Connection:
+    """Return a connection; ``timeout`` (s) holds for each call that isn't given another one."""
+    scheme, address = split_url(url)
+    kind = GrpcConnection if scheme == "grpc" else HttpConnection
+    return kind(url, address, timeout)
 
 
 class Connection(ABC):
-    """A connection by one of the two protocols; ``timeout`` (s) bounds each call."""
+    """A connection by one of the two protocols."""
 
     _protocol: Any
 
@@ -51,7 +63,7 @@ class Connection(ABC):
     def _open(self, address: str) -> Any: ...
 
     @abstractmethod
-    def _infer(self, model: str, inputs: list[Any]) -> Any: ...
+    def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any: ...
 
     @abstractmethod
     def _parameters(self, model: str) -> Mapping[str, Mapping[str, str]]: ...
@@ -59,72 +71,53 @@ class Connection(ABC):
     @abstractmethod
     def _models(self) -> list[Mapping[str, str]]: ...
 
-    def infer(self, model: Model, array: NDArray[Any]) -> NDArray[Any]:
+    def infer(
+        self,
+        model: Model,
+        array: NDArray[Any],
+        *,
+        timeout: float | None = None,
+        request_id: str = "",
+    ) -> NDArray[Any]:
         """Return the one output of a model for its one input."""
-        (tensor,), (output,) = model.inputs, model.outputs
-        with self._explained(model):
-            sent = self._protocol.InferInput(tensor.name, list(array.shape), tensor.dtype)
-            sent.set_data_from_numpy(array)
-            result: NDArray[Any] | None = self._infer(model.name, [sent]).as_numpy(output.name)
+        timeout = self.timeout if timeout is None else timeout
+        sent, output = model_input(self._protocol, model, array)
+        with self._explained(model.name, timeout):
+            answer = self._infer(model.name, [sent], timeout, request_id)
+            result: NDArray[Any] | None = answer.as_numpy(output)
         if result is None:
-            message = f"the model {model.name!r} at {self.url} gave no {output.name}"
+            message = f"the model {model.name!r} at {self.url} gave no {output}"
             raise ServerError(message)
         return result
 
     def parameters(self, model: Model) -> dict[str, str]:
         """Return the parameters of a model's configuration."""
-        with self._explained(model):
-            found = self._parameters(model.name)
-        return {name: value.get("string_value", "") for name, value in found.items()}
+        with self._explained(model.name, self.timeout):
+            return strings(self._parameters(model.name))
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
     @contextlib.contextmanager
-    def _explained(self, model: Model) -> Iterator[None]:
+    def _explained(self, model: str, timeout: float) -> Iterator[None]:
         try:
             yield
         except InferenceServerException as error:
-            raise self._explain(model, error) from None
+            if failures.is_without_model(error):
+                raise self._without(model) from None
+            raise failures.explain(error, self.url, timeout) from None
         except TimeoutError:
-            raise self._no_answer() from None
+            raise failures.no_answer(self.url, timeout) from None
         except (OSError, HTTPParseError) as error:
-            raise self._unreachable(str(error)) from None
+            raise failures.unreachable(self.url, str(error)) from None
 
-    def _explain(self, model: Model, error: InferenceServerException) -> TrackserveError:
-        status = str(error.status()).removeprefix("StatusCode.")
-        reason = _sentence(error.message() or status)
-        if status in {"NOT_FOUND", "404"} or "unknown model" in reason:
-            return self._without(model)
-        if any(refusal in reason for refusal in _REFUSALS):
-            return RefusedError(f"{self.url} refused the request: {reason}")
-        match status:
-            case "INVALID_ARGUMENT" | "400":
-                return InputError(reason)
-            case "UNAVAILABLE":
-                return self._unreachable(reason)
-            case "DEADLINE_EXCEEDED":
-                return self._no_answer()
-            case _:
-                return ServerError(f"{self.url} failed: {reason}")
-
-    def _no_answer(self) -> ServerError:
-        return ServerError(f"no answer from {self.url} within {self.timeout:g} s")
-
-    def _unreachable(self, reason: str) -> ServerError:
-        return ServerError(f"{self.url} can't be reached: {reason}")
-
-    def _without(self, model: Model) -> ServerError:
+    def _without(self, model: str) -> ServerError:
         try:
-            names = sorted({each["name"] for each in self._models()})
-        except (InferenceServerException, OSError):
-            return ServerError(
-                f"{self.url} doesn't have {model.name!r} and doesn't list its models: it is stopping, "
-                "or is another kind of server; ask again when it is ready"
-            )
-        has = f"it has: {', '.join(names)}" if names else "it has none"
-        return ServerError(f"{self.url} has no model {model.name!r}; {has}")
+            names = [each["name"] for each in self._models()]
+        except (InferenceServerException, OSError, HTTPParseError):
+            return failures.stopping(self.url, model)
+        return failures.without_model(self.url, model, names)
 
 
 class GrpcConnection(Connection):
@@ -133,10 +126,10 @@ class GrpcConnection(Connection):
     _protocol = tritonclient.grpc
 
     def _open(self, address: str) -> Any:
-        return tritonclient.grpc.InferenceServerClient(address)
+        return tritonclient.grpc.InferenceServerClient(address, channel_args=GRPC_OPTIONS)
 
-    def _infer(self, model: str, inputs: list[Any]) -> Any:
-        return self._client.infer(model, inputs, client_timeout=self.timeout)
+    def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any:
+        return self._client.infer(model, inputs, client_timeout=timeout, **identified(request_id))
 
     def _parameters(self, model: str) -> Mapping[str, Mapping[str, str]]:
         answer = self._client.get_model_config(model, as_json=True, client_timeout=self.timeout)
@@ -150,7 +143,7 @@ class GrpcConnection(Connection):
 
 
 class HttpConnection(Connection):
-    """HTTP, with tensors in binary."""
+    """HTTP, with tensors in binary; the connection's timeout holds for each call."""
 
     _protocol = tritonclient.http
 
@@ -159,8 +152,9 @@ class HttpConnection(Connection):
             address, connection_timeout=self.timeout, network_timeout=self.timeout
         )
 
-    def _infer(self, model: str, inputs: list[Any]) -> Any:
-        return self._client.infer(model, inputs)
+    def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any:
+        del timeout
+        return self._client.infer(model, inputs, **identified(request_id))
 
     def _parameters(self, model: str) -> Mapping[str, Mapping[str, str]]:
         found: Mapping[str, Mapping[str, str]] = self._client.get_model_config(model)["parameters"]
@@ -171,7 +165,19 @@ class HttpConnection(Connection):
         return models
 
 
-def _sentence(message: str) -> str:
-    """Return the server's message without the decoration that Triton puts around it."""
-    bare = re.sub(r"^(\[request id: [^\]]*\] |in ensemble '\w+', )+", "", message.strip())
-    return bare.splitlines()[0].strip()
+def model_input(protocol: Any, model: Model, array: NDArray[Any]) -> tuple[Any, str]:
+    """Return a model's one input, ready to be sent, and the name of its one output."""
+    (tensor,), (output,) = model.inputs, model.outputs
+    sent = protocol.InferInput(tensor.name, list(array.shape), tensor.dtype)
+    sent.set_data_from_numpy(array)
+    return sent, output.name
+
+
+def identified(request_id: str) -> dict[str, Any]:
+    """Return what names a request: for the server in its body, for a proxy in a header."""
+    return {"request_id": request_id, "headers": {"x-request-id": request_id}} if request_id else {}
+
+
+def strings(parameters: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the values of a model's parameters."""
+    return {name: value.get("string_value", "") for name, value in parameters.items()}

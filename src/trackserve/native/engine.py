@@ -148,7 +148,9 @@ class NativePipeline(Pipeline):
         bundle.check_features(features)
         order = canonical_order(features, bundle.features, run)
         features = features[order]
+        self._tell("order")
         embedding = self._embed(features, threads=threads)
+        self._tell("embedding")
         place = run.space_order(embedding, threads)
         local = features[place]
         candidates = _space_neighbours(
@@ -162,9 +164,12 @@ class NativePipeline(Pipeline):
             threads=threads,
             library=run,
         )
+        self._tell("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
+        self._tell("filter")
         least = float(least_logit(bundle.filter_cut))
         filtered = run.keep_edges(logits, least, candidates, len(features))
+        self._tell("cut", len(filtered[0]))
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
             position, cuts = _position(local, bundle.features), astuple(bundle.triplets.cuts)
@@ -172,9 +177,12 @@ class NativePipeline(Pipeline):
             logits = self._triplet_logits(local, filtered, triplets, threads=threads)
             least = float(least_logit(bundle.triplets.cut))
             joined, triplets = run.keep_triplets(logits, least, filtered, triplets)
+            self._tell("triplets", len(joined[0]))
         scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
+        self._tell("gnn")
         inner, outer = place[joined[0]], place[joined[1]]
         labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
+        self._tell("tracks")
         return Found(
             features=features,
             order=order,

@@ -21,6 +21,8 @@ from trackserve.pipeline.networks import load_network
 from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trackserve.bundle import Bundle
 
 
@@ -52,8 +54,11 @@ class Pipeline:
     """A bundle made ready to find tracks, in this process.
 
     It holds no state between events, so one pipeline serves any number of them. ``threads`` is the
-    number of processor threads that the networks and the neighbour search use.
+    number of processor threads that the networks and the neighbour search use. ``told`` is called
+    when a stage has done an event: with the stage's name and the number of edges that it gave, or None.
     """
+
+    told: Callable[[str, int | None], None] | None = None
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.bundle = bundle
@@ -77,7 +82,9 @@ class Pipeline:
         bundle.check_features(features)
         order = canonical_order(features, bundle.features)
         features = features[order]
+        self._tell("order")
         embedding = embed(self._embedding, features)
+        self._tell("embedding")
         candidates = neighbours(
             embedding,
             features,
@@ -87,13 +94,23 @@ class Pipeline:
             cuts=bundle.doublet_cuts,
             threads=self.threads,
         )
+        self._tell("neighbours", candidates.edges.shape[1])
         logits = filter_logits(self._filter, candidates)
+        self._tell("filter")
         filtered = keep_edges(candidates, logits, bundle.filter_cut)
+        self._tell("cut", filtered.edges.shape[1])
         joined = filtered
         if self._triplets is not None and bundle.triplets is not None:
             triplets = join_edges(filtered, bundle.features, bundle.triplets.cuts)
             logits = triplet_logits(self._triplets, filtered, triplets)
             joined = keep_triplets(filtered, triplets, logits, least_logit(bundle.triplets.cut))
+            self._tell("triplets", joined.edges.shape[1])
         scored = score_edges(self._gnn, joined)
+        self._tell("gnn")
         tracks = build_tracks(scored, bundle.track_builder)
+        self._tell("tracks")
         return StageOutputs(order, embedding, candidates, filtered, joined, scored, tracks)
+
+    def _tell(self, stage: str, edges: int | None = None) -> None:
+        if self.told is not None:
+            self.told(stage, edges)

@@ -1,8 +1,10 @@
 """A bundle and settings to a Triton model repository: one folder, fit to be carried elsewhere.
 
-track_finding/  config.pbtxt  1/model.py  bundle/       the bundle's one copy
-exatrkx/        config.pbtxt  1/model.py
-embedding/ ...                                          the stages, in an ensemble
+track_finding/       config.pbtxt  1/model.py  bundle/    the bundle's one copy
+exatrkx/             config.pbtxt  1/model.py
+pipeline/            config.pbtxt  1/model.py             in a monolith
+hits_to_tracks/ ...  config.pbtxt                         in an ensemble
+embedding/ ...       config.pbtxt  1/model.py             its stages
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from trackserve.triton.settings import NETWORKS, Settings
 from trackserve.triton.tensors import (
     BUNDLE_FOLDER,
     EXATRKX,
+    FEATURES_TO_TRACKS,
+    HITS_TO_TRACKS,
+    PIPELINE,
     SERVED,
     STAGES,
     TRACK_FINDING,
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trackserve.bundle import Bundle
+
+_SERVED_NAMES = {model.name for model in SERVED}
 
 
 def write_repository(
@@ -70,6 +77,7 @@ def describe(bundle: Bundle, settings: Settings) -> Description:
         features=bundle.features.columns,
         scales=bundle.features.scales,
         max_hits=settings.max_hits,
+        max_queue=settings.max_queue,
         bundle=bundle.name,
         detector=bundle.detector,
         digest=bundle.digest(),
@@ -85,7 +93,10 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
     }
     says = describe(bundle, settings).parameters()
     if settings.shape == "monolith":
-        return [_python_config(model, settings, sizes, says) for model in SERVED]
+        return [
+            *(_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED),
+            _python_config(PIPELINE, settings, sizes, says),
+        ]
     stages = [
         _onnxruntime_config(stage, settings, sizes, bundle)
         if settings.networks == "onnxruntime" and stage.name in NETWORKS
@@ -93,22 +104,44 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
         for stage in STAGES
     ]
     return [
-        _ensemble_config(TRACK_FINDING, STAGES, stages, sizes, says),
-        _ensemble_config(EXATRKX, STAGES[1:], stages[1:], sizes, says),
+        _front_config(TRACK_FINDING, HITS_TO_TRACKS, settings, sizes, says),
+        _front_config(EXATRKX, FEATURES_TO_TRACKS, settings, sizes, says),
+        _ensemble_config(HITS_TO_TRACKS, STAGES, stages, sizes),
+        _ensemble_config(FEATURES_TO_TRACKS, STAGES[1:], stages[1:], sizes),
         *stages,
     ]
+
+
+def _front_config(
+    model: Model,
+    worker: Model,
+    settings: Settings,
+    sizes: Mapping[str, int],
+    says: Mapping[str, str],
+) -> Any:
+    """Configure a served model, which hands what it takes to a worker."""
+    limits = {
+        "worker": worker.name,
+        "at_once": str(settings.at_once),
+        "queue_timeout": str(settings.queue_timeout),
+        "log_requests": settings.log_requests,
+    }
+    config = _config(model, sizes, {**says, **limits})
+    config.backend = "python"
+    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+    return config
 
 
 def _python_config(
     model: Model, settings: Settings, sizes: Mapping[str, int], says: Mapping[str, str]
 ) -> Any:
     threads = str(settings.threads.get(model.name, 1))
-    config = _config(model, sizes, {**says, "threads": threads, "engine": settings.engine})
+    how = {"threads": threads, "engine": settings.engine, "precision": settings.precision}
+    config = _config(model, sizes, {**says, **how})
     config.backend = "python"
     config.instance_group.add(
         count=settings.instances.get(model.name, 1), kind=pb.ModelInstanceGroup.KIND_CPU
     )
-    _bound_queue(config, settings)
     return config
 
 
@@ -120,7 +153,6 @@ def _onnxruntime_config(
     config = _config(stage, sizes, {"intra_op_thread_count": threads})
     config.backend = "onnxruntime"
     config.instance_group.add(count=settings.instances.get(stage.name, 1))
-    _bound_queue(config, settings)
     (output,) = onnx.load(bundle.path / f"{stage.name}.onnx").graph.output
     for tensor, name in zip(config.input, ("features", "edges"), strict=False):
         tensor.name = name
@@ -135,10 +167,9 @@ def _ensemble_config(
     stages: tuple[Model, ...],
     configs: list[Any],
     sizes: Mapping[str, int],
-    says: Mapping[str, str],
 ) -> Any:
     """Configure a chain of stages; every tensor has one name along it, as in the table."""
-    config = _config(model, sizes, says)
+    config = _config(model, sizes, {})
     config.platform = "ensemble"
     for stage, stage_config in zip(stages, configs, strict=True):
         step = config.ensemble_scheduling.step.add(model_name=stage.name, model_version=-1)
@@ -154,6 +185,8 @@ def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str
     for tensors, listed in ((model.inputs, config.input), (model.outputs, config.output)):
         for tensor in tensors:
             listed.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape(sizes))
+    for tensor in config.input:
+        tensor.optional = model is PIPELINE
     for name, value in parameters.items():
         config.parameters[name].string_value = value
     return config
@@ -163,22 +196,14 @@ def _data_type(tensor: Tensor) -> Any:
     return pb.DataType.Value(f"TYPE_{tensor.dtype}")
 
 
-def _bound_queue(config: Any, settings: Settings) -> None:
-    """Refuse what can't be answered in time; Triton bounds a queue only with dynamic batching on."""
-    policy = config.dynamic_batching.default_queue_policy
-    policy.max_queue_size = settings.max_queue
-    policy.default_timeout_microseconds = round(settings.queue_timeout * 1e6)
-
-
 def _write_model(folder: Path, config: Any, bundle: Bundle) -> None:
     version = folder / "1"
     version.mkdir(parents=True)
     text = text_format.MessageToString(config, as_utf8=True)
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
     if config.backend == "python":
-        entry = (
-            f"from trackserve.triton.models.{config.name} import TritonPythonModel  # noqa: F401\n"
-        )
-        (version / "model.py").write_text(entry, encoding="utf-8")
+        entry = "front" if config.name in _SERVED_NAMES else config.name
+        line = f"from trackserve.triton.models.{entry} import TritonPythonModel  # noqa: F401\n"
+        (version / "model.py").write_text(line, encoding="utf-8")
     elif config.backend == "onnxruntime":
         shutil.copyfile(bundle.path / f"{config.name}.onnx", version / "model.onnx")

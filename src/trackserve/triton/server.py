@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import secrets
 import shutil
@@ -26,6 +27,7 @@ from trackserve.triton.installation import (
 )
 from trackserve.triton.process import LOOPBACK, Ending, children, choose_ports, kill_group, spawn
 from trackserve.triton.repository import write_repository
+from trackserve.triton.settings import FRONTS, STOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +68,14 @@ class Server:
         log: Path | str | None = None,
         start_timeout: float = 120.0,
         restarts: int = RESTARTS,
+        shared_memory: bool = False,
     ) -> None:
         self.repository = Path(repository).absolute()
         self.address = address
         self.ports = dict(zip(_PORTS, (http_port, grpc_port, metrics_port), strict=True))
         self.start_timeout = start_timeout
         self.restarts = restarts
+        self.shared_memory = shared_memory
         self.restarted: list[float] = []
         """When (``time.monotonic``, s) the server was started anew."""
         self._log = None if log is None else Path(log).absolute()
@@ -109,6 +113,7 @@ class Server:
         self._installation = find_tritonserver()
         self.ports = choose_ports(self.address, self.ports)
         self._folder = Path(tempfile.mkdtemp(prefix="trackserve-server-"))
+        self._fronts = self._folder / "fronts"
         self._log_path = self._log or self._folder / "log"
         self._log_path.write_bytes(b"")
         self._ending, self._stopping, self._over = Ending(), threading.Event(), threading.Event()
@@ -147,10 +152,12 @@ class Server:
 
     def _start(self) -> None:
         """Start the processes and return once every model can answer."""
+        shutil.rmtree(self._fronts, ignore_errors=True)
+        self._fronts.mkdir()
         self._region = f"trackserve_{secrets.token_hex(6)}_"
         self._process = spawn(
             self._command(self._installation),
-            environment=server_environment(),
+            environment=server_environment() | {FRONTS: str(self._fronts)},
             folder=self._folder,
             log=self._log_path,
         )
@@ -159,10 +166,11 @@ class Server:
         except BaseException:
             self._end(drain=False)
             raise
+        self._processes = [self.pid, *children(self.pid)]
 
     def _keep(self) -> None:
         """Start the server anew whenever one of its processes has ended, until it is to stop."""
-        while (ended := self._ending.wait([self.pid, *children(self.pid)])) is not None:
+        while (ended := self._ending.wait(self._processes)) is not None:
             self._end(drain=False)
             status = self._process.returncode
             what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
@@ -191,7 +199,8 @@ class Server:
 
     def _command(self, installation: Installation) -> list[str]:
         key = secrets.token_hex(16)
-        closed = f"shared-memory,trace,logging:trackserve-key={key}"
+        apis = "trace,logging" if self.shared_memory else "shared-memory,trace,logging"
+        closed = f"{apis}:trackserve-key={key}"
         command = [
             str(installation.binary),
             f"--model-repository={self.repository}",
@@ -204,6 +213,8 @@ class Server:
             f"--backend-config=python,shm-region-prefix-name={self._region}",
             f"--backend-config=python,shm-growth-byte-size={16 * 2**20}",
             "--backend-config=python,stub-timeout-seconds=120",
+            # A served model holds a thread for each event under way; 32 is Triton's default.
+            f"--backend-config=python,thread-pool-size={max(32, 8 + len(os.sched_getaffinity(0)))}",
         ]
         for name, port in self.ports.items():
             command += [f"--{name}-address={self.address}", f"--{name}-port={port}"]
@@ -245,6 +256,7 @@ class Server:
         """End the server and every process it started; leave no shared memory behind."""
         try:
             if drain:
+                self._drain()
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(DRAIN_SECONDS + 10)
@@ -252,6 +264,15 @@ class Server:
             kill_group(self._process)
             for region in Path("/dev/shm").glob(f"{self._region}*"):
                 region.unlink(missing_ok=True)
+
+    def _drain(self) -> None:
+        """Let the served models finish what they have taken."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        (self._fronts / STOP).touch()
+        while {each.name for each in self._fronts.iterdir()} != {STOP}:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -264,6 +285,7 @@ def serve(
     grpc_port: int = 8001,
     metrics_port: int = 8002,
     log: Path | str | None = None,
+    restarts: int = RESTARTS,
 ) -> Iterator[Server]:
     """Serve a bundle with these settings for as long as the context lasts; see :class:`Server`."""
     with tempfile.TemporaryDirectory(prefix="trackserve-repository-") as folder:
@@ -275,6 +297,8 @@ def serve(
             grpc_port=grpc_port,
             metrics_port=metrics_port,
             log=log,
+            restarts=restarts,
+            shared_memory=settings is not None and settings.shared_memory,
         ) as server:
             yield server
 

@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from trackserve.errors import InputError
-from trackserve.triton.tensors import SERVED, STAGES
+from trackserve.triton.tensors import PIPELINE, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FRONTS = "TRACKSERVE_FRONTS"
+"""The environment variable that names the folder where served models and who started them meet.
+
+Each served model keeps a file of its name there while it serves. Once there is a file :data:`STOP`, it
+takes no more requests, and removes its own when the last one is answered.
+"""
+STOP = "stop"
 NETWORKS = ("embedding", "filter", "gnn")
 """The stages that are networks: what Triton's onnxruntime backend can run."""
 
@@ -23,25 +30,37 @@ class Settings:
     ``ensemble`` (each stage a model with its own instances and metrics). ``instances`` (processes)
     and ``threads`` (processor threads of one instance) go by model name, 1 where a model isn't
     named. ``engine`` runs a monolith's pipeline (:data:`trackserve.engines.ENGINES`); the stages of
-    an ensemble run on the reference. ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
+    an ensemble run on the reference. ``precision`` is what the native engine computes networks in.
+    ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
-    wait before a model, when it has waited there for ``queue_timeout`` seconds, or when it has more
-    than ``max_hits`` hits.
+    wait, when it has waited for ``queue_timeout`` seconds, or when it has more than ``max_hits`` hits.
+    ``log_requests`` says which requests get a line in the server's log: ``none``, the ``failures``
+    (unusable events and the server's own faults), or ``all``, the refused ones among them. With
+    ``shared_memory`` clients on this machine may send their tensors through system shared memory, and
+    then can make the server read and write any such region by its name.
     """
 
     shape: Literal["monolith", "ensemble"] = "monolith"
     engine: Literal["reference", "native"] = "reference"
+    precision: Literal["bundle", "float32", "bfloat16"] = "bundle"
     networks: Literal["python", "onnxruntime"] = "python"
     instances: Mapping[str, int] = field(default_factory=dict)
     threads: Mapping[str, int] = field(default_factory=dict)
     max_hits: int = 500_000
     max_queue: int = 64
     queue_timeout: float = 60.0
+    shared_memory: bool = False
+    log_requests: Literal["none", "failures", "all"] = "failures"
 
     def __post_init__(self) -> None:
         _check_choice("shape", self.shape, ("monolith", "ensemble"))
         _check_choice("engine", self.engine, ("reference", "native"))
+        _check_choice("precision", self.precision, ("bundle", "float32", "bfloat16"))
+        if self.precision == "bfloat16" and self.engine != "native":
+            message = "the reference engine computes in float32; choose the native one for bfloat16"
+            raise InputError(message)
         _check_choice("networks", self.networks, ("python", "onnxruntime"))
+        _check_choice("log_requests", self.log_requests, ("none", "failures", "all"))
         if self.shape == "monolith" and self.networks != "python":
             message = "a monolith runs its networks itself; choose the ensemble for onnxruntime"
             raise InputError(message)
@@ -61,7 +80,13 @@ class Settings:
     @property
     def models(self) -> tuple[str, ...]:
         """The names of the models that have instances and threads in this shape."""
-        return tuple(m.name for m in (SERVED if self.shape == "monolith" else STAGES))
+        working = (PIPELINE,) if self.shape == "monolith" else STAGES
+        return tuple(model.name for model in working)
+
+    @property
+    def at_once(self) -> int:
+        """How many events the instances of all models can work on at a time."""
+        return sum(self.instances.get(model, 1) for model in self.models)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

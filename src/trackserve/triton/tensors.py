@@ -61,7 +61,13 @@ EXATRKX = Model(
     "exatrkx", (FEATURES,), (LABELS,), "the published Exa.TrkX service: scaled features"
 )
 SERVED = (TRACK_FINDING, EXATRKX)
-"""The models that clients call, in every deployment shape."""
+"""The models that clients call, in every deployment shape: they take a request or refuse it."""
+
+PIPELINE = Model("pipeline", (HITS, FEATURES), (LABELS,), "a monolith; takes one of its inputs")
+HITS_TO_TRACKS = Model("hits_to_tracks", (HITS,), (LABELS,), "the ensemble of all stages")
+FEATURES_TO_TRACKS = Model(
+    "features_to_tracks", (FEATURES,), (LABELS,), "the ensemble of the stages from `order` on"
+)
 
 STAGES = (
     Model("features", (HITS,), (FEATURES,), "hits to features"),
@@ -73,9 +79,14 @@ STAGES = (
     Model("gnn", (SORTED, KEPT_EDGES), (GNN_LOGITS,), "network 3"),
     Model("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 2"),
 )
-"""The stages of the ensemble in the order of the way of an event; ``exatrkx`` enters at ``order``."""
+"""The stages in the order of the way of an event; scaled features enter at ``order``."""
 
-MODELS = {model.name: model for model in (*SERVED, *STAGES)}
+WORKERS = (PIPELINE, HITS_TO_TRACKS, FEATURES_TO_TRACKS)
+"""What the served models hand their requests to: the first in a monolith, the others in an ensemble."""
+
+MODELS = {model.name: model for model in (*SERVED, *WORKERS, *STAGES)}
+UNUSABLE = "unusable input: "
+"""How a worker begins to say that an event can't be used; a served model leaves it out."""
 BUNDLE_FOLDER = Path("track_finding", "bundle")
 """Where a model repository keeps its one copy of the bundle; Triton leaves such folders alone."""
 
@@ -93,6 +104,7 @@ class Description:
     features: tuple[str, ...]
     scales: tuple[float, ...]
     max_hits: int
+    max_queue: int
     bundle: str
     detector: str
     digest: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: F401  (Triton's stub imports it at the first request: 0.1 s)
 import json
+import time
 import traceback
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,7 +16,9 @@ import triton_python_backend_utils as pb
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.errors import InputError
 from trackserve.pipeline.networks import load_network
-from trackserve.triton.tensors import BUNDLE_FOLDER, MODELS
+from trackserve.triton import metrics
+from trackserve.triton.models.counters import Counters
+from trackserve.triton.tensors import BUNDLE_FOLDER, LABELS, MODELS, UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +37,10 @@ class Entry(ABC):
     bundle: Bundle
     threads: int
     engine: str
+    precision: str | None
     max_hits: int
+    _counters: Counters | None = None
+    _began = 0.0
 
     def load(self) -> None:  # noqa: B027
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
@@ -48,15 +54,45 @@ class Entry(ABC):
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
         self.engine = parameters["engine"]["string_value"]
+        precision = parameters["precision"]["string_value"]
+        self.precision = None if precision == "bundle" else precision
         self.max_hits = int(parameters["max_hits"]["string_value"])
         self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
         self._table = MODELS[args["model_name"]]
         self.load()
         self._warm_up()
+        self._counters = Counters()
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request."""
         return [self._answer(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Tell the last counts."""
+        if self._counters is not None:
+            self._counters.tell()
+
+    def told(self, stage: str, edges: int | None = None) -> None:
+        """Count an event that a stage has done, its time since the last one, the edges that it gave."""
+        began, self._began = self._began, time.perf_counter()
+        if self._counters is None:  # warming up
+            return
+        self._counters.add(metrics.EVENTS, 1, stage)
+        self._counters.add(metrics.SECONDS, self._began - began, stage)
+        if edges is not None:
+            self._counters.add(metrics.EDGES, edges, stage)
+
+    def done(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Count what the model gave for an event."""
+        tensor, array = self._table.outputs[0], outputs[0]
+        self.told(self._table.name, array.shape[1] if tensor.dims[0] == 2 else None)
+        if tensor is LABELS:
+            self.count_tracks(array)
+
+    def count_tracks(self, labels: NDArray[Any]) -> None:
+        """Count the tracks of an event with these labels ``[N]``."""
+        if self._counters is not None:
+            self._counters.add(metrics.TRACKS, int(labels.max(initial=-1)) + 1)
 
     def check_count(self, hits: int) -> None:
         """Raise :class:`InputError` if an event has more hits than this server takes."""
@@ -82,13 +118,13 @@ class Entry(ABC):
 
     def _answer(self, request: Any) -> Any:
         try:
-            inputs = [
-                pb.get_input_tensor_by_name(request, tensor.name).as_numpy()
-                for tensor in self._table.inputs
-            ]
+            given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
+            inputs = [None if tensor is None else tensor.as_numpy() for tensor in given]
+            self._began = time.perf_counter()
             outputs = self.run(*inputs)
             if not isinstance(outputs, tuple):
                 outputs = (outputs,)
+            self.done(outputs)
             return pb.InferenceResponse(
                 [
                     pb.Tensor(tensor.name, array)
@@ -96,9 +132,10 @@ class Entry(ABC):
                 ]
             )
         except InputError as error:
-            return _refusal(str(error), pb.TritonError.INVALID_ARG)
+            return _refusal(f"{UNUSABLE}{error}", pb.TritonError.INVALID_ARG)
         except Exception as error:
-            pb.Logger.log_error(f"{self._table.name}: {traceback.format_exc()}")
+            name = f"{self._table.name}, request {request.request_id()}"
+            pb.Logger.log_error(f"{name}: {traceback.format_exc()}")
             message = f"the server failed in {self._table.name}: {type(error).__name__}: {error}"
             return _refusal(message, pb.TritonError.INTERNAL)
 

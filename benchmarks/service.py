@@ -1,0 +1,235 @@
+"""The service under study: every number of docs/service-study.md but those of the tuning.
+
+    python benchmarks/service.py --small DIR --pu20 DIR --pu200 DIR [--perf-analyzer FILE] [--quick]
+
+Sections that are done are kept in a folder beside the result, so that it goes on after a stop;
+``--again`` measures anew. What is compared alternates within one run, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from clock import spread
+from perf_analyzer import against_perf_analyzer
+from service_overload import killed, overload
+from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study
+from service_tables import SERVICE
+from tqdm import tqdm
+
+from trackserve.benchmark.load import Load
+from trackserve.benchmark.report import measure
+from trackserve.bundle import read_bundle
+from trackserve.client import Client
+from trackserve.engines import open_pipeline
+from trackserve.installation import facts
+from trackserve.triton.server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trackserve.event import Hits
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks/results/service.json"
+
+
+def overhead(study: Study) -> dict[str, Any]:
+    """Compare the time of an event through the client with that in this process, one at a time."""
+    pipeline = study.open()
+    found = {}
+    with (
+        serve(study.bundle, study.settings, **FREE_PORTS) as server,
+        Client(server.grpc_url) as grpc,
+        Client(server.http_url) as http,
+    ):
+        ways = {"in process": pipeline, "gRPC": grpc, "HTTP": http}
+        for kind, number, rounds in (
+            ("small", 10, study.repeats(40)),
+            ("pu200", 4, study.repeats(6)),
+        ):
+            hits = study.hits[kind][:number]
+            for way in ways.values():
+                way.find_tracks(hits[0])
+            # [way, round, event]; small events go all in a row, as in real use, large ones in turn
+            rows = [hits] if kind == "small" else [[each] for each in hits]
+            seconds = np.array(
+                [
+                    [[_times(way.find_tracks, row) for way in ways.values()] for row in rows]
+                    for _ in tqdm(range(rounds), desc=f"overhead {kind}")
+                ]
+            )
+            seconds = seconds.transpose(2, 0, 1, 3).reshape(len(ways), rounds, number)
+            every = dict(zip(ways, seconds, strict=True))
+            inside = every["in process"]
+            found[kind] = {
+                "hits": spread([len(each) for each in hits]),
+                "rounds": rounds,
+                "ms": {way: spread((1000 * s).ravel().tolist()) for way, s in every.items()},
+                "more_ms": {w: float(np.median(1000 * (s - inside))) for w, s in every.items()},
+                "ratio": {w: float(np.median(s / inside)) for w, s in every.items()},
+            }
+    return found
+
+
+def _times(find: Callable[[Hits], Any], events: Sequence[Hits]) -> list[float]:
+    seconds = []
+    for hits in events:
+        start = time.perf_counter()
+        find(hits)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def throughput(study: Study) -> dict[str, Any]:
+    """Compare the served events a second with those of as many independent processes as cores."""
+    found: dict[str, Any] = {}
+    with serve(study.bundle, study.settings, **FREE_PORTS) as server:
+        for kind, full in (("small", 8.0), ("pu20", 8.0), ("pu200", 30.0)):
+            events, seconds = study.events(server, kind), study.seconds(full)
+            kinds: dict[str, list[float]] = {"in process": []}
+            wrong = 0
+            for _ in tqdm(range(study.repeats(2)), desc=f"throughput {kind}"):
+                kinds["in process"].append(_workers(study, kind, seconds))
+                for shared in (False, True)[: 1 + study.settings.shared_memory]:
+                    load = Load(BUSY, seconds=seconds, processes=1, shared_memory=shared)
+                    report = measure(server.grpc_url, events, load)
+                    wrong += report.counts["sent"] - report.counts["answered"]
+                    kinds.setdefault(report.protocol, []).append(report.throughput)
+            rates = {way: float(np.median(rate)) for way, rate in kinds.items()}
+            best = max((way for way in rates if way != "in process"), key=rates.__getitem__)
+            found[kind] = {
+                "events_per_s": rates,
+                "all": kinds,
+                "best": best,
+                "ratio": rates[best] / rates["in process"],
+                "not_answered_rightly": wrong,
+                "concurrency": BUSY,
+            }
+    return found
+
+
+def _workers(study: Study, kind: str, seconds: float) -> float:
+    """Return the events a second of one process a core, each with the pipeline in itself."""
+    context = multiprocessing.get_context("spawn")
+    ready, answers = context.Barrier(CORES), context.Queue()
+    how = (study.bundle.path, study.settings.engine, study.open.keywords["precision"])
+    processes = [
+        context.Process(target=_work, args=(how, study.hits[kind], seconds, ready, answers))
+        for _ in range(CORES)
+    ]
+    for process in processes:
+        process.start()
+    rates = [answers.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return float(sum(rates))
+
+
+def _work(
+    how: tuple[Path, str, str | None], events: list[Hits], seconds: float, ready: Any, answers: Any
+) -> None:
+    bundle, engine, precision = how
+    pipeline = open_pipeline(read_bundle(bundle), engine=engine, precision=precision)
+    pipeline.find_tracks(events[0])
+    ready.wait()
+    start, done = time.monotonic(), 0
+    while time.monotonic() - start < seconds:
+        pipeline.find_tracks(events[done % len(events)])
+        done += 1
+    answers.put(done / (time.monotonic() - start))
+
+
+SECTIONS: dict[str, Callable[[Study], dict[str, Any]]] = {
+    "overhead": overhead,
+    "throughput": throughput,
+    "perf_analyzer": against_perf_analyzer,
+    "overload": overload,
+    "killed": killed,
+}
+
+
+def headline(found: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers that have a goal."""
+    return {
+        "overhead_ratio_pu200": found["overhead"]["pu200"]["ratio"]["gRPC"],
+        "overhead_ms_small": found["overhead"]["small"]["more_ms"]["gRPC"],
+        "small_events_per_s": max(
+            rate
+            for way, rate in found["throughput"]["small"]["events_per_s"].items()
+            if way != "in process"
+        ),
+        "throughput_vs_inprocess": found["throughput"]["pu200"]["ratio"],
+        "overload_goodput": found["overload"]["goodput"],
+        "lost_events": found["overload"]["counts"]["lost"] + found["killed"]["lost"],
+    }
+
+
+def main() -> None:
+    """Measure what isn't there yet and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--bundle", type=Path, metavar="DIR")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="as `tune` writes them")
+    parser.add_argument("--perf-analyzer", type=Path, metavar="FILE", help="its program")
+    parser.add_argument("--quick", action="store_true", help="a fiftieth of the time, for a trial")
+    parser.add_argument("--again", action="store_true", help="measure what is there anew")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        metavar="SECTION",
+        help="these anew, others as written",
+    )
+    parser.add_argument("-o", "--output", type=Path, default=RESULT, metavar="JSON")
+    options = parser.parse_args()
+    study = Study(options)
+    kept = options.output.with_suffix(".parts")
+    kept.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    if options.only:
+        found = json.loads(options.output.read_text())
+        found = {name: found[name] for name in SECTIONS if name not in options.only}
+    for name, section in SECTIONS.items():
+        part = kept / f"{name}.json"
+        if name in found:
+            continue
+        if options.again or not part.exists():
+            start = time.monotonic()
+            found[name] = section(study)
+            found[name]["took_s"] = time.monotonic() - start
+            _write(part, found[name])
+        found[name] = json.loads(part.read_text())
+        print(f"{name}: {json.dumps(found[name])[:1500]}", flush=True)
+    result = {
+        **headline(found),
+        "quick": options.quick,
+        "cores": CORES,
+        "settings": {k: v for k, v in vars(study.settings).items() if v != {}},
+        "installation": {name: facts()[name] for name in ("processor", "python")},
+        **found,
+    }
+    _write(options.output, result)
+    for part in kept.iterdir():
+        part.unlink()
+    kept.rmdir()
+    print(options.output)
+    for make in SERVICE.values():
+        print(f"\n{make(result)}")
+
+
+def _write(path: Path, value: Any) -> None:
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""A server with ten times the load that it can carry, and one that is killed at work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import resource
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from service_study import BUSY, FREE_PORTS
+
+from trackserve.benchmark.load import Load, drive
+from trackserve.benchmark.report import measure, summarise
+from trackserve.benchmark.times import Statistics
+from trackserve.client import AsyncClient, Client
+from trackserve.errors import TrackserveError
+from trackserve.triton.process import children
+from trackserve.triton.server import serve
+
+if TYPE_CHECKING:
+    from service_study import Study
+
+    from trackserve.benchmark.load import Events
+    from trackserve.triton.server import Server
+
+TIMES = 10
+"""The load over the capacity."""
+KIND = "pu20"
+REQUESTS = 2000
+AFTER_SECONDS = 15.0
+"""How long the server is watched after the load."""
+
+
+def overload(study: Study) -> dict[str, Any]:
+    """Offer ten times what the server can do; tell goodput, refusals, memory and recovery."""
+    with serve(study.bundle, study.settings, **FREE_PORTS) as server:
+        events = study.events(server, KIND)
+        idle = measure(server.grpc_url, events, Load(1, seconds=study.seconds(10.0)))
+        busy = Load(BUSY, seconds=study.seconds(20.0), processes=1)
+        capacity = measure(server.grpc_url, events, busy).throughput
+        watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
+        load = Load(
+            rate=TIMES * capacity,
+            seconds=study.seconds(300.0),
+            warm_up=study.seconds(5.0),
+            processes=1,
+            timeout=30,
+        )
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with watch:
+            records = drive(
+                server.grpc_url, events, load, progress=True, marks=(watch.ask, watch.recover)
+            )
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        report = summarise(server.grpc_url, events, load, records, Statistics({}, {}))
+        after = measure(server.grpc_url, events, busy).throughput
+        memory = np.array(watch.memory)
+        middle = memory[len(memory) // 10 : len(memory) // 2]
+        return {
+            "kind": KIND,
+            "capacity_per_s": capacity,
+            "capacity_after_per_s": after,
+            "offered_per_s": load.rate,
+            "seconds": load.seconds,
+            "counts": report.counts,
+            "goodput_per_s": report.throughput,
+            "goodput": report.throughput / float(np.mean([capacity, after])),
+            "latency_ms": {p: 1000 * getattr(report.latency, p) for p in ("p50", "p95", "p99")},
+            "refusal_ms": {p: 1000 * getattr(report.refusal, p) for p in ("p50", "p95", "p99")},
+            "refusal": watch.refusal,
+            "recovery_s": watch.recovery,
+            "idle_p95_ms": 1000 * idle.latency.p95,
+            "load_cores": (now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
+            / (load.seconds + load.warm_up),
+            "memory_mb": {
+                "before": float(memory[0]),
+                "first_half": float(middle.max()),
+                "peak": float(memory.max()),
+                "end": float(memory[-1]),
+            },
+        }
+
+
+class _Watch:
+    """Memory of the server's processes twice a second, and how single requests fare."""
+
+    def __init__(self, server: Server, events: Events, normal: float, after: float) -> None:
+        self.memory: list[float] = []
+        self.refusal: dict[str, Any] = {}
+        self.recovery: float | None = None
+        self._server, self._table, self._normal = server, events.tables[0], 2 * normal
+        self._after = after
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._sample)]
+
+    def __enter__(self) -> None:
+        self._threads[0].start()
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads[1:]:
+            thread.join()
+        self._stopped.set()
+        self._threads[0].join()
+
+    def ask(self) -> None:
+        """Ask under load until refused, and keep what the refusal says."""
+        self._threads.append(threading.Thread(target=self._ask))
+        self._threads[-1].start()
+
+    def _ask(self) -> None:
+        until = time.monotonic() + self._after
+        with Client(self._server.grpc_url, tries=1, timeout=30) as client:
+            while time.monotonic() < until:
+                start = time.monotonic()
+                try:
+                    client.find_tracks(self._table)
+                except TrackserveError as error:
+                    retry_after = getattr(error, "retry_after", None)
+                    seconds = time.monotonic() - start
+                    self.refusal = {
+                        "says": re.sub(r"\S+://\S+", "SERVER", str(error)),
+                        "retry_after_s": retry_after,
+                        "came_after_ms": 1000 * seconds,
+                    }
+                    return
+
+    def recover(self) -> None:
+        """From the load's end on, find when single requests are answered as fast as before."""
+        self._threads.append(threading.Thread(target=self._recover))
+        self._threads[-1].start()
+
+    def _recover(self) -> None:
+        start = time.monotonic()
+        last_slow = start
+        with Client(self._server.grpc_url, tries=1, timeout=30) as client:
+            while (began := time.monotonic()) < start + self._after:
+                try:
+                    client.find_tracks(self._table)
+                    slow = time.monotonic() - began > self._normal
+                except TrackserveError:
+                    slow = True
+                if slow and began - last_slow < 1:  # a lone slow one later is not the overload's
+                    last_slow = time.monotonic()
+                time.sleep(0.05)
+        self.recovery = last_slow - start
+
+    def _sample(self) -> None:
+        while not self._stopped.wait(0.5):
+            pids = [self._server.pid, *children(self._server.pid)]
+            self.memory.append(sum(map(_megabytes, pids)))
+
+
+def _megabytes(pid: int) -> float:
+    """Return a process's share of memory, what it shares with others divided among them."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"Pss:\s*(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())
+        return int(found[1]) / 1024 if found else 0.0
+    return 0.0
+
+
+def killed(study: Study) -> dict[str, Any]:
+    """Kill the models' processes, and then tritonserver, in the middle of requests; count answers."""
+    with serve(study.bundle, study.settings, **FREE_PORTS) as server:
+        events = study.events(server, "small")
+        requests = REQUESTS // 10 if study.quick else REQUESTS
+        found: dict[str, Any] = {"requests": 0, "lost": 0, "wrong": 0, "twice": 0}
+        for victim in ("models", "tritonserver"):
+            answers = asyncio.run(_ask_and_kill(server, events, requests, victim))
+            found["requests"] += requests
+            found["lost"] += requests - len({index for index, _ in answers})
+            found["wrong"] += sum(not right for _, right in answers)
+            found["twice"] += len(answers) - len({index for index, _ in answers})
+        found["restarts"] = len(server.restarted)
+    return found
+
+
+async def _ask_and_kill(
+    server: Server, events: Events, requests: int, victim: str
+) -> list[tuple[int, bool]]:
+    answers = []
+    tables, expected = events.tables, events.expected or []
+    sent = (tables[i % len(tables)] for i in range(requests))
+    async with AsyncClient(server.grpc_url, timeout=300) as client:
+        async for answer in client.find_all(sent, ordered=False):
+            with contextlib.suppress(TrackserveError):
+                labels = answer.tracks.labels
+                right = np.array_equal(labels, expected[answer.index % len(tables)])
+                answers.append((answer.index, right))
+            if len(answers) == requests // 2:
+                for pid in children(server.pid) if victim == "models" else [server.pid]:
+                    os.kill(pid, signal.SIGKILL)
+    return answers

@@ -1,0 +1,145 @@
+"""The tables of docs/service-study.md, from what benchmarks/service.py wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from physics_tables import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Record = dict[str, Any]
+NAMES = {"small": "1,300 hits", "pu20": "pileup 20", "pu200": "pileup 200"}
+
+
+def goals(result: Record) -> str:
+    """Return the numbers that have a goal, beside it."""
+    overload = result["overload"]
+    rows = [
+        ("number", "measured", "goal"),
+        ("served over in process, pileup 200", f"{result['overhead_ratio_pu200']:.3f}", "1.05"),
+        ("served more, 1,300 hits", f"{result['overhead_ms_small']:.2f} ms", "2 ms"),
+        ("1,300-hit events a second", f"{result['small_events_per_s']:.0f}", "200"),
+        (
+            "throughput over independent processes, pileup 200",
+            f"{result['throughput_vs_inprocess']:.2f}",
+            "0.95",
+        ),
+        ("goodput at ten times the capacity", f"{result['overload_goodput']:.2f}", "0.9"),
+        ("normal again after it", f"{overload['recovery_s']:.1f} s", "5 s"),
+        ("events lost", str(result["lost_events"]), "0"),
+    ]
+    quick = " A trial of a few seconds each: not to be quoted." if result["quick"] else ""
+    text = f"{result['installation']['processor']}; {result['cores']} cores for server and load.{quick}"
+    return f"{text}\n\n{markdown(rows)}"
+
+
+def overhead(result: Record) -> str:
+    """Return an event's time in process and through the client."""
+    rows = [("events", "way", "median ms", "quartiles", "more, ms", "ratio")]
+    for kind in ("small", "pu200"):
+        found = result["overhead"][kind]
+        for way, ms in found["ms"].items():
+            rows.append(
+                (
+                    NAMES[kind],
+                    way,
+                    f"{ms['median']:.1f}",
+                    f"{ms['low']:.1f} to {ms['high']:.1f}",
+                    f"{found['more_ms'][way]:.2f}",
+                    f"{found['ratio'][way]:.3f}",
+                )
+            )
+    return markdown(rows)
+
+
+def throughput(result: Record) -> str:
+    """Return events a second, in process and served."""
+    rows = [
+        (
+            "events",
+            "independent processes /s",
+            "gRPC /s",
+            "gRPC, shared memory /s",
+            "best over processes",
+        )
+    ]
+    for kind, name in NAMES.items():
+        found = result["throughput"][kind]
+        rates = [
+            f"{found['events_per_s'][way]:.3g}" if way in found["events_per_s"] else ""
+            for way in ("in process", "grpc", "grpc with shared memory")
+        ]
+        rows.append((name, *rates, f"{found['ratio']:.2f}"))
+    return markdown(rows)
+
+
+def perf_analyzer(result: Record) -> str:
+    """Return both load tools' numbers on the same server."""
+    found = result["perf_analyzer"]
+    if "skipped" in found:
+        return f"Not run: {found['skipped']}."
+    rows = [("load", "events/s, theirs", "ours", "ratio", "p95 ms, theirs", "ours", "ratio")]
+    for load, each in found.items():
+        if load == "took_s":
+            continue
+        (rate, p95), (own_rate, own_p95) = (
+            [sum(column) / len(column) for column in zip(*each[tool], strict=True)]
+            for tool in ("perf_analyzer", "trackserve bench")
+        )
+        rows.append(
+            (
+                load.replace("small", NAMES["small"]).replace("pu20", NAMES["pu20"]),
+                *(f"{rate:.1f}", f"{own_rate:.1f}", f"{each['throughput_ratio']:.2f}"),
+                *(f"{p95:.1f}", f"{own_p95:.1f}", f"{each['p95_ratio']:.2f}"),
+            )
+        )
+    return markdown(rows)
+
+
+def overload(result: Record) -> str:
+    """Return what happened at ten times the capacity."""
+    found, memory = result["overload"], result["overload"]["memory_mb"]
+    counts, latency = found["counts"], found["latency_ms"]
+    rows = [
+        ("", ""),
+        (
+            "capacity before and after",
+            f"{found['capacity_per_s']:.1f} and {found['capacity_after_per_s']:.1f} events/s",
+        ),
+        ("offered", f"{found['offered_per_s']:.0f} events/s for {found['seconds']:.0f} s"),
+        ("answered, each as in process", f"{counts['answered']:,} of {counts['sent']:,}"),
+        ("refused", f"{counts['refused']:,}"),
+        ("wrong, failed, lost", f"{counts['wrong']}, {counts['failed']}, {counts['lost']}"),
+        ("answered a second", f"{found['goodput_per_s']:.1f}"),
+        ("latency of what is answered", f"p50 {latency['p50']:.0f}, p99 {latency['p99']:.0f} ms"),
+        (
+            "a refusal comes after",
+            f"p50 {found['refusal_ms']['p50']:.1f}, p99 {found['refusal_ms']['p99']:.1f} ms",
+        ),
+        ("and says", f"`{found['refusal'].get('says', '')}`"),
+        ("normal again after", f"{found['recovery_s']:.1f} s"),
+        (
+            "memory of the server before, in the first half, at the peak, at the end",
+            ", ".join(f"{memory[when]:.0f}" for when in ("before", "first_half", "peak", "end"))
+            + " MB",
+        ),
+        ("cores that the load itself took", f"{found['load_cores']:.2f}"),
+    ]
+    killed = result["killed"]
+    text = (
+        f"Models' processes and then tritonserver killed in the middle of {killed['requests']:,} requests: "
+        f"{killed['lost']} lost, {killed['wrong']} wrong, {killed['twice']} answered twice."
+    )
+    return f"{markdown(rows)}\n\n{text}"
+
+
+SERVICE: dict[str, Callable[[Record], str]] = {
+    "service-goals": goals,
+    "service-overhead": overhead,
+    "service-throughput": throughput,
+    "service-perf-analyzer": perf_analyzer,
+    "service-overload": overload,
+}
+"""Each made part of docs/service-study.md that comes from service.json."""

@@ -1,0 +1,134 @@
+"""What a server's own statistics say of where the time of its requests went."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import urllib.request
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
+
+from trackserve.client.connection import split_url
+from trackserve.client.failures import explain, unreachable
+from trackserve.triton import metrics
+from trackserve.triton.tensors import HITS_TO_TRACKS, MODELS, PIPELINE, STAGES, TRACK_FINDING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Numbers = dict[tuple[str, ...], float]
+"""Requests and seconds of ``(model, part)``; counters of ``(metric, label, ...)``."""
+PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+TIMEOUT = 10.0
+_METRIC = re.compile(r"^(trackserve_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a server has counted since it started: Triton's statistics, and our metrics if read."""
+
+    count: Numbers
+    seconds: Numbers
+    counters: Numbers = field(default_factory=dict)
+
+    def since(self, before: Statistics) -> Statistics:
+        """Return what came after; a server that was started anew in between counts from there."""
+        if any(self.count.get(key, 0) < number for key, number in before.count.items()):
+            return self
+        return Statistics(
+            *(
+                {key: n - earlier.get(key, 0.0) for key, n in now.items()}
+                for now, earlier in (
+                    (self.count, before.count),
+                    (self.seconds, before.seconds),
+                    (self.counters, before.counters),
+                )
+            )
+        )
+
+    def mean(self, model: str, part: str) -> float:
+        """Return the mean seconds of a part for the requests that had it; 0 for none."""
+        return self.seconds.get((model, part), 0.0) / max(self.count.get((model, part), 0), 1)
+
+    def spent(self) -> dict[str, float]:
+        """Return where the server's part of an answered request went, in seconds.
+
+        ``server`` is all of it from the request's turn on: ``queue`` (before a model), ``copy``
+        (tensors to the models' processes and back), and what each model or stage computed. With
+        metrics ``turn`` is the time before that; else it is not told.
+        """
+        workers = [m.name for m in (PIPELINE, *STAGES) if self.count.get((m.name, "success"))]
+        copy = sum(self.mean(w, p) for w in workers for p in ("compute_input", "compute_output"))
+        queue = sum(self.mean(w, "queue") for w in workers)
+        whole = max(self.mean(model.name, "success") for model in (PIPELINE, HITS_TO_TRACKS))
+        compute = {f"compute {w}": self.mean(w, "compute_infer") for w in workers}
+        if workers == [PIPELINE.name] and (stages := self._stages()):
+            (all_stages,) = compute.values()
+            compute = stages | {"compute, else": max(all_stages - sum(stages.values()), 0.0)}
+        spent = {"server": whole, "queue": queue, "copy": copy, **compute}
+        if self.counters:
+            turn = self._per_request(metrics.QUEUE_SECONDS)
+            spent |= {"server": whole + turn, "turn": turn}
+        return spent
+
+    def _per_request(self, metric: metrics.Metric) -> float:
+        taken = self.count.get((TRACK_FINDING.name, "success"), 0)
+        return self.counters.get((metric.name, TRACK_FINDING.name), 0.0) / max(taken, 1)
+
+    def _stages(self) -> dict[str, float]:
+        """Return the mean seconds of each stage inside of a monolith, if the metrics were read."""
+        return {
+            f"compute {stage}": seconds / self.counters[metrics.EVENTS.name, stage]
+            for (name, *labels), seconds in self.counters.items()
+            if name == metrics.SECONDS.name
+            for stage in labels
+            if self.counters.get((metrics.EVENTS.name, stage))
+        }
+
+
+def read_statistics(url: str, metrics_url: str | None = None) -> Statistics:
+    """Ask a server for its statistics, by the protocol of the URL, and for its metrics.
+
+    Raises :class:`ServerError` if it doesn't answer.
+    """
+    scheme, address = split_url(url)
+    protocol = tritonclient.grpc if scheme == "grpc" else tritonclient.http
+    named = {"as_json": True, "client_timeout": TIMEOUT} if scheme == "grpc" else {}
+    try:
+        with contextlib.closing(protocol.InferenceServerClient(address)) as client:
+            found = client.get_inference_statistics(**named)
+    except InferenceServerException as error:
+        raise explain(error, url, TIMEOUT) from None
+    except OSError as error:
+        raise unreachable(url, str(error)) from None
+    counters = {} if metrics_url is None else read_counters(metrics_url)
+    return _statistics(found, counters)
+
+
+def read_counters(url: str) -> Numbers:
+    """Read our own metrics (Prometheus' text) as numbers by name and labels."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            text = answer.read().decode()
+    except OSError as error:
+        raise unreachable(url, str(error)) from None
+    return {
+        (name, *re.findall(r'"([^"]*)"', labels or "")): float(value)
+        for name, labels, value in _METRIC.findall(text)
+    }
+
+
+def _statistics(found: Mapping[str, Any], counters: Numbers) -> Statistics:
+    count: Numbers = {}
+    seconds: Numbers = {}
+    for model in found.get("model_stats", []):
+        if model["name"] in MODELS:
+            for part in PARTS:
+                value = model.get("inference_stats", {}).get(part, {})
+                count[model["name"], part] = int(value.get("count", 0))
+                seconds[model["name"], part] = int(value.get("ns", 0)) / 1e9
+    return Statistics(count, seconds, counters)

@@ -1,0 +1,292 @@
+"""The search for the settings that serve best on this machine.
+
+A trial starts a server with a candidate's settings and loads it at several concurrencies, or at the rate
+that is asked for. The search goes from a sensible start along one axis after the other, takes what is
+better, and ends when a round over all axes brings nothing: a few dozen trials where all combinations
+would be thousands. Each trial is one JSON file, and a trial that has its file isn't run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tqdm import tqdm
+
+from trackserve.benchmark.load import Load, first_answers, mix
+from trackserve.benchmark.report import measure
+from trackserve.client import Client
+from trackserve.errors import InputError, ServerError
+from trackserve.triton.process import children
+from trackserve.triton.server import serve
+from trackserve.triton.settings import Settings
+from trackserve.triton.tensors import PIPELINE, STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from trackserve.bundle import Bundle
+    from trackserve.event import Hits
+
+FREE_PORTS: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+GAIN = 1.03
+"""A candidate is better if its score is so many times the best: less may be chance."""
+SLOWEST = ("neighbours", "gnn", "filter", "embedding")
+"""The stages of an ensemble that are given instances of their own."""
+OVERLOAD = 2.0
+"""The queue's limit is tried at so many times the throughput."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Most throughput with ``p99`` (s) at most so long, or the lowest p99 at ``rate`` events a second."""
+
+    p99: float = 0.0
+    rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.p99 > 0) == (self.rate > 0):
+            message = f"p99 is {self.p99:g} s and rate {self.rate:g}/s; give one of them, above 0"
+            raise InputError(message)
+
+    def __str__(self) -> str:
+        if self.rate:
+            return f"the lowest p99 at {self.rate:g} events/s"
+        return f"the most events/s with p99 below {1000 * self.p99:g} ms"
+
+    def score(self, point: dict[str, Any]) -> float:
+        """Return how good a measured load is, the more the better; 0 where it misses the goal."""
+        counts, latency = point["counts"], point["latency"]
+        if counts["answered"] < 0.99 * counts["sent"] or counts["wrong"] or not latency["p99"]:
+            return 0.0
+        if self.rate:
+            kept_up = point["throughput"] > 0.9 * counts["sent"] / point["load"]["seconds"]
+            return float(kept_up / latency["p99"])
+        return float(point["throughput"] * (latency["p99"] <= self.p99))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings to be tried and how the client speaks; ``instances`` are of each slow stage in an ensemble."""
+
+    shape: Literal["monolith", "ensemble"] = "monolith"
+    engine: Literal["reference", "native"] = "native"
+    precision: Literal["bundle", "float32", "bfloat16"] = "bundle"
+    instances: int = 1
+    threads: int = 1
+    protocol: Literal["grpc", "http"] = "grpc"
+    shared_memory: bool = False
+    max_queue: int = 64
+
+    @property
+    def name(self) -> str:
+        """The candidate in one word, for its file."""
+        memory = "-shm" if self.shared_memory else ""
+        return (
+            f"{self.shape}-{self.engine}-{self.precision}-i{self.instances}-t{self.threads}-"
+            f"{self.protocol}{memory}-q{self.max_queue}"
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """What a server is started with."""
+        models = (PIPELINE.name,) if self.shape == "monolith" else SLOWEST
+        every = (PIPELINE.name,) if self.shape == "monolith" else [stage.name for stage in STAGES]
+        return Settings(
+            shape=self.shape,
+            engine=self.engine,
+            precision=self.precision,
+            instances=dict.fromkeys(models, self.instances),
+            threads=dict.fromkeys(every, self.threads),
+            max_queue=self.max_queue,
+            shared_memory=self.shared_memory,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """A search: what is served, with which events, for which goal, and within which bounds.
+
+    A load lasts ``seconds``; at most ``trials`` are run; ``memory`` is in bytes; ``precisions`` are
+    those that may be chosen: another one than the bundle's finds slightly other tracks.
+    """
+
+    bundle: Bundle
+    hits: Sequence[Hits]
+    goal: Goal
+    folder: Path
+    seconds: float = 5.0
+    trials: int = 40
+    cores: int = len(os.sched_getaffinity(0))
+    memory: float = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    engines: tuple[str, ...] = ("native", "reference")
+    precisions: tuple[str, ...] = ("bundle",)
+
+    def search(self) -> list[dict[str, Any]]:
+        """Run the search and return its trials, in the order in which they were wanted."""
+        self._check_folder()
+        found: list[dict[str, Any]] = []
+        best = Candidate(engine=self.engines[0], instances=self.cores)  # type: ignore[arg-type]
+        with tqdm(desc=f"tune for {self.goal}", unit="trial", total=self.trials) as bar:
+            highest, seen = self._try(best, found, bar), {best}
+            better = True
+            while better:
+                better = False
+                for axis in _AXES:
+                    for other in self._along(axis, best):
+                        if other in seen or len(seen) >= self.trials:
+                            continue
+                        seen.add(other)
+                        if (score := self._try(other, found, bar)) > GAIN * highest:
+                            best, highest, better = other, score, True
+        if self.goal.p99 and highest:
+            self._limit_queue(best, highest, found)
+        return found
+
+    def best(
+        self, trials: Sequence[dict[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the trial with the best load, and that load; None if none meets the goal."""
+        pairs = [(trial, point) for trial in trials for point in trial["loads"]]
+        trial, point = max(pairs, key=lambda pair: self.goal.score(pair[1]))
+        return (trial, point) if self.goal.score(point) else None
+
+    def _along(self, axis: str, best: Candidate) -> Iterator[Candidate]:
+        """Yield the candidates that differ from the best on one axis and fit the machine."""
+        values: dict[str, Sequence[Any]] = {
+            "instances and threads": [
+                (instances, threads)
+                for instances in _steps(2 * self.cores)
+                for threads in _steps(self.cores)
+                if instances * threads <= 2 * self.cores
+            ],
+            "protocol": [("grpc", False), ("http", False), ("grpc", True)],
+            "precision": self.precisions,
+            "engine and shape": [("monolith", engine) for engine in self.engines]
+            + [("ensemble", "reference")] * ("reference" in self.engines),
+        }
+        for value in values[axis]:
+            other = replace(best, **dict(zip(_AXES[axis], _listed(value), strict=True)))
+            if other.engine == "reference":
+                other = replace(other, precision="bundle")
+            if other != best:
+                yield other
+
+    def _loads(self, candidate: Candidate) -> list[Load]:
+        common: dict[str, Any] = {
+            "seconds": self.seconds,
+            "shared_memory": candidate.shared_memory,
+            "processes": 1,
+        }
+        if self.goal.rate:
+            return [Load(rate=self.goal.rate, **common)]
+        return [Load(concurrency=n, **common) for n in _steps(4 * self.cores)]
+
+    def _try(self, candidate: Candidate, found: list[dict[str, Any]], bar: Any = None) -> float:
+        """Return the score of a candidate, from its file if it has been tried."""
+        path = self.folder / "trials" / f"{candidate.name}.json"
+        if path.exists():
+            trial = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            trial = self._run(candidate, self._loads(candidate))
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, trial)
+        found.append(trial)
+        if bar is not None:
+            bar.update()
+        return max((self.goal.score(point) for point in trial["loads"]), default=0.0)
+
+    def _run(self, candidate: Candidate, loads: Sequence[Load]) -> dict[str, Any]:
+        trial: dict[str, Any] = {"candidate": asdict(candidate), "loads": [], "memory": 0.0}
+        try:
+            with serve(self.bundle, candidate.settings, **FREE_PORTS) as server:
+                url = server.grpc_url if candidate.protocol == "grpc" else server.http_url
+                with Client(server.grpc_url) as client:
+                    events = first_answers(client, mix(client, [("events", self.hits)]))
+                for load in loads:
+                    trial["loads"].append(measure(url, events, load).to_json())
+                trial["memory"] = memory_of(server.pid)
+        except ServerError as error:
+            trial["error"] = str(error)
+        if trial["memory"] > self.memory:
+            trial |= {"loads": [], "error": f"needs {trial['memory'] / 1e9:.1f} GB of memory"}
+        return trial
+
+    def _limit_queue(self, best: Candidate, throughput: float, found: list[dict[str, Any]]) -> None:
+        """Find the longest queue with which accepted events keep the goal when too many come."""
+        limit = max(1, int(self.goal.p99 * throughput) - best.settings.at_once)
+        while True:
+            candidate = replace(best, max_queue=limit)
+            path = self.folder / "trials" / f"{candidate.name}-overload.json"
+            load = Load(
+                rate=OVERLOAD * throughput,
+                seconds=self.seconds,
+                processes=1,
+                shared_memory=best.shared_memory,
+            )
+            if not path.exists():
+                write_json(path, self._run(candidate, [load]))
+            trial = json.loads(path.read_text(encoding="utf-8"))
+            found.append({**trial, "overload": True})
+            p99 = trial["loads"][0]["latency"]["p99"] if trial["loads"] else None
+            if limit == 1 or (p99 is not None and p99 <= self.goal.p99):
+                return
+            limit //= 2
+
+    def _check_folder(self) -> None:
+        """Keep trials of different machines, bundles, events or lengths apart."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        given = {
+            "bundle": self.bundle.digest(),
+            "hits": [len(hits) for hits in self.hits],
+            "goal": str(self.goal),
+            "seconds": self.seconds,
+            "cores": self.cores,
+        }
+        path = self.folder / "tuning.json"
+        if path.exists() and (there := json.loads(path.read_text(encoding="utf-8"))) != given:
+            differ = ", ".join(name for name in given if there.get(name) != given[name])
+            message = f"{self.folder} has trials with another {differ}; choose another folder"
+            raise InputError(message)
+        write_json(path, given)
+
+
+_AXES = {
+    "instances and threads": ("instances", "threads"),
+    "protocol": ("protocol", "shared_memory"),
+    "precision": ("precision",),
+    "engine and shape": ("shape", "engine"),
+}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _steps(largest: int) -> list[int]:
+    """Return 1, 2, 4, ... and the largest."""
+    return sorted({2**n for n in range(largest.bit_length()) if 2**n <= largest} | {largest})
+
+
+def memory_of(pid: int) -> float:
+    """Return the memory (bytes) of a server's processes; what they share counts once."""
+    total = 0
+    for each in (pid, *children(pid)):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{each}/smaps_rollup").read_text(encoding="ascii")
+            total += sum(
+                1024 * int(kilobytes) for kilobytes in re.findall(r"^Pss:\s*(\d+)", text, re.M)
+            )
+    return float(total)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside a file and put it in its place."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,159 @@
+"""One process of a load: it sends events as told and keeps a record of each request."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import signal
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trackserve.benchmark.wire import Wire, open_wire
+from trackserve.errors import RefusedError, TrackserveError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from trackserve.event import Float32, Int64
+
+RECORD = np.dtype(
+    [(name, "f8") for name in ("arrival", "sent", "received", "done")]
+    + [("event", "i4"), ("outcome", "i1")]
+)
+"""A request: when it was to be sent, was sent, its answer was here and was read (s), and which."""
+SLOTS = 64
+"""Requests that one process of an open loop may have under way through shared memory."""
+CHUNK = 4096
+PAUSE = 0.01
+"""How long a closed loop waits (s) after a request without an answer, lest it ask in a frenzy."""
+
+
+class Outcome(IntEnum):
+    """What became of a request: each has exactly one."""
+
+    ANSWERED = 0
+    """with labels, the expected ones where these are known"""
+    WRONG = 1
+    """with labels that are not the expected ones"""
+    REFUSED = 2
+    """the server said that it won't, with a reason"""
+    FAILED = 3
+    """the server said that it could not, or that the event can't be used"""
+    LOST = 4
+    """no answer within the timeout, or the connection broke"""
+
+
+ANSWERS = {Outcome.ANSWERED, Outcome.WRONG}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one process sends; see :class:`trackserve.benchmark.load.Load`."""
+
+    url: str
+    tables: list[Float32]
+    probabilities: NDArray[np.float64]
+    expected: list[Int64] | None
+    concurrency: int
+    rate: float
+    seconds: float
+    timeout: float
+    shared_memory: bool
+    seed: tuple[int, int]
+
+
+def run_task(task: Task, ready: Any, begin: Any, sent: Any, answers: Any) -> None:
+    """Connect, wait until all processes have, send, and give the records to ``answers``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started the load ends it
+    # select() waits to the microsecond, epoll() to the millisecond: small events take few of them.
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    try:
+        answers.put(loop.run_until_complete(_run(task, ready, begin, sent)))
+    except TrackserveError as error:
+        answers.put(error)
+    finally:
+        loop.close()
+
+
+async def _run(task: Task, ready: Any, begin: Any, sent: Any) -> NDArray[Any]:
+    slots = (task.concurrency or SLOTS) if task.shared_memory else 0
+    async with open_wire(task.url, task.tables, timeout=task.timeout, slots=slots) as wire:
+        await asyncio.to_thread(ready.wait)  # all have connected
+        await asyncio.to_thread(ready.wait)  # and know when to begin
+        sender = _Sender(wire, task, sent, begin.value)
+        await (sender.closed_loop() if task.concurrency else sender.open_loop())
+    return np.array(sender.records, RECORD)
+
+
+class _Sender:
+    def __init__(self, wire: Wire, task: Task, sent: Any, begin: float) -> None:
+        self.wire, self.task, self.sent = wire, task, sent
+        self.begin, self.end = begin, begin + task.seconds
+        self.records: list[tuple[float, float, float, float, int, int]] = []
+        self._random = np.random.default_rng(task.seed)
+        self._events = self._draw()
+
+    async def closed_loop(self) -> None:
+        """Keep as many requests under way as told."""
+        await asyncio.sleep(self.begin - time.monotonic())
+        await asyncio.gather(*(self._one_after_another() for _ in range(self.task.concurrency)))
+
+    async def _one_after_another(self) -> None:
+        while (now := time.monotonic()) < self.end:
+            if await self._ask(next(self._events), now) not in ANSWERS:
+                await asyncio.sleep(PAUSE)
+
+    async def open_loop(self) -> None:
+        """Send at random moments, whatever becomes of what was sent before."""
+        arrival, under_way = self.begin, set()
+        while (arrival := arrival + self._random.exponential(1 / self.task.rate)) < self.end:
+            if (left := arrival - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            asked = asyncio.create_task(self._ask(next(self._events), arrival))
+            under_way.add(asked)
+            asked.add_done_callback(under_way.discard)
+            if left <= 0:
+                await asyncio.sleep(0)  # late: let answers be read all the same
+        await asyncio.gather(*under_way)
+
+    async def _ask(self, event: int, arrival: float) -> Outcome:
+        slot = await self.wire.slot()
+        sent = received = time.monotonic()
+        try:
+            answer = await self.wire.send(event, slot)
+            received = time.monotonic()
+            outcome = self._judge(self.wire.read(answer, event, slot), event)
+        except TrackserveError as error:
+            outcome = _outcome(error)
+            received = max(received, time.monotonic())
+        finally:
+            self.wire.give_back(slot)
+        done = time.monotonic()
+        self.records.append((arrival, sent, received, done, event, outcome))
+        with self.sent.get_lock():
+            self.sent.value += 1
+        return outcome
+
+    def _judge(self, labels: Int64, event: int) -> Outcome:
+        expected = self.task.expected
+        right = expected is None or np.array_equal(labels, expected[event])
+        return Outcome.ANSWERED if right else Outcome.WRONG
+
+    def _draw(self) -> Iterator[int]:
+        """Yield the events to send, at random by their weights."""
+        while True:
+            yield from self._random.choice(
+                len(self.task.tables), CHUNK, p=self.task.probabilities
+            ).tolist()
+
+
+def _outcome(error: TrackserveError) -> Outcome:
+    if isinstance(error, RefusedError):
+        return Outcome.REFUSED
+    return Outcome.LOST if isinstance(error, UnreachableError) else Outcome.FAILED

@@ -1,0 +1,279 @@
+"""Many events under way at once, from one thread (gRPC)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import tritonclient.grpc.aio
+from tritonclient.utils import InferenceServerException
+
+from trackserve.client import failures
+from trackserve.client.connection import (
+    GRPC_OPTIONS,
+    identified,
+    model_input,
+    split_url,
+    strings,
+)
+from trackserve.client.core import (
+    DEFAULT_TIMEOUT,
+    DEFAULT_TRIES,
+    DEFAULT_URL,
+    ClientCore,
+    as_tracks,
+    new_request_id,
+)
+from trackserve.client.table import as_float32, hits_table
+from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
+from trackserve.errors import (
+    InputError,
+    ServerError,
+    TrackserveError,
+    UnreachableError,
+)
+from trackserve.triton.tensors import EXATRKX, TRACK_FINDING, Description, Model
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from trackserve.client.fallback import Fallback
+    from trackserve.event import Float32, Hits, Tracks
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of the event that came ``index``-th: its tracks, or why there are none."""
+
+    index: int
+    request_id: str
+    outcome: Tracks | TrackserveError
+
+    @property
+    def tracks(self) -> Tracks:
+        """The tracks; raises the error if there is one."""
+        if isinstance(self.outcome, TrackserveError):
+            raise self.outcome
+        return self.outcome
+
+
+class AsyncClient(ClientCore):
+    """Connections to one or several servers, with at most ``concurrency`` events under way.
+
+    Everything else is as with :class:`trackserve.client.Client`, over gRPC only. Events go to the
+    server with the fewest under way. For use in one event loop, as ``async with AsyncClient(...)``.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str] = DEFAULT_URL,
+        *,
+        concurrency: int = 8,
+        timeout: float = DEFAULT_TIMEOUT,
+        tries: int = DEFAULT_TRIES,
+        try_timeout: float | None = None,
+        fallback: Fallback | None = None,
+    ) -> None:
+        super().__init__(
+            url, timeout=timeout, tries=tries, try_timeout=try_timeout, fallback=fallback
+        )
+        if concurrency < 1:
+            message = f"concurrency is {concurrency}; expected at least 1"
+            raise InputError(message)
+        self.concurrency = concurrency
+        self._addresses = []
+        for each in self.urls:
+            scheme, address = split_url(each)
+            if scheme != "grpc":
+                message = (
+                    f"{each!r} is not gRPC, which the async client speaks; use Client for HTTP"
+                )
+                raise InputError(message)
+            self._addresses.append(address)
+
+    async def __aenter__(self) -> Self:
+        longest = self._patience.longest_try
+        self._connections = [
+            _AsyncConnection(url, address, longest)
+            for url, address in zip(self.urls, self._addresses, strict=True)
+        ]
+        self._places = asyncio.Semaphore(self.concurrency)
+        self._describing = asyncio.Lock()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for connection in self._connections:
+            await connection.close()
+
+    async def description(self) -> Description:
+        """Return what the server says about its model: columns, limits, bundle."""
+        async with self._describing:
+            if self._described is not None:
+                return self._described
+            try:
+                return self._describe(await self._ask(lambda c, _: c.parameters(TRACK_FINDING)))
+            except WORTH_ANOTHER_TRY:
+                if self._fallback is None:
+                    raise
+                return self._fallback.description
+
+    async def find_tracks(self, hits: Hits | NDArray[Any], *, request_id: str = "") -> Tracks:
+        """Return the tracks of an event; see :meth:`trackserve.client.Client.find_tracks`."""
+        says = self._described or await self.description()
+        return await self._infer(TRACK_FINDING, hits_table(hits, says), request_id)
+
+    async def find_tracks_from_features(
+        self, features: NDArray[Any], *, request_id: str = ""
+    ) -> Tracks:
+        """Return the tracks of hits given by their scaled features ``[N, F]``."""
+        return await self._infer(EXATRKX, as_float32(features, "features", "[N, F]"), request_id)
+
+    async def find_all(
+        self, events: Iterable[Hits | NDArray[Any]], *, ordered: bool = True
+    ) -> AsyncIterator[Answer]:
+        """Yield an answer for each event, in the order of the events or else as they come.
+
+        Events are taken only as there is room for them. An event that fails is answered with its
+        error, and the others go on.
+        """
+        source = enumerate(events)
+        ahead = 2 * self.concurrency  # a slow event at the front leaves no server idle
+        under_way: deque[asyncio.Task[Answer]] = deque()
+        try:
+            while True:
+                for index, hits in itertools.islice(source, ahead - len(under_way)):
+                    under_way.append(asyncio.create_task(self._answer(index, hits)))
+                if not under_way:
+                    return
+                if ordered:
+                    answer = await under_way[0]
+                    under_way.popleft()
+                    yield answer
+                    continue
+                done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    under_way.remove(task)
+                    yield task.result()
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _answer(self, index: int, hits: Hits | NDArray[Any]) -> Answer:
+        request_id = new_request_id()
+        try:
+            return Answer(index, request_id, await self.find_tracks(hits, request_id=request_id))
+        except TrackserveError as error:
+            return Answer(index, request_id, error)
+
+    async def _infer(self, model: Model, array: Float32, request_id: str) -> Tracks:
+        request_id = request_id or new_request_id()
+
+        async def ask(connection: _AsyncConnection, timeout: float) -> Tracks:
+            labels = await connection.infer(model, array, timeout, request_id)
+            return as_tracks(labels, array, connection.url)
+
+        async with self._places:
+            try:
+                return await self._ask(ask)
+            except WORTH_ANOTHER_TRY as error:
+                if self._fallback is None:
+                    error.request_id = request_id
+                    raise
+                labels = await asyncio.to_thread(self._fallback.infer, model, array)
+                return as_tracks(labels, array, "the fallback")
+            except TrackserveError as error:
+                error.request_id = request_id
+                raise
+
+    async def _ask(self, ask: Callable[[_AsyncConnection, float], Awaitable[R]]) -> R:
+        """Return what the first server says that gives an answer."""
+        if self._all_rest():
+            message = "no server is to be had"
+            raise UnreachableError(message)
+        tries = Tries(self._patience, self._servers)
+        while True:
+            number, timeout = self._servers.choose(), tries.timeout()
+            self._servers.asked(number)
+            try:
+                answer = await ask(self._connections[number], timeout)
+            except WORTH_ANOTHER_TRY as error:
+                self._servers.failed(number, error)
+                await asyncio.sleep(tries.wait(error, fallback=self._fallback is not None))
+            except BaseException:
+                self._servers.dropped(number)
+                raise
+            else:
+                self._servers.answered(number)
+                return answer
+
+
+class _AsyncConnection:
+    """A gRPC connection that many tasks share."""
+
+    def __init__(self, url: str, address: str, timeout: float) -> None:
+        self.url, self.timeout = url, timeout
+        self._client = tritonclient.grpc.aio.InferenceServerClient(
+            address, channel_args=GRPC_OPTIONS
+        )
+
+    async def infer(
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
+    ) -> NDArray[Any]:
+        """Return the one output of a model for its one input."""
+        sent, output = model_input(tritonclient.grpc, model, array)
+        async with self._explained(model.name, timeout):
+            answer = await self._client.infer(
+                model.name, [sent], client_timeout=timeout, **identified(request_id)
+            )
+        result: NDArray[Any] | None = answer.as_numpy(output)
+        if result is None:
+            message = f"the model {model.name!r} at {self.url} gave no {output}"
+            raise ServerError(message)
+        return result
+
+    async def parameters(self, model: Model) -> dict[str, str]:
+        """Return the parameters of a model's configuration."""
+        async with self._explained(model.name, self.timeout):
+            answer = await self._client.get_model_config(
+                model.name, as_json=True, client_timeout=self.timeout
+            )
+        return strings(answer["config"].get("parameters", {}))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+    @contextlib.asynccontextmanager
+    async def _explained(self, model: str, timeout: float) -> AsyncIterator[None]:
+        try:
+            yield
+        except InferenceServerException as error:
+            if failures.is_without_model(error):
+                raise await self._without(model) from None
+            raise failures.explain(error, self.url, timeout) from None
+
+    async def _without(self, model: str) -> ServerError:
+        try:
+            answer = await self._client.get_model_repository_index(
+                as_json=True, client_timeout=self.timeout
+            )
+        except InferenceServerException:
+            return failures.stopping(self.url, model)
+        return failures.without_model(
+            self.url, model, [m["name"] for m in answer.get("models", [])]
+        )

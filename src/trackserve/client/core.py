@@ -1,0 +1,82 @@
+"""What the sync and the async client share: servers, patience, fallback, what is known of the model."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from trackserve.client.tries import Patience, Servers
+from trackserve.errors import InputError, ServerError
+from trackserve.event import Tracks
+from trackserve.triton.tensors import TRACK_FINDING, Description
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from trackserve.client.fallback import Fallback
+    from trackserve.event import Float32
+
+DEFAULT_URL = "localhost:8001"
+DEFAULT_TIMEOUT = 60.0
+DEFAULT_TRIES = 20
+"""Long enough, with the rests between them, for a server to be started anew."""
+
+
+class ClientCore:
+    """The part of a client that waits for nobody."""
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        *,
+        timeout: float,
+        tries: int,
+        try_timeout: float | None,
+        fallback: Fallback | None,
+    ) -> None:
+        self.urls = tuple(url.split(",") if isinstance(url, str) else url)
+        if not self.urls:
+            message = "no server was given; expected at least one host:port"
+            raise InputError(message)
+        self._patience = Patience(timeout, tries, try_timeout)
+        self._servers = Servers(len(self.urls))
+        self._fallback = fallback
+        self._described: Description | None = None
+
+    def _all_rest(self) -> bool:
+        """Whether to go to the fallback without asking."""
+        return self._fallback is not None and self._servers.rest() > 0
+
+    def _describe(self, parameters: dict[str, str]) -> Description:
+        """Read what the first server that answered says about its model."""
+        where = ", ".join(self.urls)
+        try:
+            says = Description.from_parameters(parameters)
+        except (KeyError, ValueError):
+            message = (
+                f"the model {TRACK_FINDING.name!r} at {where} is not one of trackserve: it "
+                "doesn't say which columns it takes"
+            )
+            raise ServerError(message) from None
+        if self._fallback is not None:
+            self._fallback.check_same(says, where)
+        self._described = says
+        return says
+
+
+def new_request_id() -> str:
+    """Return a name for a request that no other one has."""
+    return secrets.token_hex(8)
+
+
+def as_tracks(labels: NDArray[Any], array: Float32, url: str) -> Tracks:
+    """Return the labels as tracks; raises :class:`ServerError` unless there is one for each hit."""
+    if labels.shape != array.shape[:1]:
+        message = (
+            f"{url} answered {array.shape[0]} hits with labels of shape "
+            f"{list(labels.shape)}; expected one label for each hit"
+        )
+        raise ServerError(message)
+    return Tracks(labels)

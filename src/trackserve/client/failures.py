@@ -1,0 +1,83 @@
+"""A server's failures as this package's errors."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from trackserve.errors import (
+    InputError,
+    RefusedError,
+    ServerError,
+    TrackserveError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tritonclient.utils import InferenceServerException
+
+_REFUSALS = (
+    *("the queue is full", "this server's limit is"),
+    *("Exceeds maximum queue size", "Request timeout expired", "overflow"),
+)
+"""How a server tells that it won't take a request or has dropped it: ours, other Tritons, Envoy."""
+_BROKEN = ("Stub process", "RST_STREAM", "Stream removed", "GOAWAY")
+"""How Triton tells that a model's process has died, and gRPC that a connection has."""
+_GONE = {"UNAVAILABLE", "CANCELLED", "502", "503", "504"}
+
+
+def is_without_model(error: InferenceServerException) -> bool:
+    """Whether a server says that it has no such model: it may also be stopping."""
+    status, reason = _parts(error)
+    return status in {"NOT_FOUND", "404"} or "unknown model" in reason
+
+
+def explain(error: InferenceServerException, url: str, timeout: float) -> TrackserveError:
+    """Return what an answer of a server, or of gRPC in its place, means."""
+    status, reason = _parts(error)
+    if any(refusal in reason for refusal in _REFUSALS):
+        refused = RefusedError(f"{url} refused the request: {reason}")
+        if hint := re.search(r"retry after ([\d.]+(?:e[+-]?\d+)?) s", reason):
+            refused.retry_after = float(hint[1])
+        return refused
+    if status == "DEADLINE_EXCEEDED":
+        return no_answer(url, timeout)
+    if status in _GONE or any(broken in reason for broken in _BROKEN):
+        return unreachable(url, reason)
+    if status in {"INVALID_ARGUMENT", "400"}:
+        return InputError(reason)
+    return ServerError(f"{url} failed: {reason}")
+
+
+def no_answer(url: str, timeout: float) -> UnreachableError:
+    """Return the error for a server that took too long."""
+    return UnreachableError(f"no answer from {url} within {timeout:.3g} s")
+
+
+def unreachable(url: str, reason: str) -> UnreachableError:
+    """Return the error for a server that is not there, or not any more."""
+    return UnreachableError(f"{url} can't be reached: {reason}")
+
+
+def without_model(url: str, model: str, has: Iterable[str]) -> ServerError:
+    """Return the error for a server that has other models."""
+    names = ", ".join(sorted(set(has)))
+    return ServerError(f"{url} has no model {model!r}; it has{f': {names}' if names else ' none'}")
+
+
+def stopping(url: str, model: str) -> UnreachableError:
+    """Return the error for a server that neither has a model nor lists those that it has."""
+    return UnreachableError(
+        f"{url} doesn't have {model!r} and doesn't list its models: it is stopping, "
+        "or is another kind of server; ask again when it is ready"
+    )
+
+
+def _parts(error: InferenceServerException) -> tuple[str, str]:
+    """Return the status, and the message without the decoration that Triton puts around it."""
+    status = str(error.status()).removeprefix("StatusCode.")
+    message = (error.message() or status).strip()
+    bare = re.sub(r"^(\[request id: [^\]]*\] |in ensemble '\w+', )+", "", message)
+    return status, bare.splitlines()[0].strip()

@@ -1,0 +1,77 @@
+"""The pipeline in this process, for when no server answers; needs ``pip install 'trackserve[server]'``.
+
+with Client("localhost:8001", fallback=Fallback()) as client: ...
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from trackserve.errors import InputError, MissingDependencyError
+from trackserve.triton.tensors import EXATRKX, Description, Model
+
+try:
+    from trackserve.bundle import read_bundle
+    from trackserve.engines import open_pipeline
+    from trackserve.pipeline.features import feature_matrix
+except ModuleNotFoundError as error:
+    message = (
+        f"{error.name} is not installed; a fallback runs the pipeline in process and needs: "
+        "pip install 'trackserve[server]'"
+    )
+    raise MissingDependencyError(message) from error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trackserve.event import Float32, Int64
+    from trackserve.pipeline import Pipeline
+
+
+class Fallback:
+    """A bundle (the shipped one if None) that finds tracks here; its networks open at first use.
+
+    ``engine`` and ``threads`` as in :func:`trackserve.engines.open_pipeline`. Several threads may
+    ask; one event is worked on at a time.
+    """
+
+    def __init__(
+        self, bundle: Path | str | None = None, *, engine: str = "reference", threads: int = 1
+    ) -> None:
+        self._bundle = read_bundle(bundle)
+        self._engine, self._threads = engine, threads
+        self._pipeline: Pipeline | None = None
+        self._lock = Lock()
+        features = self._bundle.features
+        self.description = Description(
+            columns=features.wire_columns,
+            absent=dict(features.absent),
+            features=features.columns,
+            scales=features.scales,
+            max_hits=2**63 - 1,
+            max_queue=0,
+            bundle=self._bundle.name,
+            detector=self._bundle.detector,
+            digest=self._bundle.digest(),
+        )
+
+    def check_same(self, served: Description, url: str) -> None:
+        """Raise :class:`InputError` if a server has another bundle: events would differ by luck."""
+        own = self.description
+        if own.digest != served.digest:
+            message = (
+                f"the fallback is bundle {own.bundle} ({own.digest}), {url} serves {served.bundle} "
+                f"({served.digest}); give the fallback the bundle that is served"
+            )
+            raise InputError(message)
+
+    def infer(self, model: Model, array: Float32) -> Int64:
+        """Return what a server would for the one input of a model."""
+        with self._lock:
+            if self._pipeline is None:
+                self._pipeline = open_pipeline(
+                    self._bundle, engine=self._engine, threads=self._threads
+                )
+            features = array if model is EXATRKX else feature_matrix(array, self._bundle.features)
+            return self._pipeline.find_tracks_from_features(features).labels

@@ -1,0 +1,57 @@
+"""An event's hits in the columns that a served model takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trackserve.errors import InputError
+from trackserve.event import Float32, Hits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trackserve.triton.tensors import Description
+
+
+def hits_table(hits: Hits | NDArray[Any], says: Description) -> Float32:
+    """Return the hits in the model's columns ``[N, C]``.
+
+    Columns that they don't have are filled with the values that the bundle gives for that. Raises
+    :class:`InputError` for hits that can't be used.
+    """
+    columns = says.columns
+    if isinstance(hits, Hits):
+        parts = [part for part in (hits, hits.modules, hits.clusters) if part is not None]
+        sent = [c for c in columns if any(hasattr(part, c) for part in parts)]
+        table = hits.table(sent)
+    else:
+        table = as_float32(hits, "hits", f"[N, {len(columns)}]: {', '.join(columns)}")
+        if table.shape[1] not in {3, len(columns)}:
+            message = (
+                f"hits have {table.shape[1]} columns; this model takes {', '.join(columns)}, "
+                "or x, y, z alone"
+            )
+            raise InputError(message)
+        sent = list(columns[: table.shape[1]])
+    return table if len(sent) == len(columns) else _with_absent_columns(table, sent, says)
+
+
+def as_float32(array: object, name: str, expected: str) -> Float32:
+    """Return numbers of two dimensions as they are sent; raises :class:`InputError` for others."""
+    numbers = np.asarray(array)
+    if numbers.ndim != 2 or numbers.dtype.kind not in "fiu":
+        message = f"{name} are {numbers.dtype} {list(numbers.shape)}; expected numbers of shape {expected}"
+        raise InputError(message)
+    return np.ascontiguousarray(numbers, dtype=np.float32)
+
+
+def _with_absent_columns(table: Float32, sent: list[str], says: Description) -> Float32:
+    if missing := [c for c in says.columns if c not in sent and c not in says.absent]:
+        message = f"these hits have no {', '.join(missing)}, which the bundle {says.bundle} needs"
+        raise InputError(message)
+    filled = np.empty((len(table), len(says.columns)), np.float32)
+    for i, column in enumerate(says.columns):
+        filled[:, i] = table[:, sent.index(column)] if column in sent else says.absent[column]
+    return filled

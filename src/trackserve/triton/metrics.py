@@ -1,0 +1,45 @@
+"""The pipeline's own counters among Triton's metrics: the one table.
+
+Rates and means come of them in Prometheus' language, for example the mean number of edges after the
+filter: ``rate(trackserve_edges_total{stage="cut"}[5m]) / rate(trackserve_events_total{stage="cut"}[5m])``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its name, its labels, what it counts, and of what kind it is."""
+
+    name: str
+    labels: tuple[str, ...]
+    meaning: str
+    kind: Literal["counter", "gauge"] = "counter"
+
+
+OUTCOMES = ("answered", "full", "timeout", "stopping", "cancelled", "unusable", "failed")
+"""What becomes of a request: its tracks; refused for one of four reasons (a client that has gone is the
+last); hits that can't be used; a fault of the server's."""
+REFUSALS = OUTCOMES[1:5]
+
+REQUESTS = Metric(
+    "trackserve_requests_total",
+    ("model", "outcome"),
+    f"requests by what became of them: {', '.join(OUTCOMES)}",
+)
+PENDING = Metric(
+    "trackserve_pending_requests", ("model",), "requests that wait or are worked on", "gauge"
+)
+QUEUE_SECONDS = Metric(
+    "trackserve_queue_seconds_total", ("model",), "seconds that requests waited for their turn"
+)
+EVENTS = Metric("trackserve_events_total", ("stage",), "events that a stage has done")
+SECONDS = Metric("trackserve_seconds_total", ("stage",), "seconds that a stage worked")
+EDGES = Metric("trackserve_edges_total", ("stage",), "edges that a stage gave")
+HITS = Metric("trackserve_hits_total", (), "hits of the events that were answered")
+TRACKS = Metric("trackserve_tracks_total", (), "tracks that were found")
+
+METRICS = (REQUESTS, PENDING, QUEUE_SECONDS, EVENTS, SECONDS, EDGES, HITS, TRACKS)

@@ -1,0 +1,99 @@
+"""The search for settings: its goals, its trials on a real server, its report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tiny_bundle import straight_tracks
+from trackserve.benchmark.tune import Candidate, Goal, Tuning
+from trackserve.benchmark.tune_report import front, write_report
+from trackserve.errors import InputError
+from trackserve.triton.settings_file import read_settings
+
+HITS = [straight_tracks(tracks=5 + i, noise=i, seed=i) for i in range(3)]
+
+
+def point(throughput: float, p99: float, *, answered: int = 100, wrong: int = 0) -> dict:
+    return {
+        "load": {"concurrency": 1, "rate": 0.0, "seconds": 10.0},
+        "counts": {"sent": 100, "answered": answered, "wrong": wrong},
+        "throughput": throughput,
+        "latency": {"p50": p99 / 2, "p95": p99, "p99": p99},
+    }
+
+
+def test_a_goal_of_latency_takes_the_throughput_of_what_keeps_it():
+    goal = Goal(p99=0.1)
+    assert goal.score(point(50, 0.1)) == 50
+    assert goal.score(point(50, 0.11)) == 0
+    assert goal.score(point(50, 0.1, answered=98)) == 0
+    assert goal.score(point(50, 0.1, wrong=1)) == 0
+
+
+def test_a_goal_of_rate_takes_the_latency_of_what_keeps_up():
+    goal = Goal(rate=10)
+    assert goal.score(point(10, 0.1)) > goal.score(point(10, 0.2)) > 0
+    assert goal.score(point(8, 0.1)) == 0
+    with pytest.raises(InputError):
+        Goal()
+
+
+def test_the_front_has_no_load_that_another_beats():
+    loads = [point(10, 0.1), point(20, 0.3), point(15, 0.4), point(9, 0.1), point(5, 0.05)]
+    kept = [p["throughput"] for _, p in front([{"loads": loads}])]
+    assert kept == [5, 10, 20]
+
+
+@pytest.mark.parametrize("goal", [Goal(p99=0.2), Goal(rate=4.0)])
+def test_the_search_finds_a_better_candidate_without_trying_all(
+    tiny_bundle, tmp_path, monkeypatch, goal
+):
+    """Threads help most, then HTTP; every load but the best misses nothing but speed."""
+
+    def run(self, candidate, loads):
+        speed = 10 + 10 * (candidate.threads == 2) + 5 * (candidate.protocol == "http")
+        speed -= 4 * (candidate.engine == "reference")
+        return {
+            "candidate": vars(candidate),
+            "loads": [point(speed, 1 / speed)],
+            "memory": 1e6,
+        }
+
+    monkeypatch.setattr(Tuning, "_run", run)
+    tuning = Tuning(tiny_bundle, HITS, goal, tmp_path, cores=4)
+    trials = tuning.search()
+    best, _ = tuning.best(trials)
+    assert (best["candidate"]["threads"], best["candidate"]["protocol"]) == (2, "http")
+    assert len(trials) < 30
+
+
+@pytest.mark.service
+def test_a_search_on_a_server_goes_on_where_it_stopped(tiny_bundle, tmp_path, monkeypatch):
+    def tuning(**changed):
+        how = {"seconds": 0.3, "trials": 2, "cores": 1, "engines": ("reference",)} | changed
+        return Tuning(tiny_bundle, HITS, Goal(p99=5.0), tmp_path, **how)
+
+    trials = tuning().search()
+    assert {p["load"]["concurrency"] for p in trials[0]["loads"]} == {1, 2, 4}
+    assert trials[0]["loads"][0]["counts"]["answered"] > 0
+    assert trials[0]["memory"] > 1e7
+    overloads = [trial for trial in trials if "overload" in trial]
+    assert overloads
+    paths = write_report(tuning(), trials)
+    assert {path.name for path in paths} >= {"report.md", "settings.toml", "front.png"}
+    settings = read_settings(tmp_path / "settings.toml")
+    assert settings.max_queue == overloads[-1]["candidate"]["max_queue"]
+    assert f"queue {settings.max_queue}" in (tmp_path / "report.md").read_text()
+
+    monkeypatch.setattr(Tuning, "_run", lambda *_: pytest.fail("a trial was run again"))
+    assert json.dumps(tuning().search()) == json.dumps(trials)
+    with pytest.raises(InputError, match="another seconds"):
+        tuning(seconds=1.0).search()
+
+
+def test_candidates_have_settings():
+    ensemble = Candidate(shape="ensemble", engine="reference", instances=2, threads=3)
+    assert ensemble.settings.instances["gnn"] == 2
+    assert ensemble.settings.threads["features"] == 3

@@ -1,0 +1,39 @@
+"""The study of the service runs whole, goes on after a stop, and its tables are made of what it wrote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EVENTS = ROOT / "examples/events/pu20"
+
+
+@pytest.mark.service
+def test_the_study_writes_every_number_and_table(tmp_path):
+    result = tmp_path / "service.json"
+    (tmp_path / "service.parts").mkdir()
+    skipped = {"skipped": "measured before"}
+    (tmp_path / "service.parts/perf_analyzer.json").write_text(json.dumps(skipped))
+    program = [sys.executable, "benchmarks/service.py", "--quick", "-o", result]
+    folders = ["--small", EVENTS, "--pu20", EVENTS, "--pu200", EVENTS]
+    done = subprocess.run(
+        [*program, *folders], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(result.read_text())
+    for key in ("overhead_ratio_pu200", "small_events_per_s", "throughput_vs_inprocess"):
+        assert found[key] > 0
+    assert found["overhead_ms_small"] > 0
+    assert found["lost_events"] == 0
+    assert 0 < found["overload_goodput"] < 2
+    assert found["perf_analyzer"] == skipped
+    counts = found["overload"]["counts"]
+    assert counts["answered"] + counts["refused"] == counts["sent"]
+    assert counts["refused"] > 0
+    assert found["killed"] == found["killed"] | {"lost": 0, "wrong": 0, "twice": 0, "restarts": 2}
+    assert done.stdout.count("|---|") >= 3
