@@ -147,6 +147,9 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
     except BundleError as error:
         message = f"{folder / DESCRIPTION}: {error}"
         raise BundleError(message) from None
+    if bundle.triplets is not None and not bundle.triplets_path.is_file():
+        message = f"{bundle.triplets_path} is missing; {DESCRIPTION} has [triplets], which needs it"
+        raise BundleError(message)
     for network in bundle.networks:
         _check_network(bundle, network)
     return bundle

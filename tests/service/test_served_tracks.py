@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
+from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.event import NO_TRACK, Hits
 from trackserve.pipeline import Pipeline
@@ -148,3 +149,17 @@ def test_management_endpoints_are_closed(server):
             with pytest.raises(InferenceServerException):
                 attempt()
         assert client.is_model_ready("track_finding")
+
+
+@pytest.mark.parametrize("shape", ["monolith", "ensemble"])
+def test_a_bundle_with_triplets_is_served_as_it_runs_in_process(shape):
+    bundle = read_bundle()
+    assert bundle.triplets is not None
+    hits = straight_tracks(tracks=40, noise=30)
+    expected = Pipeline(bundle).find_tracks(hits)
+    assert len(expected) > 1
+    with (
+        serve(bundle, Settings(shape=shape, max_hits=2000), **FREE_PORTS) as server,
+        Client(server.grpc_url) as client,
+    ):
+        np.testing.assert_array_equal(client.find_tracks(hits).labels, expected.labels)

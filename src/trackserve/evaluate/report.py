@@ -48,7 +48,7 @@ DEFINITIONS = {
     "edge target purity": "true edges of headline targets, over edges",
     "no_edge": "lost after the neighbours: no piece of the particle's hits, connected by edges "
     "between them, holds more than half of them",
-    "cut_by_filter, cut_by_gnn": "lost after the filter or the GNN, in the same sense",
+    "cut_by_filter, cut_by_triplets, cut_by_gnn": "lost after that stage, in the same sense",
     "split": "none of these, and no track holds more than half of the particle's hits",
     "merged": "none of these; a track holds them, but half or more of its hits come from elsewhere",
     "density": f"other hits within {DENSITY_RADIUS:g} mm of a hit, mean over the particle's hits",
@@ -69,7 +69,7 @@ class Found:
 
 
 def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
-    """Return a track finder that also gives the edges after neighbours, filter and GNN."""
+    """Return a track finder that also gives the edges after neighbours, filter, triplets and GNN."""
     # The pipeline needs the [server] extra; judging tracks does not.
     from trackserve.pipeline.features import hit_features
 
@@ -81,6 +81,7 @@ def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
         stages = {
             "neighbours": out.order[out.candidates.edges],
             "filter": out.order[out.filtered.edges],
+            **({} if bundle.triplets is None else {"triplets": out.order[out.joined.edges]}),
             "gnn": out.order[out.scored.edges[:, passed]],
         }
         return Found(Tracks(out.labels()), stages)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.event import Float32, Graph, Hits, Int64, ScoredGraph, Tracks
+from trackserve.event import Float32, Graph, Hits, Int64, ScoredGraph, Tracks, TripletGraph
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, hit_features
@@ -22,6 +22,8 @@ from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import onnxruntime
 
     from trackserve.bundle import Bundle
 
@@ -100,10 +102,8 @@ class Pipeline:
         filtered = keep_edges(candidates, logits, bundle.filter_cut)
         self._tell("cut", filtered.edges.shape[1])
         joined = filtered
-        if self._triplets is not None and bundle.triplets is not None:
-            triplets = join_edges(filtered, bundle.features, bundle.triplets.cuts)
-            logits = triplet_logits(self._triplets, filtered, triplets)
-            joined = keep_triplets(filtered, triplets, logits, least_logit(bundle.triplets.cut))
+        if self._triplets is not None:
+            joined = keep_joined(self._triplets, filtered, bundle)
             self._tell("triplets", joined.edges.shape[1])
         scored = score_edges(self._gnn, joined)
         self._tell("gnn")
@@ -114,3 +114,13 @@ class Pipeline:
     def _tell(self, stage: str, edges: int | None = None) -> None:
         if self.told is not None:
             self.told(stage, edges)
+
+
+def keep_joined(
+    network: onnxruntime.InferenceSession, graph: Graph, bundle: Bundle
+) -> TripletGraph:
+    """Return the triplets of a graph that the bundle's cuts and its network leave."""
+    assert bundle.triplets is not None, "this bundle has no triplets"
+    triplets = join_edges(graph, bundle.features, bundle.triplets.cuts)
+    logits = triplet_logits(network, graph, triplets)
+    return keep_triplets(graph, triplets, logits, least_logit(bundle.triplets.cut))

@@ -99,7 +99,7 @@ class TracksRecipe:
     """How tracks are built; the cut on scores is the one of ``cuts`` with most efficiency less fakes."""
 
     method: Literal["components", "walk"] = "walk"
-    min_hits: int = 3
+    min_hits: int = 6
     cuts: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 
 

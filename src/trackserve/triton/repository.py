@@ -63,7 +63,7 @@ def write_repository(
             _write_model(repository / config.name, config, bundle)
         folder = repository / BUNDLE_FOLDER
         folder.mkdir()
-        for member in (DESCRIPTION, *(f"{network}.onnx" for network in NETWORKS)):
+        for member in (DESCRIPTION, *(f"{network}.onnx" for network in bundle.networks)):
             shutil.copyfile(bundle.path / member, folder / member)
         repository.rename(directory)
     return directory
@@ -153,9 +153,13 @@ def _onnxruntime_config(
     config = _config(stage, sizes, {"intra_op_thread_count": threads})
     config.backend = "onnxruntime"
     config.instance_group.add(count=settings.instances.get(stage.name, 1))
-    (output,) = onnx.load(bundle.path / f"{stage.name}.onnx").graph.output
-    for tensor, name in zip(config.input, ("features", "edges"), strict=False):
+    model = onnx.load(bundle.path / f"{stage.name}.onnx")
+    (output,) = model.graph.output
+    taken = {i.name for i in model.graph.input}
+    names = [name for name in ("features", "edges", "triplets") if name in taken]
+    for tensor, name in zip(config.input, names, strict=False):
         tensor.name = name
+    del config.input[len(names) :]
     config.output[0].name = output.name
     if len(output.type.tensor_type.shape.dim) > len(stage.outputs[0].dims):
         config.output[0].reshape.shape.extend([-1, 1])  # a logit per edge exported as [E, 1]
@@ -173,7 +177,8 @@ def _ensemble_config(
     config.platform = "ensemble"
     for stage, stage_config in zip(stages, configs, strict=True):
         step = config.ensemble_scheduling.step.add(model_name=stage.name, model_version=-1)
-        for tensor, own in zip(stage.inputs, stage_config.input, strict=True):
+        # A network on Triton's own backend takes no triplets where the bundle has none.
+        for tensor, own in zip(stage.inputs, stage_config.input, strict=False):
             step.input_map[own.name] = tensor.name
         for tensor, own in zip(stage.outputs, stage_config.output, strict=True):
             step.output_map[own.name] = tensor.name

@@ -5,8 +5,9 @@ each name is written here and nowhere else. Symbols in ``dims``:
 
     N   hits of an event        C   columns of a hit       F   features of a hit
     E   edges of a graph        K   edges that are kept    D   dimensions of the embedding
+    P   edges past the filter   T   triplets
 
-N, E and K vary from event to event; C, F and D are those of the bundle that is served.
+N, E, P, K and T vary from event to event; C, F and D are those of the bundle that is served.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ SORTED = Tensor("SORTED_FEATURES", "FP32", ("N", "F"), "the features in canonica
 EMBEDDING = Tensor("EMBEDDING", "FP32", ("N", "D"), "the hits in the space of the first network")
 EDGES = Tensor("EDGES", "INT64", (2, "E"), "pairs of neighbours, from the inner to the outer hit")
 FILTER_LOGITS = Tensor("FILTER_LOGITS", "FP32", ("E",), "the filter's logit of each pair")
-KEPT_EDGES = Tensor("KEPT_EDGES", "INT64", (2, "K"), "the pairs that passed the filter")
+PASSED_EDGES = Tensor("PASSED_EDGES", "INT64", (2, "P"), "the pairs that passed the filter")
+KEPT_EDGES = Tensor("KEPT_EDGES", "INT64", (2, "K"), "those of them that are in a triplet")
+TRIPLETS = Tensor("TRIPLETS", "INT64", (2, "T"), "the kept edges that may follow each other")
 GNN_LOGITS = Tensor("GNN_LOGITS", "FP32", ("K",), "the graph neural network's logit of each edge")
 
 TRACK_FINDING = Model("track_finding", (HITS,), (LABELS,), "hits in, tracks out")
@@ -75,11 +78,17 @@ STAGES = (
     Model("embedding", (SORTED,), (EMBEDDING,), "network 1"),
     Model("neighbours", (EMBEDDING, SORTED), (EDGES,), "algorithm 1"),
     Model("filter", (SORTED, EDGES), (FILTER_LOGITS,), "network 2"),
-    Model("cut", (SORTED, EDGES, FILTER_LOGITS), (KEPT_EDGES,), "drop what the filter scores low"),
-    Model("gnn", (SORTED, KEPT_EDGES), (GNN_LOGITS,), "network 3"),
-    Model("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 2"),
+    Model(
+        "cut", (SORTED, EDGES, FILTER_LOGITS), (PASSED_EDGES,), "drop what the filter scores low"
+    ),
+    Model("triplets", (SORTED, PASSED_EDGES), (KEPT_EDGES, TRIPLETS), "algorithm 2 and network 3"),
+    Model("gnn", (SORTED, KEPT_EDGES, TRIPLETS), (GNN_LOGITS,), "network 4"),
+    Model("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 3"),
 )
-"""The stages in the order of the way of an event; scaled features enter at ``order``."""
+"""The stages in the order of the way of an event; scaled features enter at ``order``.
+
+A bundle without a network on triplets keeps every edge that passed and has no triplets.
+"""
 
 WORKERS = (PIPELINE, HITS_TO_TRACKS, FEATURES_TO_TRACKS)
 """What the served models hand their requests to: the first in a monolith, the others in an ensemble."""

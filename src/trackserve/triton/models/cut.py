@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 class TritonPythonModel(Entry):
-    """SORTED_FEATURES, EDGES and FILTER_LOGITS in, KEPT_EDGES out."""
+    """SORTED_FEATURES, EDGES and FILTER_LOGITS in, PASSED_EDGES out."""
 
     def run(self, features: Float32, edges: Int64, logits: Float32) -> Int64:
-        """Return the edges that are kept ``[2, K]``."""
+        """Return the edges that are kept ``[2, P]``."""
         return keep_edges(Graph(features, edges), logits, self.bundle.filter_cut).edges

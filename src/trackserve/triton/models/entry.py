@@ -105,7 +105,7 @@ class Entry(ABC):
         features = self.bundle.features
         hits = min(WARM_UP_HITS, self.max_hits)
         sizes = {"C": len(features.wire_columns), "F": len(features.columns)}
-        sizes |= {"D": self.bundle.embedding_dimension} | dict.fromkeys("NEK", hits)
+        sizes |= {"D": self.bundle.embedding_dimension} | dict.fromkeys("NEPKT", hits)
         rng = np.random.default_rng(0)
         self.run(
             *(
@@ -141,11 +141,14 @@ class Entry(ABC):
 
 
 class NetworkEntry(Entry):
-    """A model that runs the bundle's network of the same name."""
+    """A model that runs the bundle's network of the same name, if it has one."""
 
     def load(self) -> None:
         """Open the network."""
-        self.network = load_network(self.bundle.path / f"{self._table.name}.onnx", self.threads)
+        name = self._table.name
+        there = name in self.bundle.networks
+        path = self.bundle.path / f"{name}.onnx"
+        self.network = load_network(path, self.threads) if there else None
 
 
 def _refusal(message: str, code: int) -> Any:

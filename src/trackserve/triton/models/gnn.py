@@ -1,10 +1,10 @@
-"""Network 3: score each edge in the light of those around it."""
+"""Network 4: score each edge in the light of those around it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trackserve.event import Graph
+from trackserve.event import Graph, TripletGraph
 from trackserve.pipeline.gnn import gnn_logits
 from trackserve.triton.models.entry import NetworkEntry
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 
 class TritonPythonModel(NetworkEntry):
-    """SORTED_FEATURES and KEPT_EDGES in, GNN_LOGITS out."""
+    """SORTED_FEATURES, KEPT_EDGES and TRIPLETS in, GNN_LOGITS out."""
 
-    def run(self, features: Float32, edges: Int64) -> Float32:
+    def run(self, features: Float32, edges: Int64, triplets: Int64) -> Float32:
         """Return the graph neural network's logit ``[K]`` of each edge."""
-        return gnn_logits(self.network, Graph(features, edges))
+        joined = self.bundle.triplets is not None
+        graph = TripletGraph(features, edges, triplets) if joined else Graph(features, edges)
+        return gnn_logits(self.network, graph)
