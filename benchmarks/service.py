@@ -65,7 +65,7 @@ def overhead(study: Study) -> dict[str, Any]:
                     for _ in tqdm(range(rounds), desc=f"overhead {kind}")
                 ]
             )
-            seconds = seconds.transpose(2, 0, 1, 3).reshape(len(ways), rounds, number)
+            seconds = seconds.transpose(2, 0, 1, 3).reshape(len(ways), rounds, len(hits))
             every = dict(zip(ways, seconds, strict=True))
             inside = every["in process"]
             found[kind] = {

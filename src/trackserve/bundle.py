@@ -158,7 +158,7 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
 def _read_description(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         message = (
-            f"{folder} is not a folder; a bundle is a folder with {DESCRIPTION} and three networks"
+            f"{folder} is not a folder; a bundle is a folder with {DESCRIPTION} and four networks"
         )
         raise BundleError(message)
     for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):

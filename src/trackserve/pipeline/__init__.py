@@ -1,4 +1,4 @@
-"""The way of an event: hits to tracks in three networks and two graph algorithms.
+"""The way of an event: hits to tracks in four networks and three algorithms.
 
 hits -> features -> embedding -> neighbours -> filter -> triplets -> gnn -> components -> tracks
 """

@@ -1,4 +1,4 @@
-"""Algorithm 2: from scored edges to track candidates, by connected components or by cut-and-walk."""
+"""Algorithm 3: from scored edges to track candidates, by connected components or by cut-and-walk."""
 
 from __future__ import annotations
 

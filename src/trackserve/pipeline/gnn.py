@@ -1,4 +1,4 @@
-"""Network 3: a graph neural network that scores each edge in the light of those around it."""
+"""Network 4: a graph neural network that scores each edge in the light of those around it."""
 
 from __future__ import annotations
 

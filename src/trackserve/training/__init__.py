@@ -1,1 +1,1 @@
-"""Training the three networks; nothing else imports this package."""
+"""Training the four networks; nothing else imports this package."""

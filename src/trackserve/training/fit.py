@@ -1,4 +1,4 @@
-"""The loop that all three networks are trained by: shuffled events, checkpoints, a log."""
+"""The loop that all four networks are trained by: shuffled events, checkpoints, a log."""
 
 from __future__ import annotations
 

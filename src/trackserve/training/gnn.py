@@ -1,4 +1,4 @@
-"""Training network 3: which of the edges that passed the filter belong to a track."""
+"""Training network 4: which of the edges that are left belong to a track."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three networks, in torch.
+"""The four networks, in torch.
 
 All take the bundle's features ``[N, F]``; the filter and the GNN also take edges ``[2, E]`` and give
 a logit for each. Angles about the beam line enter as differences (or, in the embedding, as a unit
@@ -297,7 +297,7 @@ class MessagePassing(nn.Module):
 
 
 class Gnn(nn.Module):
-    """Network 3: an interaction network that scores edges ``[E]`` after ``steps`` of messages.
+    """Network 4: an interaction network that scores edges ``[E]`` after ``steps`` of messages.
 
     Its nodes are the edges, linked where two of them make a triplet: whether an edge belongs to a
     track shows in whether others go on in its direction.

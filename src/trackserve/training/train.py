@@ -97,7 +97,7 @@ class Training:
         self._samples: dict[str, Sample] = {}
 
     def run(self) -> None:
-        """Train the three networks in turn and write the bundle."""
+        """Train the four networks in turn and write the bundle."""
         recipe = self.recipe
         torch.manual_seed(recipe.seed)
         self._train_embedding()
@@ -112,7 +112,7 @@ class Training:
         self._describe(physics=self._physics())
         publish(self.folder, self.bundle)
 
-    # ---- the three networks
+    # ---- the four networks
 
     def _train_embedding(self) -> None:
         settings = self.recipe.embedding

@@ -81,7 +81,7 @@ STAGES = (
     Model(
         "cut", (SORTED, EDGES, FILTER_LOGITS), (PASSED_EDGES,), "drop what the filter scores low"
     ),
-    Model("triplets", (SORTED, PASSED_EDGES), (KEPT_EDGES, TRIPLETS), "algorithm 2 and network 3"),
+    Model("triplets", (SORTED, PASSED_EDGES), (KEPT_EDGES, TRIPLETS), "algorithm 2, network 3"),
     Model("gnn", (SORTED, KEPT_EDGES, TRIPLETS), (GNN_LOGITS,), "network 4"),
     Model("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 3"),
 )
