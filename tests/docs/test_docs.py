@@ -188,6 +188,7 @@ def test_every_key_of_a_bundle_is_described():
     source = (ROOT / "src/trackserve/bundle.py").read_text(encoding="utf-8")
     read = set(re.findall(r'value\(\s*"([\w.]+)"', source))
     read |= {f"neighbours.cuts.{name}" for name in ("slope", "z0", "dphi", "dcot")}
+    read |= {f"triplets.cuts.{name}" for name in ("kink", "off", "slope", "dphi")}
     assert len(read) > 12
     assert read == table
 
