@@ -64,11 +64,13 @@ def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
     assert more["trackserve_tracks_total"] == 2 * len(outputs.tracks)
     assert more['trackserve_pending_requests{model="track_finding"}'] == 0
     edges = {
-        stage: more[f'trackserve_edges_total{{stage="{stage}"}}'] for stage in ("neighbours", "cut")
+        stage: more[f'trackserve_edges_total{{stage="{stage}"}}']
+        for stage in ("neighbours", "cut", "triplets")
     }
     assert edges == {
         "neighbours": 2 * outputs.candidates.edges.shape[1],
         "cut": 2 * outputs.filtered.edges.shape[1],
+        "triplets": 2 * outputs.joined.edges.shape[1],
     }
     for stage in STAGES:
         assert more[f'trackserve_events_total{{stage="{stage.name}"}}'] == 2

@@ -177,7 +177,7 @@ class NativePipeline(Pipeline):
             logits = self._triplet_logits(local, filtered, triplets, threads=threads)
             least = float(least_logit(bundle.triplets.cut))
             joined, triplets = run.keep_triplets(logits, least, filtered, triplets)
-            self._tell("triplets", len(joined[0]))
+        self._tell("triplets", len(joined[0]))
         scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
         self._tell("gnn")
         inner, outer = place[joined[0]], place[joined[1]]

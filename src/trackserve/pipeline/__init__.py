@@ -104,7 +104,7 @@ class Pipeline:
         joined = filtered
         if self._triplets is not None:
             joined = keep_joined(self._triplets, filtered, bundle)
-            self._tell("triplets", joined.edges.shape[1])
+        self._tell("triplets", joined.edges.shape[1])
         scored = score_edges(self._gnn, joined)
         self._tell("gnn")
         tracks = build_tracks(scored, bundle.track_builder)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trackserve.event import Float32
 
 COUNTS = (0, 1, 300)
-"""Hits of the events that a bundle is tried on; each hit but one has an edge."""
+"""Hits of the events that a bundle is tried on; each hit but one has an edge, each edge but one goes on in a triplet."""
 
 
 def check_answers(bundle: Bundle) -> None:
@@ -39,8 +39,14 @@ def check_answers(bundle: Bundle) -> None:
         edges = np.stack([first, first + 1])
         _check(bundle.embedding_path, {"features": features}, (hits, bundle.embedding_dimension))
         if len(first):
-            for path in (bundle.filter_path, bundle.gnn_path):
-                _check(path, {"features": features, "edges": edges}, (len(first),))
+            pairs = {"features": features, "edges": edges}
+            _check(bundle.filter_path, pairs, (len(first),))
+            if bundle.triplets is not None:
+                second = first[:-1]
+                triplets = np.stack([second, second + 1])
+                pairs |= {"triplets": triplets}
+                _check(bundle.triplets_path, pairs, (len(second),))
+            _check(bundle.gnn_path, pairs, (len(first),))
         pipeline.run(features)
 
 
