@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_serve,
+        _add_status,
         _add_repository,
         _add_find,
         _add_evaluate,
@@ -117,7 +118,7 @@ def _command(
     return parser
 
 
-# ---- serve, repository
+# ---- serve, status, repository
 
 
 def _add_serve(commands: Subparsers) -> None:
@@ -161,6 +162,29 @@ def _serve(options: argparse.Namespace) -> None:
         print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")
         print(f"  metrics  {server.metrics_url}\nready; stop with Ctrl-C", flush=True)
         server.wait()
+
+
+def _add_status(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "status",
+        _status,
+        "Tell what a server runs, how busy it is, what it refused and where the time goes.",
+        epilog="It watches the server for two seconds. Of a fleet it tells each server.",
+    )
+    parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
+    parser.add_argument(
+        "--metrics",
+        metavar="URL",
+        help="of the server's metrics, which refusals and a monolith's stages are read from "
+        "(default: port 8002 of a server on port 8000 or 8001)",
+    )
+
+
+def _status(options: argparse.Namespace) -> None:
+    from trackserve.status import describe
+
+    print(describe(options.url, options.metrics))
 
 
 def _add_repository(commands: Subparsers) -> None:
