@@ -32,7 +32,7 @@ def test_it_tells_what_the_server_runs_and_where_the_time_goes(server, url, tiny
     thread = threading.Thread(target=load)
     thread.start()
     try:
-        status = read_status(url, server.metrics_url, seconds=1.0)
+        status = read_status(url, server.metrics_url, seconds=0.6)
     finally:
         stop.set()
         thread.join()
