@@ -8,9 +8,11 @@ import json
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,6 +177,22 @@ def test_a_folder_holds_one_fleet(fleet, tiny_bundle):
         pass
     with Client(fleet.address) as client:
         client.find_tracks(EVENTS[0])
+
+
+def test_the_configuration_of_the_docs_for_a_cluster_is_one(fleet, tmp_path):
+    text = (fleet.folder / "envoy.yaml").read_text()
+    page = (Path(__file__).parents[2] / "docs/fleet.md").read_text()
+    (named,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    for cluster, port in (("grpc", "8001"), ("http", "8000")):
+        watched = rf"    - name: {cluster}\n      type: EDS\n.*?(?=      connect_timeout)"
+        own = named.replace("grpc", cluster).replace("8001", port)
+        text, count = re.subn(watched, own, text, count=1, flags=re.DOTALL)
+        assert count == 1
+    config = tmp_path / "envoy.yaml"
+    config.write_text(text)
+    command = [find_envoy(), "--mode", "validate", "--config-path", config]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_shared_memory_is_not_for_a_fleet(tiny_bundle):
