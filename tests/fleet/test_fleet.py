@@ -104,7 +104,27 @@ def test_a_killed_server_is_seen_by_no_client(fleet):
     before = len(victim.restarted)
     seen = asyncio.run(ask(fleet, lambda: os.kill(victim.pid, signal.SIGKILL), tries=1))
     assert seen == list(range(REQUESTS))
-    wait_until(lambda: len(victim.restarted) == before + 1)
+    assert len(victim.restarted) == before + 1
+    wait_until(lambda: list(fleet.proxy.hosts().values()) == 4 * [True])
+
+
+def test_a_request_that_a_killed_server_works_on_is_answered_by_another_one(fleet):
+    hits = straight_tracks(tracks=1500, noise=2500)
+    right = Pipeline(fleet.bundle).find_tracks(hits).labels
+
+    def find(url: str) -> Int64:
+        with Client(url, tries=1) as client:
+            return client.find_tracks(hits).labels
+
+    victim = fleet.members[0].server
+    with ThreadPoolExecutor() as pool:
+        # Of two requests of a protocol each server has one.
+        found = [pool.submit(find, f"{http}{fleet.address}") for http in ("", "http://") * 2]
+        wait_until(lambda: fleet.proxy.under_way() == len(found))
+        os.kill(victim.pid, signal.SIGKILL)
+        for labels in found:
+            np.testing.assert_array_equal(labels.result(), right)
+    wait_until(lambda: list(fleet.proxy.hosts().values()) == 4 * [True])
 
 
 def test_a_killed_proxy_loses_no_event(fleet):

@@ -94,7 +94,7 @@ class Proxy:
     ) -> None:
         try:
             deadline = time.monotonic() + LAST_SECONDS
-            while self._answering() and time.monotonic() < deadline:
+            while self.under_way() and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
             self._end()
@@ -109,10 +109,27 @@ class Proxy:
         wanted = set() if new is None else {(c, new.ports[c]) for c in CLUSTERS}
 
         def sees() -> bool:
-            hosts = self._hosts()
+            hosts = self.hosts()
             return hosts.keys() == ports and all(hosts[each] for each in wanted)
 
         self._wait(sees, "see a change of the servers")
+
+    def hosts(self) -> dict[tuple[str, int], bool]:
+        """Return the servers that Envoy knows, by cluster and port, and whether it finds them well."""
+        clusters = json.loads(self._ask("/clusters?format=json") or "{}")
+        return {
+            (cluster["name"], host["address"]["socket_address"]["port_value"]): not any(
+                name.startswith(("failed", "pending")) for name in host["health_status"]
+            )
+            for cluster in clusters.get("cluster_statuses", [])
+            if cluster["name"] in CLUSTERS
+            for host in cluster.get("host_statuses", [])
+        }
+
+    def under_way(self) -> int:
+        """Return how many requests clients wait for."""
+        text = self._ask("/stats?filter=^http.requests.downstream_rq_active$")
+        return int(text.rpartition(":")[2] or 0)
 
     def _write_endpoints(self, servers: Sequence[Server]) -> None:
         """Write the servers of each cluster; Envoy watches the files."""
@@ -178,23 +195,6 @@ class Proxy:
             return ask(self.folder / "admin.sock", "GET", target)[1]
         except OSError:
             return ""
-
-    def _hosts(self) -> dict[tuple[str, int], bool]:
-        """Return the servers that Envoy knows, by cluster and port, and whether it finds them well."""
-        clusters = json.loads(self._ask("/clusters?format=json") or "{}")
-        return {
-            (cluster["name"], host["address"]["socket_address"]["port_value"]): not any(
-                name.startswith(("failed", "pending")) for name in host["health_status"]
-            )
-            for cluster in clusters.get("cluster_statuses", [])
-            if cluster["name"] in CLUSTERS
-            for host in cluster.get("host_statuses", [])
-        }
-
-    def _answering(self) -> int:
-        """Return how many requests are under way."""
-        text = self._ask("/stats?filter=^http.requests.downstream_rq_active$")
-        return int(text.rpartition(":")[2] or 0)
 
     def _end(self) -> None:
         self._ending.stop()
