@@ -77,12 +77,8 @@ def controlled(fleet: Fleet) -> Iterator[None]:
         message = f"another fleet runs in {fleet.folder}; choose another folder, or stop it first"
         raise InputError(message)
     path.unlink(missing_ok=True)
-
-    class Handler(_Handler):
-        pass
-
-    Handler.fleet = fleet
-    with ThreadingUnixStreamServer(str(path), Handler, bind_and_activate=False) as server:
+    handler = type("Handler", (_Handler,), {"fleet": fleet})
+    with ThreadingUnixStreamServer(str(path), handler, bind_and_activate=False) as server:
         server.server_bind()
         path.chmod(0o600)
         server.server_activate()
