@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from clock import spread
 from perf_analyzer import against_perf_analyzer
+from service_fleet import fleet
 from service_overload import killed, overload
 from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study
 from service_tables import SERVICE
@@ -152,6 +153,7 @@ SECTIONS: dict[str, Callable[[Study], dict[str, Any]]] = {
     "perf_analyzer": against_perf_analyzer,
     "overload": overload,
     "killed": killed,
+    "fleet": fleet,
 }
 
 
@@ -167,7 +169,9 @@ def headline(found: dict[str, Any]) -> dict[str, float]:
         ),
         "throughput_vs_inprocess": found["throughput"]["pu200"]["ratio"],
         "overload_goodput": found["overload"]["goodput"],
-        "lost_events": found["overload"]["counts"]["lost"] + found["killed"]["lost"],
+        "lost_events": found["overload"]["counts"]["lost"]
+        + found["killed"]["lost"]
+        + sum(killed["lost"] for killed in found["fleet"]["killed"].values()),
     }
 
 

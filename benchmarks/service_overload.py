@@ -25,6 +25,8 @@ from trackserve.triton.process import children
 from trackserve.triton.server import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service_study import Study
 
     from trackserve.benchmark.load import Events
@@ -169,31 +171,40 @@ def killed(study: Study) -> dict[str, Any]:
     """Kill the models' processes, and then tritonserver, in the middle of requests; count answers."""
     with serve(study.bundle, study.settings, **FREE_PORTS) as server:
         events = study.events(server, "small")
-        requests = REQUESTS // 10 if study.quick else REQUESTS
-        found: dict[str, Any] = {"requests": 0, "lost": 0, "wrong": 0, "twice": 0}
-        for victim in ("models", "tritonserver"):
-            answers = asyncio.run(_ask_and_kill(server, events, requests, victim))
-            found["requests"] += requests
-            found["lost"] += requests - len({index for index, _ in answers})
-            found["wrong"] += sum(not right for _, right in answers)
-            found["twice"] += len(answers) - len({index for index, _ in answers})
-        found["restarts"] = len(server.restarted)
-    return found
+        requests = study.requests(REQUESTS)
+        models = ask_and_kill(server.grpc_url, events, requests, lambda: children(server.pid))
+        whole = ask_and_kill(server.grpc_url, events, requests, lambda: [server.pid])
+        both = {name: models[name] + whole[name] for name in models}
+        return {**both, "restarts": len(server.restarted)}
+
+
+def ask_and_kill(
+    url: str, events: Events, requests: int, victims: Callable[[], list[int]]
+) -> dict[str, int]:
+    """Kill processes in the middle of requests; count what was lost, wrong and answered twice."""
+    answers = asyncio.run(_ask_and_kill(url, events, requests, victims))
+    indices = {index for index, _ in answers}
+    return {
+        "requests": requests,
+        "lost": requests - len(indices),
+        "wrong": sum(not right for _, right in answers),
+        "twice": len(answers) - len(indices),
+    }
 
 
 async def _ask_and_kill(
-    server: Server, events: Events, requests: int, victim: str
+    url: str, events: Events, requests: int, victims: Callable[[], list[int]]
 ) -> list[tuple[int, bool]]:
     answers = []
     tables, expected = events.tables, events.expected or []
     sent = (tables[i % len(tables)] for i in range(requests))
-    async with AsyncClient(server.grpc_url, timeout=300) as client:
+    async with AsyncClient(url, timeout=300) as client:
         async for answer in client.find_all(sent, ordered=False):
             with contextlib.suppress(TrackserveError):
                 labels = answer.tracks.labels
                 right = np.array_equal(labels, expected[answer.index % len(tables)])
                 answers.append((answer.index, right))
             if len(answers) == requests // 2:
-                for pid in children(server.pid) if victim == "models" else [server.pid]:
+                for pid in victims():
                     os.kill(pid, signal.SIGKILL)
     return answers

@@ -68,6 +68,10 @@ class Study:
         """Return how often to measure."""
         return 1 if self.quick else full
 
+    def requests(self, full: int) -> int:
+        """Return how many requests to send."""
+        return full // 10 if self.quick else full
+
     def events(self, server: Server, kind: str) -> Events:
         """Return the events of a kind as a server takes them, with the labels of this process."""
         if kind not in self._labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from physics_tables import markdown
@@ -135,11 +136,42 @@ def overload(result: Record) -> str:
     return f"{markdown(rows)}\n\n{text}"
 
 
+def fleet(result: Record) -> str:
+    """Return two servers beside one, and what a roll and kills did."""
+    found = result["fleet"]
+    rows = [("events", "way", "events/s", "from, to", "p95 ms", "not answered rightly")]
+    for kind, ways in found["loads"].items():
+        for way, each in ways.items():
+            rates = each["events_per_s"]
+            rows.append(
+                (
+                    NAMES[kind],
+                    way,
+                    f"{median(rates):.3g}",
+                    f"{min(rates):.3g}, {max(rates):.3g}",
+                    f"{median(each['p95_ms']):.0f}",
+                    str(each["not_answered_rightly"]),
+                )
+            )
+    rolled = found["rolled"]
+    told = [
+        f"Rolled to another bundle in {rolled['seconds']:.0f} s, with {rolled['requests']:,} requests "
+        f"meanwhile by a client that asks once: {rolled['errors']} errors, {rolled['wrong']} wrong.",
+        *(
+            f"Killed {victim} in the middle of {each['requests']:,} requests: {each['lost']} lost, "
+            f"{each['wrong']} wrong, {each['twice']} answered twice."
+            for victim, each in found["killed"].items()
+        ),
+    ]
+    return "\n\n".join([markdown(rows), *told])
+
+
 SERVICE: dict[str, Callable[[Record], str]] = {
     "service-goals": goals,
     "service-overhead": overhead,
     "service-throughput": throughput,
     "service-perf-analyzer": perf_analyzer,
     "service-overload": overload,
+    "service-fleet": fleet,
 }
 """Each made part of docs/service-study.md that comes from service.json."""

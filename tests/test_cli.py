@@ -21,7 +21,10 @@ from trackserve.data import find_events
 from trackserve.pipeline import Pipeline
 
 EVENT = Path(__file__).parents[1] / "examples/events/pu20"
-COMMANDS = ("serve", "repository", "find", "evaluate", "simulate", "train", "bundle", "info")
+COMMANDS = (
+    *("serve", "fleet", "roll", "status", "repository", "find", "evaluate"),
+    *("simulate", "train", "bundle", "info"),
+)
 
 
 @pytest.fixture(scope="module")

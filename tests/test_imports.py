@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "training": FOUNDATION | {"bundle", "pipeline", "native", "data", "evaluate", "__init__"},
     "evaluate": FOUNDATION | {"bundle", "pipeline", "data"},
     "benchmark": FOUNDATION | {"bundle", "client", "triton", "triton.tensors"},
+    "fleet": FOUNDATION | {"bundle", "status", "triton"},
+    "status": FOUNDATION | {"benchmark", "client", "triton", "triton.tensors"},
 }
 """Part of the package -> the other parts that it may import when it runs; cli may import all."""
 

@@ -87,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_serve,
+        _add_fleet,
+        _add_roll,
+        _add_status,
         _add_repository,
         _add_find,
         _add_evaluate,
@@ -117,7 +120,7 @@ def _command(
     return parser
 
 
-# ---- serve, repository
+# ---- serve, fleet, status, repository
 
 
 def _add_serve(commands: Subparsers) -> None:
@@ -161,6 +164,95 @@ def _serve(options: argparse.Namespace) -> None:
         print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")
         print(f"  metrics  {server.metrics_url}\nready; stop with Ctrl-C", flush=True)
         server.wait()
+
+
+def _add_fleet(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "fleet",
+        _fleet,
+        "Serve a bundle with several tritonservers behind one Envoy until Ctrl-C or SIGTERM.",
+        extra="server,fleet",
+        epilog="Clients of gRPC and HTTP reach the fleet at one port; a server that fails is left out.",
+    )
+    parser.add_argument("--servers", type=int, default=2, metavar="N", help="tritonservers")
+    _add_bundle_option(parser)
+    _add_settings(parser)
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8001, help="port; 0 picks a free one")
+    _add_folder_option(parser, "for Envoy's configuration and all logs")
+
+
+def _fleet(options: argparse.Namespace) -> None:
+    from trackserve.bundle import read_bundle
+    from trackserve.fleet import Fleet
+    from trackserve.triton.process import interrupted_by_sigterm
+
+    bundle = read_bundle(options.bundle)
+    settings = _settings(options)
+    with (
+        interrupted_by_sigterm(),
+        Fleet(
+            bundle,
+            settings,
+            servers=options.servers,
+            folder=options.folder,
+            address=options.address,
+            port=options.port,
+        ) as fleet,
+    ):
+        print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
+        print(f"  gRPC     grpc://{fleet.address}\n  HTTP     http://{fleet.address}")
+        print(f"  servers  {options.servers}, logs in {fleet.folder}")
+        print("ready; stop with Ctrl-C", flush=True)
+        fleet.wait()
+
+
+def _add_roll(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "roll",
+        _roll,
+        "Replace the servers of a running fleet, one after the other, by ones with another bundle.",
+        epilog="No client sees an error. If the new bundle can't be served, the old servers go on.",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the new bundle's folder")
+    _add_folder_option(parser, "of the fleet")
+
+
+def _roll(options: argparse.Namespace) -> None:
+    from trackserve.fleet.control import roll
+
+    print(roll(options.folder, options.bundle))
+
+
+def _add_folder_option(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--folder", type=Path, default=Path("fleet"), metavar="DIR", help=f"folder {text}"
+    )
+
+
+def _add_status(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "status",
+        _status,
+        "Tell what a server runs, how busy it is, what it refused and where the time goes.",
+        epilog="It watches the server for two seconds. Of a fleet it tells each server.",
+    )
+    parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
+    parser.add_argument(
+        "--metrics",
+        metavar="URL",
+        help="of the server's metrics, which refusals and a monolith's stages are read from "
+        "(default: port 8002 of a server on port 8000 or 8001)",
+    )
+
+
+def _status(options: argparse.Namespace) -> None:
+    from trackserve.status import describe
+
+    print(describe(options.url, options.metrics))
 
 
 def _add_repository(commands: Subparsers) -> None:

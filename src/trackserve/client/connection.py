@@ -66,7 +66,7 @@ class Connection(ABC):
     def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any: ...
 
     @abstractmethod
-    def _parameters(self, model: str) -> Mapping[str, Mapping[str, str]]: ...
+    def _config(self, model: str) -> Mapping[str, Any]: ...
 
     @abstractmethod
     def _models(self) -> list[Mapping[str, str]]: ...
@@ -92,8 +92,12 @@ class Connection(ABC):
 
     def parameters(self, model: Model) -> dict[str, str]:
         """Return the parameters of a model's configuration."""
-        with self._explained(model.name, self.timeout):
-            return strings(self._parameters(model.name))
+        return strings(self.config(model.name).get("parameters", {}))
+
+    def config(self, model: str) -> Mapping[str, Any]:
+        """Return a model's configuration (Triton's ``ModelConfig``)."""
+        with self._explained(model, self.timeout):
+            return self._config(model)
 
     def close(self) -> None:
         """Close the connection."""
@@ -131,9 +135,9 @@ class GrpcConnection(Connection):
     def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any:
         return self._client.infer(model, inputs, client_timeout=timeout, **identified(request_id))
 
-    def _parameters(self, model: str) -> Mapping[str, Mapping[str, str]]:
+    def _config(self, model: str) -> Mapping[str, Any]:
         answer = self._client.get_model_config(model, as_json=True, client_timeout=self.timeout)
-        found: Mapping[str, Mapping[str, str]] = answer["config"].get("parameters", {})
+        found: Mapping[str, Any] = answer["config"]
         return found
 
     def _models(self) -> list[Mapping[str, str]]:
@@ -156,8 +160,8 @@ class HttpConnection(Connection):
         del timeout
         return self._client.infer(model, inputs, **identified(request_id))
 
-    def _parameters(self, model: str) -> Mapping[str, Mapping[str, str]]:
-        found: Mapping[str, Mapping[str, str]] = self._client.get_model_config(model)["parameters"]
+    def _config(self, model: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._client.get_model_config(model)
         return found
 
     def _models(self) -> list[Mapping[str, str]]:

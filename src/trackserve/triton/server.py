@@ -96,6 +96,11 @@ class Server:
         return f"http://{self._host}:{self.ports['metrics']}/metrics"
 
     @property
+    def failure(self) -> str:
+        """Why the server has ended for good, nothing if it hasn't."""
+        return self._failure
+
+    @property
     def pid(self) -> int:
         """The process id of tritonserver."""
         return self._process.pid
