@@ -195,8 +195,8 @@ class Hits:
             x=self.x[rows],
             y=self.y[rows],
             z=self.z[rows],
-            modules=None if modules is None else Modules(**modules),  # type: ignore[arg-type]
-            clusters=None if clusters is None else Clusters(**clusters),  # type: ignore[arg-type]
+            modules=None if modules is None else Modules(**modules),  # type: ignore[arg-type]  # fields by name
+            clusters=None if clusters is None else Clusters(**clusters),  # type: ignore[arg-type]  # fields by name
         )
 
 

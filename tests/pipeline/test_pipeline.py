@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import trackserve.pipeline.filter
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
-from trackserve.event import NO_TRACK, Graph, Hits
+from trackserve.event import NO_TRACK, Graph, Hits, TripletGraph
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import feature_matrix, hit_features
 from trackserve.pipeline.filter import filter_logits, keep_edges, least_logit
@@ -171,6 +171,17 @@ def test_no_edges(pipeline, graph):
             assert logits.dtype == np.float32
     assert keep_edges(none, np.empty(0, np.float32), 0.5).edges.shape == (2, 0)
     assert score_edges(network, none).scores.shape == (0,)
+
+
+def test_two_threads_change_no_sum_over_a_graph():
+    shipped = read_bundle()
+    random = np.random.default_rng(1)
+    features = random.uniform(0.1, 1, (2000, len(shipped.features.columns))).astype(np.float32)
+    edges = np.sort(random.integers(0, 2000, (2, 30_000)), axis=0)
+    graph = TripletGraph(features, edges, random.integers(0, 30_000, (2, 60_000)))
+    alone = gnn_logits(load_network(shipped.gnn_path, threads=1), graph)
+    together = gnn_logits(load_network(shipped.gnn_path, threads=2), graph)
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_filter_in_parts_equals_the_whole(pipeline, graph, monkeypatch):

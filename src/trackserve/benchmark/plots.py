@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def write_plots(reports: Sequence[Report], folder: Path) -> list[Path]:
     """Write the plots of several loads on one server as PNG files; returns their paths."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only plots need it
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -131,7 +131,7 @@ class Tuning:
         """Run the search and return its trials, in the order in which they were wanted."""
         self._check_folder()
         found: list[dict[str, Any]] = []
-        best = Candidate(engine=self.engines[0], instances=self.cores)  # type: ignore[arg-type]
+        best = Candidate(engine=self.engines[0], instances=self.cores)  # type: ignore[arg-type]  # these are names of engines
         with tqdm(desc=f"tune for {self.goal}", unit="trial", total=self.trials) as bar:
             highest, seen = self._try(best, found, bar), {best}
             better = True

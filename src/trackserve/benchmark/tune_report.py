@@ -139,7 +139,7 @@ def _ms(point: dict[str, Any], percentile: str) -> str:
 def _plot(
     path: Path, draw: Callable[[Any, Sequence[Trial]], None], trials: Sequence[Trial]
 ) -> Path:
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only plots need it
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()

@@ -178,7 +178,7 @@ class GrpcWire(Wire):
         written: bytes = request.SerializeToString()
         return written
 
-    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102
+    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
         request = self._requests[event]
         if self._region is not None:
             size = LABEL_BYTES * len(self._tables[event])
@@ -244,7 +244,7 @@ class HttpWire(Wire):
             }
         ).encode()
 
-    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102
+    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
         head = self._head(event, slot)
         body = head if self._region else head + self._tables[event].tobytes()
         headers = {"Inference-Header-Content-Length": str(len(head))}

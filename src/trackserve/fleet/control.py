@@ -43,7 +43,7 @@ class _Connection(http.client.HTTPConnection):
     """One that has its socket already."""
 
     def connect(self) -> None:
-        pass
+        """Do nothing: the socket is connected."""
 
 
 def roll(folder: Path, bundle: Path) -> str:

@@ -79,7 +79,7 @@ def fit(
                 )
                 raise InputError(message)
             optimiser.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             scheduler.step()

@@ -20,6 +20,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from trackserve.bundle import DESCRIPTION
 from trackserve.errors import InputError
+from trackserve.pipeline.networks import steady_threads
 from trackserve.triton.settings import NETWORKS, Settings
 from trackserve.triton.tensors import (
     BUNDLE_FOLDER,
@@ -149,11 +150,12 @@ def _onnxruntime_config(
     stage: Model, settings: Settings, sizes: Mapping[str, int], bundle: Bundle
 ) -> Any:
     """Configure a network for Triton's onnxruntime backend, which uses a GPU where it finds one."""
-    threads = str(settings.threads.get(stage.name, 1))
-    config = _config(stage, sizes, {"intra_op_thread_count": threads})
+    path = bundle.path / f"{stage.name}.onnx"
+    threads = steady_threads(path.read_bytes(), settings.threads.get(stage.name, 1))
+    config = _config(stage, sizes, {"intra_op_thread_count": str(threads)})
     config.backend = "onnxruntime"
     config.instance_group.add(count=settings.instances.get(stage.name, 1))
-    model = onnx.load(bundle.path / f"{stage.name}.onnx")
+    model = onnx.load(path)
     (output,) = model.graph.output
     taken = {i.name for i in model.graph.input}
     names = [name for name in ("features", "edges", "triplets") if name in taken]

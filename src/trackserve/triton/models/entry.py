@@ -42,7 +42,7 @@ class Entry(ABC):
     _counters: Counters | None = None
     _began = 0.0
 
-    def load(self) -> None:  # noqa: B027
+    def load(self) -> None:  # noqa: B027 - few stages need it
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
 
     @abstractmethod
