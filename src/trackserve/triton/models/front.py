@@ -145,11 +145,6 @@ class TritonPythonModel:
             self._taken -= 1
             if outcome.kind == "answered":
                 self._seconds += WEIGHT * (ended - began - self._seconds)
-        sent = _error(outcome) if response is None else response
-        waiting.sender.send(sent, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        with self._lock:
-            self._unsent -= 1
-        self._counters.add(metrics.PENDING, -1, self._table.name)
         self._counters.add(metrics.QUEUE_SECONDS, began - waiting.since, self._table.name)
         hits = waiting.tensor.shape()[0]
         if outcome.kind == "answered":
@@ -161,6 +156,12 @@ class TritonPythonModel:
             waited=round(began - waiting.since, 6),
             worked=round(ended - began, 6),
         )
+        # Last, so that a client that has its answer finds the line of its request in the log.
+        sent = _error(outcome) if response is None else response
+        waiting.sender.send(sent, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        with self._lock:
+            self._unsent -= 1
+        self._counters.add(metrics.PENDING, -1, self._table.name)
 
     def _late(self, waiting: Waiting, now: float) -> Outcome | None:
         """Return why a request isn't worth working on any more, None if it is."""
