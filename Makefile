@@ -38,12 +38,16 @@ physics: .venv/dev  ## Judge the shipped bundle beside a Kalman filter (EVENTS=D
 	$(BIN)/python tests/docs/made.py
 
 SPEED_EVENTS := data/speed
-speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and other searches (a quiet hour)
+speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and other searches and each technique (a quiet hour)
 	for pileup in 0 20 50 100 300; do \
 	  $(BIN)/trackserve simulate --pileup $$pileup --events 1 --seed 4 -o $(SPEED_EVENTS)/pu$$pileup || exit; done
 	$(BIN)/trackserve simulate --pileup 200 --events 10 --seed 4 -o $(SPEED_EVENTS)/pu200
 	$(BIN)/python benchmarks/speed.py --events $(SPEED_EVENTS)/pu200 --small $(SPEED_EVENTS)/pu0 \
 	  --growth $(foreach pileup,20 50 100 200 300,$(SPEED_EVENTS)/pu$(pileup))
+	$(BIN)/trackserve simulate --pileup 200 --events 8 --seed 3 -o data/test200
+	$(BIN)/trackserve simulate --pileup 200 --events 8 --seed 1 -o $(SPEED_EVENTS)/training
+	$(BIN)/python benchmarks/techniques.py --events data/test200 --training $(SPEED_EVENTS)/training \
+	  --work runs/techniques
 	$(BIN)/python tests/docs/made.py
 
 SERVICE_EVENTS := data/service

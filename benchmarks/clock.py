@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 
 import trackserve.pipeline
+from trackserve.native.engine import ReferenceNetwork
 from trackserve.native.library import Library
 from trackserve.native.networks import NativeNetwork
 
@@ -57,6 +58,8 @@ def _functions(pipeline: Pipeline) -> Iterator[tuple[Any, str, str]]:
     for name, value in vars(pipeline).items():
         if isinstance(value, NativeNetwork):
             yield pipeline, name, value.family.kind
+        if isinstance(value, ReferenceNetwork):
+            yield pipeline, name, value.name
         if isinstance(value, Library):
             for function in vars(Library):
                 if not function.startswith("_") and function not in NO_STAGES:

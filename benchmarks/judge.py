@@ -61,22 +61,29 @@ class Finder(ABC):
 
 @dataclass(frozen=True)
 class BundleFinder(Finder):
-    """A bundle on an engine; ``positions_only`` gives it x, y and z and nothing else of a hit."""
+    """A bundle on an engine, in its own precision if none is named.
+
+    ``positions_only`` gives it x, y and z and nothing else of a hit.
+    """
 
     bundle: Path | None = None
     engine: str = "native"
     positions_only: bool = False
+    precision: str | None = None
 
     def identity(self) -> str:
         """Return the bundle's digest, the engine and the digest of the code that runs them."""
         code = _digest_of(SOURCE, "pipeline/*.py", "native/*.py", "bundle.py", *_JUDGING, *_STAGES)
         kernels = _digest_of(ROOT, "native/*")
         columns = " positions" if self.positions_only else ""
+        columns += f" {self.precision}" if self.precision else ""
         return f"{read_bundle(self.bundle).digest()} {self.engine}{columns} {code} {kernels}"
 
     def open(self) -> Find:
         """Return the pipeline with the edges after each stage."""
-        pipeline = open_pipeline(read_bundle(self.bundle), engine=self.engine)
+        pipeline = open_pipeline(
+            read_bundle(self.bundle), engine=self.engine, precision=self.precision
+        )
         staged = with_stages(pipeline)
 
         def find(hits: Hits) -> tuple[Found, dict[str, float]]:

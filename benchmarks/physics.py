@@ -101,6 +101,7 @@ class Plan:
             "main": Job(ours, self.main, self.limit),
             "ckf fast": Job(KalmanFinder("fast"), self.main, self.limit),
             "ckf best": Job(KalmanFinder("best"), self.main, self.limit),
+            "float32": Job(BundleFinder(self.bundle, precision="float32"), self.main, self.limit),
             "pileup 20": Job(ours, self.pileup_20, self.limit),
             "ckf pileup 20": Job(KalmanFinder("best"), self.pileup_20, self.limit),
         }
@@ -125,6 +126,7 @@ def report(plan: Plan, judged: Mapping[str, Judged]) -> dict[str, Any]:
             "name": bundle.name,
             "digest": bundle.digest(),
             "engine": "native",
+            "precision": bundle.precision,
             "columns": bundle.features.wire_columns,
         },
         "machine": _machine(),
@@ -153,6 +155,7 @@ def report(plan: Plan, judged: Mapping[str, Judged]) -> dict[str, Any]:
             "native": numbers(main, few),
             "reference": numbers(judged["reference engine"]),
         },
+        "float32": numbers(judged["float32"]),
         "definitions": DEFINITIONS,
     }
 

@@ -184,10 +184,13 @@ def _lost(record: Mapping[str, Any], targets: str) -> str:
 
 def columns(record: Mapping[str, Any]) -> str:
     """Return what x, y, z alone cost, and what the other engine finds."""
+    precision = record["bundle"]["precision"]
     found = {
-        "native": record["engines"]["native"],
-        "reference": record["engines"]["reference"],
+        f"native, {precision}": record["engines"]["native"],
+        "reference, float32": record["engines"]["reference"],
         "native, x, y, z alone": record["positions_only"],
+        f"native, {precision}, all events": record,
+        "native, float32, all events": record["float32"],
     }
     each = list(found.values())
     table = markdown(

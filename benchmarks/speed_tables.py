@@ -151,10 +151,76 @@ def others(result: Record) -> str:
     return table(("", ""), rows)
 
 
+def techniques(result: Record) -> str:
+    """Return of each technique the time, the stages that it changes, the graph and the physics."""
+    rows = []
+    for name, found in result["techniques"].items():
+        now, before = found["seconds"], found["base_seconds"]
+        changed = [
+            f"{stage} {1000 * before.get(stage, 0):.0f} to {1000 * seconds:.0f}"
+            for stage, seconds in now.items()
+            if stage not in {"total", "rest"}
+            and abs(seconds - before.get(stage, 0)) > max(0.01, 0.15 * before.get(stage, 0))
+        ]
+        rows.append(
+            (
+                name,
+                f"{1000 * now['total']:,.0f}",
+                f"{now['total'] / before['total']:.2f}",
+                ", ".join(changed) or "-",
+                f"{found['edges'].get('triplets', 0) / 1000:,.0f}",
+                *(
+                    f"{100 * found[key]['value']:.2f} ({found[key]['points']:+.2f})"
+                    for key in ("headline", "strict", "fake_rate")
+                ),
+                str(found["judged"]),
+            )
+        )
+    heading = (
+        "technique",
+        "ms",
+        "over float32",
+        "stages, ms",
+        "thousand edges for the GNN",
+        "headline, %",
+        "strict, %",
+        "fakes, %",
+        "events judged",
+    )
+    return table(heading, rows)
+
+
+def floor(result: Record) -> str:
+    """Return the least time that operations and bytes of each stage leave possible."""
+    found = result["floor"]
+    rows = [
+        (
+            stage,
+            f"{each['multiplications'] / 1e9:.2f}",
+            f"{each['bytes'] / 1e6:,.0f}",
+            f"{1000 * each['seconds']:.0f}",
+            f"{1000 * each['measured']:.0f}",
+            f"{each['measured'] / each['seconds']:.1f}",
+        )
+        for stage, each in found["stages"].items()
+    ]
+    text = (
+        f"The core multiplies and adds {found['multiplications_per_second'] / 1e9:.0f} billion pairs of "
+        f"float32 a second in a product of large matrices, and moves {found['bytes_per_second'] / 1e9:.1f} "
+        f"GB/s in a copy of a large array. Together {1000 * found['seconds']:.0f} ms in float32, "
+        f"{1000 * found['measured']:.0f} ms measured."
+    )
+    heading = ("stage", "billion products", "MB", "floor, ms", "measured, ms", "over the floor")
+    return f"{table(heading, rows)}\n\n{text}"
+
+
+TECHNIQUES: dict[str, Callable[[Record], str]] = {"speed-techniques": techniques}
+"""The made part of docs/speed.md that comes from techniques.json."""
 SPEED: dict[str, Callable[[Record], str]] = {
     "speed-installation": installation,
     "speed-whole": whole,
     "speed-stages": stages,
+    "speed-floor": floor,
     "speed-others": others,
     "speed-search": search,
     "speed-sweeps": sweeps,

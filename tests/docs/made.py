@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from physics_tables import TABLES
 from physics_tables import markdown as table
 from service_tables import SERVICE
+from speed_tables import SPEED, TECHNIQUES
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
@@ -40,6 +41,10 @@ PHYSICS = ROOT / "benchmarks/results/physics.json"
 """The shipped bundle as benchmarks/physics.py measured it."""
 STUDY = ROOT / "benchmarks/results/service.json"
 """The service as benchmarks/service.py measured it."""
+FAST = ROOT / "benchmarks/results/speed.json"
+"""The native engine as benchmarks/speed.py measured it."""
+STEPS = ROOT / "benchmarks/results/techniques.json"
+"""What each technique gives and costs, as benchmarks/techniques.py measured it."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -153,7 +158,8 @@ RECIPE = {
     "detector": "the detector that the events are of",
     "seed": "of all that is drawn at random",
     "min_pt": "GeV; charged primaries above it are the targets of the training",
-    "long_edge": "mm; a true edge of this length counts twice as much as a short one",
+    "long_edge": "mm; a true edge of this length counts twice as much as a short one, one of twice the length five times",
+    "precision": "what the native engine computes the finished bundle in, where the processor can: `float32` or `bfloat16`",
     "triplet_cuts.kink": "in r and z; as `triplets.cuts` of the bundle",
     "triplet_cuts.off": "mm",
     "triplet_cuts.slope": "rad/mm",
@@ -187,6 +193,7 @@ RECIPE = {
     "filter.edges": "wrong edges of an update; all target edges come on top",
     "filter.positive_weight": "what a target edge counts against a wrong one",
     "filter.efficiency": "share of the target edges that the cut keeps, weighted by length",
+    "filter.served_efficiency": "the same for the cut of the finished bundle",
     "triplets.width": "units of a hidden layer",
     "triplets.layers": "hidden layers",
     "triplets.updates": "steps of the optimiser",
@@ -194,6 +201,7 @@ RECIPE = {
     "triplets.events": "events whose triplets it learns on",
     "triplets.triplets": "wrong triplets of an update; all target triplets come on top",
     "triplets.efficiency": "share of the target triplets that the cut keeps",
+    "triplets.served_efficiency": "the same for the cut of the finished bundle",
     "gnn.width": "units of a hidden layer and of the states of edges and triplets",
     "gnn.steps": "steps of message passing",
     "gnn.updates": "steps of the optimiser",
@@ -202,6 +210,7 @@ RECIPE = {
     "gnn.soft_weight": "what a true edge of a particle that is no target counts",
     "tracks.method": "`components` or `walk`",
     "tracks.min_hits": "least hits of a track",
+    "tracks.fakes": "most of the tracks that may be fake, in each data set",
     "tracks.cuts": "the cuts on the GNN's score to choose from",
 }
 """Every setting of a recipe in words."""
@@ -272,6 +281,8 @@ MADE = {
     "bins": bin_table,
     **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
+    **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
+    **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
 }
 
 

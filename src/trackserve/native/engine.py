@@ -103,7 +103,7 @@ class NativePipeline(Pipeline):
         return "float32"
 
     def _network(self, path: Path) -> Network:
-        reference = _Reference(path, self.threads)
+        reference = ReferenceNetwork(path, self.threads)
         try:
             check_agreement(NativeNetwork(path, self.library), reference, self.bundle.features)
             return NativeNetwork(path, self.library, precision=self.precision)
@@ -197,7 +197,7 @@ class NativePipeline(Pipeline):
         )
 
 
-class _Reference:
+class ReferenceNetwork:
     """A network on onnxruntime that takes edges as the native engine has them."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -212,6 +212,7 @@ class _Reference:
         *,
         threads: int = 1,
     ) -> Float32:
+        """Return ``[N, D]`` from features alone, otherwise a logit for each edge or triplet."""
         del threads  # fixed when the network was loaded
         if edges is None:
             return run_network(self._session, features)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class GnnLoss:
-    """Cross entropy over a graph; true edges of particles that are no targets count with less weight."""
+    """Cross entropy over a graph; true edges of targets count by length, those of others less than 1."""
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class GnnLoss:
         edges, triplets = among(edges, triplets, self._in_wedge(turned_features, edges))
         row = sample.label(edges)
         true, wanted = row >= 0, target_edges(sample, row)
-        weight = np.where(true & ~wanted, self.recipe.gnn.soft_weight, 1).astype(np.float32)
+        weight = np.where(true, self.recipe.gnn.soft_weight, 1).astype(np.float32)
+        weight[wanted] = sample.weight(self.recipe.long_edge)[row[wanted]]
         # Hits without an edge take no part: leave them out.
         used, place = np.unique(edges, return_inverse=True)
         features = torch.from_numpy(turned_features[used]).to(self.device)

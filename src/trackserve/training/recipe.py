@@ -39,7 +39,7 @@ class EmbeddingRecipe:
     pairs: int = 100_000
     wedge: float = 0.25
     wrong_weight: float = 0.004
-    efficiency: float = 0.996
+    efficiency: float = 0.999
     neighbour_limit: int = 400
 
 
@@ -47,35 +47,39 @@ class EmbeddingRecipe:
 class FilterRecipe:
     """How the filter is trained; its cut keeps ``efficiency`` of the target edges that it is given.
 
+    The finished bundle's cut keeps ``served_efficiency``.
     It learns on the candidate edges of ``events`` events: all target edges of one at each update, and
     a random ``edges`` of the others.
     """
 
-    width: int = 64
-    layers: int = 2
-    updates: int = 800
+    width: int = 32
+    layers: int = 3
+    updates: int = 1200
     learning_rate: float = 5e-3
     events: int = 30
     edges: int = 150_000
     positive_weight: float = 10.0
-    efficiency: float = 0.995
+    efficiency: float = 0.997
+    served_efficiency: float = 0.9985
 
 
 @dataclass(frozen=True)
 class TripletsRecipe:
     """How the network on triplets is trained; its cut keeps ``efficiency`` of the target triplets.
 
+    The finished bundle's cut keeps ``served_efficiency``.
     It learns on ``events`` events: all target triplets of one at each update, and ``triplets`` of the
     others, drawn at random.
     """
 
     width: int = 32
     layers: int = 2
-    updates: int = 1000
+    updates: int = 1200
     learning_rate: float = 5e-3
     events: int = 30
     triplets: int = 40_000
-    efficiency: float = 0.994
+    efficiency: float = 0.995
+    served_efficiency: float = 0.9975
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ class GnnRecipe:
     """
 
     width: int = 32
-    steps: int = 6
-    updates: int = 2400
+    steps: int = 4
+    updates: int = 3400
     learning_rate: float = 2.5e-3
     edges: int = 60_000
     soft_weight: float = 0.3
@@ -96,10 +100,11 @@ class GnnRecipe:
 
 @dataclass(frozen=True)
 class TracksRecipe:
-    """How tracks are built; the cut on scores is the one of ``cuts`` with most efficiency less fakes."""
+    """How tracks are built; of ``cuts`` on scores, the best with at most ``fakes`` of the tracks fake."""
 
     method: Literal["components", "walk"] = "walk"
     min_hits: int = 6
+    fakes: float = 0.005
     cuts: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 
 
@@ -108,7 +113,8 @@ class Recipe:
     """Everything that decides a training besides its data.
 
     ``min_pt`` (GeV) is the momentum above which particles are targets of the training. An edge of the
-    length ``long_edge`` (mm) counts twice as much as a short one.
+    length ``long_edge`` (mm) counts twice as much as a short one, one of twice the length five times.
+    ``precision`` is what the native engine computes the finished bundle in.
     ``validation`` and ``test`` are shares of the events of each data set, at least one event.
     """
 
@@ -116,7 +122,8 @@ class Recipe:
     detector: str = "trackml"
     seed: int = 1
     min_pt: float = 0.9
-    long_edge: float = 250.0
+    long_edge: float = 150.0
+    precision: Literal["float32", "bfloat16"] = "float32"
     validation: float = 0.05
     test: float = 0.05
     features: FeatureColumns = field(

@@ -54,11 +54,12 @@ class Sample:
         return np.where(true, row, np.where(same, SAME_PARTICLE, WRONG))
 
     def weight(self, length: float) -> Float32:
-        """Return what each true edge ``[M]`` counts: 1, and 1 more for every ``length`` mm.
+        """Return what each true edge ``[M]`` counts: 1, and more with the square of its ``length`` (mm).
 
         Long edges are few, and a track that lacks one falls in two.
         """
-        return 1 + self.length / np.float32(length)
+        weight: Float32 = 1 + np.square(self.length / np.float32(length))
+        return weight
 
     def part(self, rows: Int64) -> Sample:
         """Return the sample of these rows alone, in increasing order, with the edges among them."""

@@ -107,6 +107,8 @@ class Training:
         self._train_triplets()
         self._choose("triplet_cut", self._choose_triplet_cut)
         self._train_gnn()
+        self._choose("served_filter_cut", partial(self._choose_filter_cut, served=True))
+        self._choose("served_triplet_cut", partial(self._choose_triplet_cut, served=True))
         self._choose("track_cut", self._choose_track_cut)
         self._describe(physics={})
         self._describe(physics=self._physics())
@@ -283,7 +285,7 @@ class Training:
         recipe = self.recipe
         return choose_radius(points, samples, recipe.embedding.efficiency, recipe.long_edge)
 
-    def _choose_filter_cut(self) -> float:
+    def _choose_filter_cut(self, *, served: bool = False) -> float:
         samples = [self._sample(source) for source in self.validation]
         edges = [self._candidates(source) for source in self.validation]
         network = self._network("filter")
@@ -292,9 +294,10 @@ class Training:
             for sample, edge in zip(samples, edges, strict=True)
         ]
         recipe = self.recipe
-        return choose_cut(logits, samples, edges, recipe.filter.efficiency, recipe.long_edge)
+        share = recipe.filter.served_efficiency if served else recipe.filter.efficiency
+        return choose_cut(logits, samples, edges, share, recipe.long_edge)
 
-    def _choose_triplet_cut(self) -> float:
+    def _choose_triplet_cut(self, *, served: bool = False) -> float:
         samples = [self._sample(source) for source in self.validation]
         graphs = [self._triplets(source) for source in self.validation]
         network = self._network("triplets")
@@ -302,10 +305,12 @@ class Training:
             triplet_logits(network, Graph(sample.features, edges), triplets)
             for sample, (edges, triplets) in zip(samples, graphs, strict=True)
         ]
-        return choose_least(logits, samples, graphs, self.recipe.triplets.efficiency)
+        recipe = self.recipe
+        share = recipe.triplets.served_efficiency if served else recipe.triplets.efficiency
+        return choose_least(logits, samples, graphs, share, recipe.long_edge)
 
     def _choose_track_cut(self) -> float:
-        """Return the cut with the most efficiency less fakes, on average over the data sets."""
+        """Return the lowest cut of the most efficiency, on average over the data sets, with few fakes."""
         network, recipe = self._network("gnn"), self.recipe
         scored = []
         for source in tqdm(self.validation, desc="track cut", unit="event"):
@@ -327,7 +332,10 @@ class Training:
 
         def worth(cut: float) -> float:
             sets = results[cut].values()
-            return float(np.mean([s["headline_efficiency"] - s["fake_rate"] for s in sets]))
+            fakes = max(s["fake_rate"] for s in sets)
+            if fakes > recipe.tracks.fakes:
+                return -fakes
+            return float(np.mean([s["headline_efficiency"] for s in sets]))
 
         return max(results, key=worth)
 
@@ -371,7 +379,7 @@ class Training:
         description = {
             "name": recipe.name,
             "detector": recipe.detector,
-            "precision": "float32",
+            "precision": recipe.precision,
             "features": {**columns_of(recipe), "absent": dict(recipe.features.absent)},
             "embedding": {"dimension": recipe.embedding.dimension},
             "neighbours": {
@@ -379,9 +387,9 @@ class Training:
                 "limit": recipe.embedding.neighbour_limit,
                 "cuts": asdict(recipe.doublet_cuts),
             },
-            "filter": {"cut": self._chosen("filter_cut")},
+            "filter": {"cut": self._chosen("served_filter_cut")},
             "triplets": {
-                "cut": self._chosen("triplet_cut"),
+                "cut": self._chosen("served_triplet_cut"),
                 "cuts": asdict(recipe.triplet_cuts),
             },
             "tracks": {

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trackserve.errors import InputError
 from trackserve.training.filter import target_edges
-from trackserve.training.samples import WRONG, Sample, turned
+from trackserve.training.samples import WRONG, Sample, turned, weighted_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,10 @@ class TripletLoss:
             return logits.sum(), {}
         label = torch.zeros_like(logits)
         label[:targets] = 1
-        loss = binary_cross_entropy_with_logits(logits, label)
+        weight = weights(sample, edges, triplets[:, target], self.recipe.long_edge)
+        counts = torch.ones_like(logits)
+        counts[:targets] = torch.from_numpy(weight)
+        loss = binary_cross_entropy_with_logits(logits, label, weight=counts)
         values = logits.detach().cpu().numpy()
         least = np.quantile(values[:targets], 0.01) if targets else np.inf
         kept = np.count_nonzero(values[targets:] >= least) / max(len(wrong_rows), 1)
@@ -78,27 +81,35 @@ def kinds(sample: Sample, edges: Int64, triplets: Int64) -> tuple[Bool, Bool]:
     return target, wrong
 
 
+def weights(sample: Sample, edges: Int64, targets: Int64, long_edge: float) -> Float32:
+    """Return what each target triplet ``[T]`` counts: as much as the longer of its edges."""
+    of_edge = sample.weight(long_edge)[sample.label(edges)]
+    longer: Float32 = of_edge[targets].max(axis=0)
+    return longer
+
+
 def choose_least(
     logits: Sequence[Float32],
     samples: Sequence[Sample],
     graphs: Sequence[tuple[Int64, Int64]],
     efficiency: float,
+    long_edge: float,
 ) -> float:
-    """Return the score, in (0, 1), that this share of the target triplets reach.
+    """Return the score, in (0, 1), that this share of the target triplets reach, weighted by length.
 
     Raises :class:`InputError` where there is no target triplet.
     """
-    every = np.concatenate(
-        [
-            logit[kinds(sample, *graph)[0]]
-            for logit, sample, graph in zip(logits, samples, graphs, strict=True)
-        ]
-    )
+    found, counts = [], []
+    for logit, sample, (edges, triplets) in zip(logits, samples, graphs, strict=True):
+        target = kinds(sample, edges, triplets)[0]
+        found.append(logit[target])
+        counts.append(weights(sample, edges, triplets[:, target], long_edge))
+    every = np.concatenate(found)
     if not len(every):
         message = (
             "no target particle has two edges after the filter in the validation events; train the "
             "embedding and the filter longer or on more events"
         )
         raise InputError(message)
-    threshold = np.quantile(every, 1 - efficiency)
+    threshold = weighted_quantile(every, np.concatenate(counts), 1 - efficiency)
     return float(np.clip(1 / (1 + np.exp(-threshold)), 1e-6, 1 - 1e-6))

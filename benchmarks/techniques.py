@@ -1,0 +1,417 @@
+"""What each technique gives in time and costs in physics, alone and together: a table of docs/speed.md.
+
+    python benchmarks/techniques.py --events DIR --training DIR [--bundle DIR] [--work DIR] [--quick]
+
+Every variant is a bundle made from the shipped one: other settings, another engine or precision, or a
+network that was made smaller. Those learn to answer as the shipped network does, on the events in
+--training and without their truth. Times are processor seconds on one thread, variants alternating;
+the physics is that of unseen events, the same for each variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from clock import medians, stage_seconds
+from judge import BundleFinder, Job, judge
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from speed_tables import TECHNIQUES
+from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
+
+from trackserve.bundle import read_bundle
+from trackserve.data import find_events
+from trackserve.engines import open_pipeline
+from trackserve.installation import facts
+from trackserve.native import NativePipeline
+from trackserve.pipeline.features import hit_features
+from trackserve.pipeline.filter import least_logit
+from trackserve.pipeline.networks import METADATA
+from trackserve.training.export import export_network, write_description
+from trackserve.training.fit import fit
+from trackserve.training.gnn import among
+from trackserve.training.networks import Filter, Gnn
+from trackserve.training.samples import turned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from trackserve.bundle import Bundle
+    from trackserve.data import EventSource
+    from trackserve.event import Float32, Int64
+    from trackserve.pipeline import StageOutputs
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks/results/techniques.json"
+BASE = "float32"
+EDGES_OF_AN_UPDATE = {"filter": 150_000, "gnn": 60_000}
+LEARNING_RATE = 4e-3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A bundle on an engine. A slow one is timed and judged on few events."""
+
+    name: str
+    bundle: Path
+    engine: str = "native"
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many events are timed and judged, of a slow variant too, and how long networks learn."""
+
+    timed: int = 3
+    judged: int = 8
+    slow: int = 2
+    events: int = 8
+    updates: int = 400
+
+    def of(self, variant: Variant) -> tuple[int, int]:
+        """Return how many events of a variant are timed and judged."""
+        return (1, self.slow) if variant.slow else (self.timed, self.judged)
+
+
+class Workshop:
+    """Makes variants of a bundle in a folder."""
+
+    def __init__(
+        self, bundle: Bundle, training: Sequence[EventSource], folder: Path, effort: Effort
+    ) -> None:
+        self.bundle, self.folder, self.effort = bundle, folder, effort
+        self.training = training[: effort.events]
+        self.teacher = NativePipeline(bundle, threads=os.cpu_count() or 1, precision="float32")
+
+    def with_settings(self, name: str, **changes: Any) -> Path:
+        """Return a copy of the bundle with other settings: a value, or some values of a table."""
+        place = self.folder / name.replace(" ", "-").replace(",", "")
+        shutil.copytree(self.bundle.path, place, dirs_exist_ok=True)
+        found = tomllib.loads((place / "bundle.toml").read_text())
+        for key, value in changes.items():
+            found[key] = {**found[key], **value} if isinstance(value, dict) else value
+        del found["format"]
+        write_description(place, found)
+        return place
+
+    def with_networks(self, name: str, *sources: Path, **changes: Any) -> Path:
+        """Return a copy of the bundle with other settings and these networks in place of its own."""
+        place = self.with_settings(name, **changes)
+        for source in sources:
+            shutil.copy2(source, place / f"{source.stem.partition('-')[0]}.onnx")
+        return place
+
+    @cache  # noqa: B019 - one workshop a run
+    def outputs(self, event: int) -> tuple[Float32, StageOutputs]:
+        """Return features in canonical order and what each stage gives for a training event."""
+        source = self.training[event]
+        hits = source.read_columns(self.bundle.features.wire_columns, truth=False).hits
+        out = self.teacher.run(hit_features(hits, self.bundle.features))
+        return out.scored.features, out
+
+    def sizes(self, kind: str) -> dict[str, Any]:
+        """Return how the bundle's network of this kind describes itself."""
+        entries = onnx.load(self.bundle.path / f"{kind}.onnx").metadata_props
+        described: dict[str, Any] = json.loads(next(e.value for e in entries if e.key == METADATA))
+        return described
+
+    # ---- smaller networks that answer as the bundle's own
+
+    def student(self, kind: str, network: nn.Module, label: str, **sizes: int) -> Path:
+        """Train a network to answer as the bundle's and return its file, ``KIND-LABEL.onnx``."""
+        path = self.folder / f"{kind}-{label}.onnx"
+        if not path.is_file():
+            work = self.folder / path.stem
+            work.mkdir(exist_ok=True)
+            fit(
+                network,
+                self._likeness(kind, network),
+                name=kind,
+                events=len(self.training),
+                updates=self.effort.updates,
+                learning_rate=LEARNING_RATE,
+                seed=1,
+                folder=work,
+            )
+            features, out = self.outputs(0)
+            edges, triplets = out.candidates.edges[:, :50_000], None
+            if kind == "gnn":
+                edges, triplets = among(out.joined.edges, _triplets(out), self._part(out, "gnn"))
+            export_network(
+                network,
+                path,
+                output="logits",
+                description={**self.sizes(kind), **sizes},
+                features=features,
+                edges=edges,
+                triplets=triplets,
+            )
+        return path
+
+    def _likeness(
+        self, kind: str, network: nn.Module
+    ) -> Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]:
+        def loss(event: int, generator: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+            features, out = self.outputs(event)
+            features = turned(features, self.bundle.features, generator)
+            if kind == "filter":
+                edges = out.candidates.edges
+                rows = generator.integers(edges.shape[1], size=EDGES_OF_AN_UPDATE[kind])
+                given: list[Int64] = [edges[:, rows]]
+                teacher = self.teacher._filter_logits
+            else:
+                kept = self._part(out, kind, generator.uniform(-1, 1))
+                given = list(among(out.joined.edges, _triplets(out), kept))
+                teacher = self.teacher._gnn_logits
+            pairs = [(a.astype(np.int32), b.astype(np.int32)) for a, b in given]
+            wanted = torch.from_numpy(teacher(features, *pairs, threads=self.teacher.threads))
+            logits = network(torch.from_numpy(features), *map(torch.from_numpy, given))
+            likeness = binary_cross_entropy_with_logits(logits, wanted.sigmoid())
+            return likeness, {"off": float((logits - wanted).abs().mean())}
+
+        return loss
+
+    def _part(self, out: StageOutputs, kind: str, middle: float = 0.0) -> Any:
+        """Which joined edges lie in a wedge about ``middle`` (in the feature's unit) of the azimuth."""
+        phi = self.bundle.features.columns.index("phi")
+        turn = np.pi / self.bundle.features.scales[phi]
+        share = min(1.0, EDGES_OF_AN_UPDATE[kind] / max(out.joined.edges.shape[1], 1))
+        away = np.abs(out.scored.features[:, phi] - middle * turn)
+        inside = np.minimum(away, 2 * turn - away) <= share * turn
+        return inside[out.joined.edges].all(axis=0)
+
+    def filter_cut(self, path: Path) -> dict[str, float]:
+        """Return the cut at which another filter keeps as many edges as the bundle's own does."""
+        place = self.with_networks(f"trial of {path.stem}", path)
+        other = NativePipeline(read_bundle(place), precision="float32", threads=2)
+        features, out = self.outputs(0)
+        inner, outer = out.candidates.edges.astype(np.int32)
+        own, logits = (p._filter_logits(features, (inner, outer)) for p in (self.teacher, other))
+        share = float(np.mean(own >= least_logit(self.bundle.filter_cut)))
+        threshold = float(np.quantile(logits, 1 - share))
+        return {"cut": 1 / (1 + float(np.exp(-threshold)))}
+
+    def pruned_filter(self, width: int) -> nn.Module:
+        """Return the bundle's filter with only the units whose weights onwards are the largest."""
+        sizes = self.sizes("filter")
+        network = Filter(self.bundle.features, width=width, layers=sizes["layers"])
+        held = {
+            tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            for tensor in onnx.load(self.bundle.filter_path).graph.initializer
+        }
+        kept: Tensor | None = None  # units of the layer before
+        following = [f"rest.1.{2 * i}" for i in range(sizes["layers"])]
+        numbers = network.state_dict()
+        for name, onwards in zip(["first", *following], [*following, None], strict=True):
+            units = torch.arange(1)
+            if onwards is not None:
+                importance = held[f"{onwards}.weight"].norm(dim=0)
+                units = importance.topk(width).indices.sort().values
+            parts = ("pair", "inner", "outer") if name == "first" else (None,)
+            for part in parts:
+                full = f"{name}.{part}" if part else name
+                weight = held[f"{full}.weight"][units]
+                numbers[f"{full}.weight"] = weight if kept is None else weight[:, kept]
+                if f"{full}.bias" in held:
+                    numbers[f"{full}.bias"] = held[f"{full}.bias"][units]
+            kept = units
+        network.load_state_dict(numbers)
+        return network
+
+    # ---- the filter on onnxruntime, in float32 and in 8 bits
+
+    def undescribed_filter(self) -> Path:
+        """Return the bundle's filter as a file that the native engine leaves to onnxruntime."""
+        model = onnx.load(self.bundle.filter_path)
+        del model.metadata_props[:]
+        path = self.folder / "filter-onnxruntime.onnx"
+        onnx.save(model, path)
+        return path
+
+    def filter_of_8_bits(self) -> Path:
+        """Return the filter with weights and activations in 8 bits, calibrated on training events."""
+        features, out = self.outputs(0)
+        rows = np.random.default_rng(0).integers(out.candidates.edges.shape[1], size=(4, 50_000))
+        feeds = iter(
+            [{"features": features, "edges": out.candidates.edges[:, some]} for some in rows]
+        )
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+            def get_next(self) -> dict[str, Any] | None:
+                return next(feeds, None)
+
+        path = self.folder / "filter-8-bits.onnx"
+        quantize_static(
+            self.undescribed_filter(),
+            path,
+            Reader(),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Gemm", "MatMul"],
+        )
+        return path
+
+
+def _triplets(out: StageOutputs) -> Int64:
+    triplets: Int64 = getattr(out.joined, "triplets")  # noqa: B009 - there are some in these bundles
+    return triplets
+
+
+def variants(shop: Workshop) -> Iterator[Variant]:
+    """Yield every variant, the bundle in float32 first, all together last."""
+    infinite = {"kink": float("inf"), "slope": float("inf"), "off": 0.0, "dphi": 0.0}
+    plain = {"precision": "float32"}
+    own = shop.with_settings(BASE, **plain)
+    yield Variant(BASE, own)
+    yield Variant("operators one by one", own, engine="reference", slow=True)
+    yield Variant("bfloat16", shop.with_settings("bfloat16", precision="bfloat16"))
+    yield Variant(
+        "filter on onnxruntime",
+        shop.with_networks("filter on onnxruntime", shop.undescribed_filter(), **plain),
+        slow=True,
+    )
+    yield Variant(
+        "filter on onnxruntime, 8 bits",
+        shop.with_networks("filter of 8 bits", shop.filter_of_8_bits(), **plain),
+        slow=True,
+    )
+    features, width = shop.bundle.features, 16
+    layers = shop.sizes("filter")["layers"]
+    torch.manual_seed(1)
+    small = Filter(features, width=width, layers=layers)
+    students = {
+        "filter of width 16, distilled": shop.student("filter", small, "distilled", width=width),
+        "filter pruned to width 16": shop.student(
+            "filter", shop.pruned_filter(width), "pruned", width=width
+        ),
+    }
+    for name, path in students.items():
+        cut = shop.filter_cut(path)
+        yield Variant(name, shop.with_networks(name, path, filter=cut, **plain))
+    told = shop.sizes("gnn")
+    shallow = {}
+    for steps in (3, 2):
+        torch.manual_seed(1)
+        gnn = Gnn(features, width=told["width"], steps=steps)
+        name = f"GNN of {steps} steps, distilled"
+        shallow[steps] = shop.student("gnn", gnn, f"{steps}-steps", steps=steps)
+        yield Variant(name, shop.with_networks(name, shallow[steps], **plain))
+    found = tomllib.loads((own / "bundle.toml").read_text())
+    no_network = {"triplets": {"cut": 1e-6}}
+    no_cuts = {"triplets": {"cuts": infinite}}
+    no_doublets = {"neighbours": {"cuts": {**found["neighbours"]["cuts"], "z0": float("inf")}}}
+    for name, changes in (
+        ("without the network on triplets", no_network),
+        ("without cuts on triplets", no_cuts),
+        ("without the cut on z0", no_doublets),
+    ):
+        yield Variant(name, shop.with_settings(name, **changes, **plain), slow=True)
+    best = students["filter of width 16, distilled"]
+    together = shop.with_networks(
+        "together", best, shallow[3], filter=shop.filter_cut(best), precision="bfloat16"
+    )
+    yield Variant("bfloat16, small filter, GNN of 3 steps", together)
+
+
+def measure(
+    chosen: Sequence[Variant], sources: Sequence[EventSource], effort: Effort
+) -> dict[str, list[dict[str, float]]]:
+    """Return the processor seconds of each stage, event by event, variants alternating."""
+    pipelines = {v.name: open_pipeline(read_bundle(v.bundle), engine=v.engine) for v in chosen}
+    columns = pipelines[BASE].bundle.features.wire_columns
+    seconds: dict[str, list[dict[str, float]]] = {v.name: [] for v in chosen}
+    for number, source in enumerate(tqdm(sources[: effort.timed], desc="timed", unit="event")):
+        hits = source.read_columns(columns, truth=False).hits
+        if number == 0:
+            pipelines[BASE].find_tracks(hits)  # the first one warms up
+        for variant in chosen:
+            if number < effort.of(variant)[0]:
+                _, stages = stage_seconds(pipelines[variant.name], hits)
+                seconds[variant.name].append(stages)
+    return seconds
+
+
+def report(
+    chosen: Sequence[Variant], events: Path, work: Path, workers: int, effort: Effort
+) -> dict[str, Any]:
+    """Return the table's numbers: of each variant seconds, edges, and physics beside the base's."""
+    seconds = measure(chosen, find_events(events), effort)
+    jobs = [Job(BundleFinder(v.bundle, v.engine), events, effort.of(v)[1]) for v in chosen]
+    judged = dict(zip((v.name for v in chosen), judge(jobs, work, workers), strict=True))
+    rows = {}
+    for variant in chosen:
+        name = variant.name
+        together = judged[name].together()
+        same = judged[BASE].together(list(judged[name].events))
+        first = len(seconds[name])
+        rows[name] = {
+            "timed": first,
+            "seconds": medians(seconds[name]),
+            "base_seconds": medians(seconds[BASE][:first]),
+            "judged": together.events,
+            "edges": {s: c.edges / together.events for s, c in together.stages.items()},
+            **{
+                key: {"value": here.value, "points": 100 * (here.value - there.value)}
+                for key, here, there in (
+                    *(
+                        (s, together.targets[s].efficiency, same.targets[s].efficiency)
+                        for s in ("headline", "strict")
+                    ),
+                    ("fake_rate", together.fakes, same.fakes),
+                )
+            },
+        }
+    return rows
+
+
+def main() -> None:
+    """Parse the command line, make the variants, measure, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=Path, required=True, help="unseen pileup-200 events")
+    parser.add_argument("--training", type=Path, required=True, help="events to learn on")
+    parser.add_argument("--bundle", type=Path, help="folder (default: the shipped bundle)")
+    parser.add_argument("--work", type=Path, help="keep variants and results here, and go on")
+    parser.add_argument("--json", type=Path, default=RESULT, help="file for every number")
+    parser.add_argument("--quick", action="store_true", help="once each: to see that all runs")
+    options = parser.parse_args()
+    effort = Effort(1, 1, 1, 1, 2) if options.quick else Effort()
+    bundle = read_bundle(options.bundle)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
+        made = work / f"variants-{bundle.digest()}"
+        made.mkdir(parents=True, exist_ok=True)
+        shop = Workshop(bundle, find_events(options.training), made, effort)
+        chosen = list(variants(shop))
+        workers = len(os.sched_getaffinity(0))
+        rows = report(chosen, options.events, work / "results", workers, effort)
+    result = {
+        "installation": facts(),
+        "bundle": {"name": bundle.name, "digest": bundle.digest()},
+        "updates": effort.updates,
+        "techniques": rows,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    beside = options.json.with_name(f".{options.json.name}.partial")
+    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    beside.replace(options.json)
+    for table in TECHNIQUES.values():
+        print(table(result), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
