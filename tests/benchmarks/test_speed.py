@@ -26,3 +26,15 @@ def test_speed_writes_every_number_and_table(tmp_path):
     assert {"embedding", "neighbours", "filter", "gnn", "tracks"} <= stages.keys()
     assert abs(sum(stages.values()) - 2 * stages["total"]) < 1e-3
     assert done.stdout.count("|---|") >= 8
+
+
+def test_techniques_make_every_variant_and_a_row_of_each(tmp_path):
+    program = [sys.executable, "benchmarks/techniques.py", "--quick"]
+    where = ["--events", EVENTS, "--training", EVENTS, "--json", tmp_path / "techniques.json"]
+    done = subprocess.run([*program, *where], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "techniques.json").read_text())["techniques"]
+    assert next(iter(rows)) == "float32"
+    assert all(row["seconds"]["total"] > 0 and row["judged"] == 1 for row in rows.values())
+    assert rows["operators one by one"]["strict"]["points"] == 0
+    assert done.stdout.count("\n| ") == len(rows) + 1

@@ -20,6 +20,7 @@ filter = { width = 8, updates = UPDATES, edges = 5000 }
 triplets = { width = 8, updates = UPDATES }
 gnn = { width = 8, steps = 2, updates = UPDATES, edges = 5000 }
 tracks.cuts = [0.3, 0.6]
+tracks.fakes = 1.0
 """
 
 

@@ -49,7 +49,11 @@ def test_a_whole_number_may_stand_for_a_float(tmp_path):
             'tracks.method = "magic"',
             "method is 'magic'; expected 'components' or 'walk'",
         ),
-        ("tracks.cuts = [0.3, 0.6]", "tracks = 5", r"\[tracks\] is 5; expected a table"),
+        (
+            "tracks.cuts = [0.3, 0.6]\ntracks.fakes = 1.0",
+            "tracks = 5",
+            r"\[tracks\] is 5; expected a table",
+        ),
         ('["r", "phi", "z"]', '"r"', "columns is 'r'; expected a list"),
         ('["r", "phi", "z"]', '["r", "phi"]', "2 feature columns with scales"),
         ('["r", "phi", "z"]', '["x", "y", "z"]', "features are x, y, z; expected r, phi, z and"),

@@ -60,7 +60,9 @@ def test_radius_and_cut_keep_the_share_that_was_asked_for(place):
     bundle = read_bundle(place / "bundle")
     chosen = json.loads((place / "bundle.training/chosen.json").read_text())
     assert bundle.radius == chosen["radius"] > 0
-    assert bundle.filter_cut == chosen["filter_cut"]
+    assert bundle.filter_cut == chosen["served_filter_cut"] <= chosen["filter_cut"]
+    assert bundle.triplets is not None
+    assert bundle.triplets.cut == chosen["served_triplet_cut"] <= chosen["triplet_cut"]
     assert bundle.track_builder.cut == chosen["track_cut"]
     assert chosen["track_cut"] in {0.3, 0.6}
 
