@@ -25,6 +25,7 @@ from ckf import CONFIGURATIONS
 from judge import ROOT, BundleFinder, Job, Judged, KalmanFinder, judge
 from physics_pictures import draw_plots, draw_shipped_event
 from physics_tables import TABLES
+from record import write_json
 
 from trackserve.bundle import read_bundle
 from trackserve.data.simulate import simulate
@@ -265,14 +266,6 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in packages},
     }
-
-
-def write_json(path: Path, record: object) -> None:
-    """Write a record beside and then renamed; a ratio of nothing is null, never NaN."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from clock import spread
 from perf_analyzer import against_perf_analyzer
+from record import write_json
 from service_fleet import fleet
 from service_overload import killed, overload
 from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study
@@ -209,7 +210,7 @@ def main() -> None:
             start = time.monotonic()
             found[name] = section(study)
             found[name]["took_s"] = time.monotonic() - start
-            _write(part, found[name])
+            write_json(part, found[name])
         found[name] = json.loads(part.read_text())
         print(f"{name}: {json.dumps(found[name])[:1500]}", flush=True)
     result = {
@@ -220,19 +221,13 @@ def main() -> None:
         "installation": {name: facts()[name] for name in ("processor", "python")},
         **found,
     }
-    _write(options.output, result)
+    write_json(options.output, result)
     for part in kept.iterdir():
         part.unlink()
     kept.rmdir()
     print(options.output)
     for make in SERVICE.values():
         print(f"\n{make(result)}")
-
-
-def _write(path: Path, value: Any) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ import neighbour_search
 import numpy as np
 from ckf import CONFIGURATIONS, KalmanFilter
 from clock import exponent, medians, spread, stage_seconds
+from record import installation, write_json
 from speed_tables import SPEED
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
-from trackserve.installation import facts
 from trackserve.native import NativePipeline
 from trackserve.native.networks import NativeNetwork
 from trackserve.pipeline.features import cylindrical, hit_features
@@ -286,7 +286,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     embedding = pipeline.run(features).embedding
     search = neighbour_search.compare(embedding, bundle.radius, 1 if quick else 5)
     result = {
-        "installation": facts(),
+        "installation": installation(),
         "bundle": {"name": bundle.name, "digest": bundle.digest(), "radius": bundle.radius},
         "whole": whole(bundle, sources),
         "small": small(bundle, find_events(options.small)[0], hits, 20 if quick else 300),
@@ -324,10 +324,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="once each: to see that all runs")
     options = parser.parse_args()
     result = measure(options)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    beside = options.json.with_name(f".{options.json.name}.partial")
-    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    beside.replace(options.json)
+    write_json(options.json, result)
     for made in SPEED.values():
         print(made(result), end="\n\n")
 

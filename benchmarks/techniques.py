@@ -27,6 +27,7 @@ import torch
 from clock import medians, stage_seconds
 from judge import BundleFinder, Job, judge
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from record import installation, write_json
 from speed_tables import TECHNIQUES
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
@@ -34,7 +35,7 @@ from tqdm import tqdm
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.engines import open_pipeline
-from trackserve.installation import facts
+from trackserve.event import TripletGraph
 from trackserve.native import NativePipeline
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.filter import least_logit
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from trackserve.bundle import Bundle
     from trackserve.data import EventSource
+    from trackserve.evaluate.intervals import Ratio
     from trackserve.event import Float32, Int64
     from trackserve.pipeline import StageOutputs
 
@@ -268,8 +270,8 @@ class Workshop:
 
 
 def _triplets(out: StageOutputs) -> Int64:
-    triplets: Int64 = getattr(out.joined, "triplets")  # noqa: B009 - there are some in these bundles
-    return triplets
+    assert isinstance(out.joined, TripletGraph), "a bundle without triplets has no such techniques"
+    return out.joined.triplets
 
 
 def variants(shop: Workshop) -> Iterator[Variant]:
@@ -366,7 +368,7 @@ def report(
             "judged": together.events,
             "edges": {s: c.edges / together.events for s, c in together.stages.items()},
             **{
-                key: {"value": here.value, "points": 100 * (here.value - there.value)}
+                key: {"value": share(here), "points": 100 * (share(here) - share(there))}
                 for key, here, there in (
                     *(
                         (s, together.targets[s].efficiency, same.targets[s].efficiency)
@@ -377,6 +379,11 @@ def report(
             },
         }
     return rows
+
+
+def share(ratio: Ratio) -> float:
+    """Return a ratio; of no tracks at all none is fake."""
+    return ratio.value if ratio.total else 0.0
 
 
 def main() -> None:
@@ -400,15 +407,12 @@ def main() -> None:
         workers = len(os.sched_getaffinity(0))
         rows = report(chosen, options.events, work / "results", workers, effort)
     result = {
-        "installation": facts(),
+        "installation": installation(),
         "bundle": {"name": bundle.name, "digest": bundle.digest()},
         "updates": effort.updates,
         "techniques": rows,
     }
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    beside = options.json.with_name(f".{options.json.name}.partial")
-    beside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    beside.replace(options.json)
+    write_json(options.json, result)
     for table in TECHNIQUES.values():
         print(table(result), end="\n\n")
 
