@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def native(embedding: Float32, radius: float) -> Any:
     """Search with the native engine, without cuts and limit; give two lists of rows."""
     run = library()
-    place = run.space_order(embedding, 1)
+    place = run.space_order(embedding)
     # Hits at different distances from the origin: no pair is left out.
     distance = 1 + np.arange(len(embedding), dtype=np.float32)
     nothing = np.zeros_like(distance)

@@ -1,14 +1,14 @@
 // The functions that Python calls: plain C, no exception leaves them.
 
 #include "networks.h"
+#include "parallel.h"
 
 #include <algorithm>
 #include <new>
 
 namespace {
 
-using trackserve::Edge;
-using trackserve::Triplet;
+using trackserve::Pairs;
 
 enum Status { DONE = 0, NO_MEMORY = 1, FAILED = 2 };
 
@@ -24,23 +24,11 @@ int guarded(const Work& work) {
     }
 }
 
-// Hand over a list of pairs, to be copied out and freed by take.
-template <class Pair>
-void give(std::vector<std::vector<Pair>>&& pairs, void** list, int64_t* count) {
+// Hand over a list of pairs, to be copied out and freed by trackserve_take_pairs.
+void give(std::vector<Pairs>&& pairs, void** list, int64_t* count) {
     *count = 0;
-    for (const auto& piece : pairs) *count += piece.size();
-    *list = new std::vector<std::vector<Pair>>(std::move(pairs));
-}
-
-template <class Pair>
-void take(void* list, int32_t* from, int32_t* to) {
-    const auto* pairs = static_cast<std::vector<std::vector<Pair>>*>(list);
-    for (const auto& piece : *pairs)
-        for (const auto& [a, b] : piece) {
-            *from++ = a;
-            *to++ = b;
-        }
-    delete pairs;
+    for (const Pairs& piece : pairs) *count += piece.size();
+    *list = new std::vector<Pairs>(std::move(pairs));
 }
 
 }  // namespace
@@ -52,12 +40,14 @@ int trackserve_canonical_order(const float* features, int64_t n, int columns, co
     return guarded([&] { trackserve::canonical_order(features, n, columns, distance, order); });
 }
 
-int trackserve_space_order(const float* embedding, int64_t n, int dimensions, int32_t* order,
-                           int threads) {
-    return guarded([&] { trackserve::space_order(embedding, n, dimensions, order, threads); });
+// `phi` may be missing.
+int trackserve_space_order(const float* embedding, int64_t n, int dimensions, const float* phi,
+                           float unit, int32_t* order, int threads) {
+    return guarded(
+        [&] { trackserve::space_order(embedding, n, dimensions, phi, unit, order, threads); });
 }
 
-// Gives a list of edges, to be copied out and freed by trackserve_take_edges.
+// Gives a list of edges, to be copied out and freed by trackserve_take_pairs.
 int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
                           const float* phi, const float* z, const int32_t* rank,
                           double squared_radius, int32_t limit, const float* cuts, int threads,
@@ -70,8 +60,17 @@ int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, con
     });
 }
 
-void trackserve_take_edges(void* list, int32_t* inner, int32_t* outer) {
-    take<Edge>(list, inner, outer);
+int trackserve_take_pairs(void* list, int32_t* first, int32_t* second, int threads) {
+    return guarded([&] {
+        const std::unique_ptr<std::vector<Pairs>> pairs(static_cast<std::vector<Pairs>*>(list));
+        std::vector<size_t> begin{0};
+        for (const Pairs& piece : *pairs) begin.push_back(begin.back() + piece.size());
+        trackserve::parallel_for(threads, pairs->size(), [&](int64_t i, int) {
+            Pairs piece = std::move((*pairs)[i]);
+            std::copy_n(piece.first(), piece.size(), first + begin[i]);
+            std::copy_n(piece.second(), piece.size(), second + begin[i]);
+        });
+    });
 }
 
 int trackserve_keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
@@ -83,7 +82,7 @@ int trackserve_keep_edges(const float* logits, float threshold, int64_t count, i
     });
 }
 
-// Gives a list of triplets, to be copied out and freed by trackserve_take_triplets.
+// Gives a list of triplets, to be copied out and freed by trackserve_take_pairs.
 int trackserve_join_edges(const float* r, const float* phi, const float* z, int64_t n,
                           const int32_t* inner, const int32_t* outer, int64_t edges,
                           const float* cuts, int threads, void** list, int64_t* count) {
@@ -92,10 +91,6 @@ int trackserve_join_edges(const float* r, const float* phi, const float* z, int6
                                     {cuts[0], cuts[1], cuts[2], cuts[3]}, threads),
              list, count);
     });
-}
-
-void trackserve_take_triplets(void* list, int32_t* first, int32_t* second) {
-    take<Triplet>(list, first, second);
 }
 
 int trackserve_keep_triplets(const float* logits, float threshold, int64_t triplets, int32_t* first,

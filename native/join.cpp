@@ -57,9 +57,9 @@ int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t 
     return kept;
 }
 
-std::vector<std::vector<Triplet>> join_edges(const float* r, const float* phi, const float* z,
-                                             int64_t n, const int32_t* inner, const int32_t* outer,
-                                             int64_t count, const TripletCuts& cuts, int threads) {
+std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
+                              const int32_t* inner, const int32_t* outer, int64_t count,
+                              const TripletCuts& cuts, int threads) {
     std::vector<int32_t> begin(n + 1);  // where the edges begin of which a hit is the inner
     for (int64_t e = 0; e < count; ++e) ++begin[inner[e] + 1];
     for (int64_t hit = 0; hit < n; ++hit) begin[hit + 1] += begin[hit];
@@ -83,15 +83,18 @@ std::vector<std::vector<Triplet>> join_edges(const float* r, const float* phi, c
         steps.dphi[e] = dphi;
         steps.length[e] = std::sqrt(dr * dr + dz * dz);
     });
-    std::vector<std::vector<Triplet>> triplets(chunks);
+    std::vector<Pairs> triplets(chunks);
     for_edges([&](int64_t chunk, int64_t one) {
-        std::vector<Triplet>& found = triplets[chunk];
+        Pairs& found = triplets[chunk];
         const int32_t end = begin[outer[one] + 1];
         for (int32_t other = begin[outer[one]]; other < end; other += LANES) {
             uint32_t set = passing(steps, one, other, cuts);
             if (end - other < LANES) set &= ~(~0u << (end - other));
-            for (; set; set &= set - 1)
-                found.push_back({int32_t(one), other + __builtin_ctz(set)});
+            if (!set) continue;
+            found.reserve(found.size() + LANES);  // what `compress` may write
+            std::fill_n(found.first_end(), __builtin_popcount(set), int32_t(one));
+            compress(found.second_end(), broadcast(other) + lanes(), set);
+            found.grow(__builtin_popcount(set));
         }
     });
     return triplets;

@@ -1,6 +1,7 @@
 // What the files of the engine offer each other, and, at the end, what they offer Python.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -39,12 +40,54 @@ class Array {
     std::unique_ptr<Number, Free> numbers_;
 };
 
-struct Edge {
-    int32_t inner, outer;  // rows of hits
-};
+// Pairs of rows that are found one after the other: edges, as rows of inner and outer hits, or triplets,
+// as rows of first and second edges.
+class Pairs {
+  public:
+    size_t size() const { return size_; }
+    const int32_t* first() const { return first_.get(); }
+    const int32_t* second() const { return second_.get(); }
 
-struct Triplet {
-    int32_t first, second;  // rows of edges
+    // Have room for so many pairs; then they may be written behind the last one, and counted.
+    void reserve(size_t pairs) {
+        if (pairs <= room_) return;
+        room_ = std::max(pairs, 2 * room_);
+        for (auto* rows : {&first_, &second_}) {
+            auto* larger = static_cast<int32_t*>(std::realloc(rows->get(), room_ * sizeof(int32_t)));
+            if (!larger) throw std::bad_alloc();
+            (void)rows->release();
+            rows->reset(larger);
+        }
+    }
+    int32_t* first_end() { return first_.get() + size_; }
+    int32_t* second_end() { return second_.get() + size_; }
+    void grow(size_t pairs) { size_ += pairs; }
+
+    void push_back(int32_t first, int32_t second) {
+        reserve(size_ + 1);
+        *first_end() = first;
+        *second_end() = second;
+        ++size_;
+    }
+
+    // Drop the pairs for which `wanted` is not true.
+    template <class Wanted>
+    void keep(const Wanted& wanted) {
+        size_t kept = 0;
+        for (size_t i = 0; i < size_; ++i) {
+            if (!wanted(first_.get()[i], second_.get()[i])) continue;
+            first_.get()[kept] = first_.get()[i];
+            second_.get()[kept++] = second_.get()[i];
+        }
+        size_ = kept;
+    }
+
+  private:
+    struct Free {
+        void operator()(int32_t* rows) const { std::free(rows); }
+    };
+    std::unique_ptr<int32_t, Free> first_, second_;
+    size_t size_ = 0, room_ = 0;
 };
 
 // Unsigned integers in the order of the floats; NaN at the ends, -0 at 0.
@@ -69,14 +112,18 @@ struct NeighbourSettings {
 void canonical_order(const float* features, int64_t n, int columns, const float* distance,
                      int64_t* order);
 
-// Rows of points [n, dimensions] in an order in which consecutive ones lie close together.
-void space_order(const float* embedding, int64_t n, int dimensions, int32_t* order, int threads);
+// So many consecutive hits in space order are looked at together.
+inline constexpr int LEAF = 32;
+
+// Rows of points [n, dimensions] in an order in which consecutive ones lie close together, in azimuth,
+// too, if there is one: a radian then counts as much as `unit` in the embedding.
+void space_order(const float* embedding, int64_t n, int dimensions, const float* phi, float unit,
+                 int32_t* order, int threads);
 
 // Edges, in pieces, between hits given in such an order; `rank` is a hit's place from the origin.
-std::vector<std::vector<Edge>> neighbours(const float* embedding, int64_t n, int dimensions,
-                                          const float* r, const float* phi, const float* z,
-                                          const int32_t* rank, const NeighbourSettings& settings,
-                                          int threads);
+std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
+                              const float* phi, const float* z, const int32_t* rank,
+                              const NeighbourSettings& settings, int threads);
 
 // Copies the edges whose logits reach the threshold, sorted by their inner hit; gives how many.
 int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
@@ -89,9 +136,9 @@ struct TripletCuts {
 
 // Triplets, in pieces, of edges [count] that are sorted by their inner hit; r, phi, z are [n]. They
 // are sorted by their first, then their second edge.
-std::vector<std::vector<Triplet>> join_edges(const float* r, const float* phi, const float* z,
-                                             int64_t n, const int32_t* inner, const int32_t* outer,
-                                             int64_t count, const TripletCuts& cuts, int threads);
+std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
+                              const int32_t* inner, const int32_t* outer, int64_t count,
+                              const TripletCuts& cuts, int threads);
 
 struct TripletCounts {
     int64_t triplets, edges;

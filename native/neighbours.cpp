@@ -1,8 +1,9 @@
 // Algorithm 1, as pipeline/neighbours.py: pairs of hits within a radius in the embedding.
 //
 // Hits are handed over in an order in which consecutive ones lie close together (space_order), and
-// every LEAF consecutive hits are a leaf with a bounding box. Leaves whose boxes are within the
-// radius are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in
+// every LEAF consecutive hits are a leaf with a bounding box, along the embedding's principal axes and
+// in the detector. Leaves whose boxes are within the radius, and between which the doublet cuts may
+// be passed, are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in
 // float64 with the reference's order of summation where float32 can't tell on which side of the
 // radius a pair lies, so the pairs are exactly those of scipy's cKDTree.
 //
@@ -10,6 +11,7 @@
 // crowded the pair is passed over, which bounds time and memory by the limit however dense the
 // hits are; in the end, pairs of two crowded hits come from a search for their nearest neighbours.
 
+#include "axes.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "simd.h"
@@ -21,212 +23,306 @@
 namespace trackserve {
 namespace {
 
-constexpr int LEAF = 32;
+constexpr int PARTS = LEAF / LANES;
 constexpr uint32_t WHOLE_LEAF = ~0u >> (32 - LEAF);
 constexpr int LEAVES_AT_ONCE = 16;
+constexpr float INFINITE = std::numeric_limits<float>::infinity();
+constexpr float NO_NUMBER = std::numeric_limits<float>::quiet_NaN();
+constexpr float FULL_TURN = 2 * M_PI;
 
-// The axis along which a sample of the points is spread widest.
-int widest(const float* embedding, int dimensions, const uint64_t* items, int64_t n) {
-    const int64_t step = std::max<int64_t>(1, n / 128);
-    int axis = 0;
-    float widest = -1;
-    for (int k = 0; k < dimensions; ++k) {
-        float low = std::numeric_limits<float>::infinity(), high = -low;
-        for (int64_t i = 0; i < n; i += step) {
-            const float x = embedding[int64_t(uint32_t(items[i])) * dimensions + k];
-            if (x < low) low = x;
-            if (x > high) high = x;
-        }
-        if (high - low > widest) {
-            widest = high - low;
-            axis = k;
-        }
-    }
-    return axis;
-}
-
-struct Space {
-    int64_t hits, leaves;
-    int dimensions, padded;          // padded to a multiple of 4 with zeros
-    std::vector<float> coordinates;  // [leaves, padded, LEAF]; NaN beyond the last hit
-    int64_t boxes;                   // leaves, rounded up to a multiple of LANES
-    std::vector<float> low, high;    // [dimensions, boxes]
-
-    Space(const float* embedding, int64_t n, int d)
-        : hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d), padded((d + 3) / 4 * 4),
-          coordinates(leaves * padded * LEAF, 0.0f), boxes((leaves + LANES - 1) / LANES * LANES),
-          low(d * boxes, std::numeric_limits<float>::infinity()),
-          high(d * boxes, -std::numeric_limits<float>::infinity()) {
-        for (int64_t row = 0; row < leaves * LEAF; ++row) {
-            const int64_t leaf = row / LEAF;
-            for (int k = 0; k < d; ++k) {
-                const float x =
-                    row < n ? embedding[row * d + k] : std::numeric_limits<float>::quiet_NaN();
-                coordinates[(leaf * padded + k) * LEAF + row % LEAF] = x;
-                if (x < low[k * boxes + leaf]) low[k * boxes + leaf] = x;
-                if (x > high[k * boxes + leaf]) high[k * boxes + leaf] = x;
-            }
-        }
-    }
-
-    float at(int64_t row, int k) const {
-        return coordinates[(row / LEAF * padded + k) * LEAF + row % LEAF];
-    }
-
-    // As scipy's cKDTree adds the squares up.
-    double squared_distance(int64_t a, int64_t b) const {
-        std::array<double, 4> parts{};
-        int k = 0;
-        for (; k + 4 <= dimensions; k += 4)
-            for (int i = 0; i < 4; ++i) {
-                const double step = double(at(a, k + i)) - double(at(b, k + i));
-                parts[i] += step * step;
-            }
-        double total = parts[0] + parts[1] + parts[2] + parts[3];
-        for (; k < dimensions; ++k) {
-            const double step = double(at(a, k)) - double(at(b, k));
-            total += step * step;
-        }
-        return total;
-    }
-
-    // Append the leaves from `first` on whose boxes are at most `far` (squared) from a box.
-    template <class Box>
-    void leaves_near(const Box& box, int64_t first, float far, std::vector<int32_t>& near) const {
-        for (int64_t leaf = first / LANES * LANES; leaf < boxes; leaf += LANES) {
-            Vec distance{};
-            for (int k = 0; k < dimensions; ++k) {
-                const auto [lowest, highest] = box(k);
-                const Vec below = load(&low[k * boxes + leaf]) - broadcast(highest);
-                const Vec above = broadcast(lowest) - load(&high[k * boxes + leaf]);
-                const Vec gap = max(max(below, above), Vec{});
-                distance = fma(gap, gap, distance);
-            }
-            uint32_t set = bits(distance <= broadcast(far));
-            if (leaf < first) set &= ~0u << (first - leaf);
-            if (leaf + LANES > leaves) set &= ~(~0u << (leaves - leaf));
-            for (; set; set &= set - 1) near.push_back(leaf + __builtin_ctz(set));
-        }
-    }
+// The least and the greatest of what lies in a box; none is what a box of nothing has.
+template <class Number>
+struct Interval {
+    Number low, high;
 };
 
+// Intervals of all leaves, side by side; as many more as a vector may reach beyond the last.
+struct Intervals {
+    std::vector<float> low, high;
+
+    explicit Intervals(int64_t leaves) : low(leaves + LANES, INFINITE), high(leaves + LANES, -INFINITE) {}
+    void add(int64_t leaf, float x) {
+        if (x < low[leaf]) low[leaf] = x;
+        if (x > high[leaf]) high[leaf] = x;
+    }
+    Interval<Vec> several(int64_t leaf) const { return {load(&low[leaf]), load(&high[leaf])}; }
+    Interval<Vec> one(int64_t leaf) const { return {broadcast(low[leaf]), broadcast(high[leaf])}; }
+};
+
+Vec gap(const Interval<Vec>& a, const Interval<Vec>& b) {
+    return max(max(a.low - b.high, b.low - a.high), Vec{});
+}
+Vec reach(const Interval<Vec>& a, const Interval<Vec>& b) {
+    return max(a.high - b.low, b.high - a.low);
+}
+
 // The float32 distances (squared) below which a pair surely is within the radius, and above which
-// it surely is not: float32 is off by at most (dimensions + 3) half units in the last place.
+// it surely is not: float32 is off by at most (dimensions + 3) half units in the last place, and by
+// what turning the points to their axes did to their distances.
 struct Radius {
     double squared;  // a pair is within the radius when its float64 distance is less
     float sure, possible;
 
-    Radius(double squared, int dimensions) : squared(squared) {
+    Radius(double squared, int dimensions, double error) : squared(squared) {
         constexpr double largest = std::numeric_limits<float>::max();
-        const double margin = (dimensions + 4) * 0x1p-23;
-        sure = std::min(squared * (1 - margin) - 1e-36, largest);
-        const double far = squared * (1 + margin) + 1e-36;
-        possible = far < largest ? float(far) : std::numeric_limits<float>::infinity();
+        const double margin = (dimensions + 4) * 0x1p-23, radius = std::sqrt(squared);
+        const double near = std::max(radius - error, 0.0), far = radius + error;
+        sure = std::min(near * near * (1 - margin) - 1e-36, largest);
+        const double farthest = far * far * (1 + margin) + 1e-36;
+        possible = farthest < largest ? float(farthest) : INFINITE;
+    }
+};
+
+// What the doublet cuts look at. The cut on z0, divided by both radii, says that the cotangents of two
+// hits differ by no more than z0 times the difference of their 1 / r, and dcot.
+enum Quantity { PHI, R, COT, INVERSE_R, QUANTITIES };
+
+struct Space {
+    const float* embedding;  // [hits, dimensions]
+    int64_t hits, leaves;
+    int dimensions, padded;          // padded to a multiple of 4 with zeros
+    double error;                    // of a distance along the principal axes
+    std::vector<float> coordinates;  // [leaves, padded, LEAF] along them; NaN beyond the last hit
+    std::vector<Intervals> axes;     // [dimensions]
+    std::vector<Intervals> cuts;     // [QUANTITIES]
+
+    Space(const float* embedding, int64_t n, int d)
+        : embedding(embedding), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
+          padded((d + 3) / 4 * 4), coordinates(leaves * padded * LEAF, 0.0f),
+          axes(d, Intervals(leaves)), cuts(QUANTITIES, Intervals(leaves)) {
+        const Turned turned = turn_to_principal_axes(embedding, n, d);
+        error = turned.error;
+        for (int64_t row = 0; row < leaves * LEAF; ++row)
+            for (int k = 0; k < d; ++k) {
+                const float x = row < n ? turned.coordinates[row * d + k] : NO_NUMBER;
+                coordinates[(row / LEAF * padded + k) * LEAF + row % LEAF] = x;
+                axes[k].add(row / LEAF, x);
+            }
+    }
+
+    const float* coordinate(int64_t row, int k) const {
+        return &coordinates[(row / LEAF * padded + k) * LEAF + row % LEAF];
+    }
+
+    // As scipy's cKDTree adds the squares up.
+    double squared_distance(int64_t a, int64_t b) const {
+        const float *one = embedding + a * dimensions, *other = embedding + b * dimensions;
+        std::array<double, 4> parts{};
+        int k = 0;
+        for (; k + 4 <= dimensions; k += 4)
+            for (int i = 0; i < 4; ++i) {
+                const double step = double(one[k + i]) - double(other[k + i]);
+                parts[i] += step * step;
+            }
+        double total = parts[0] + parts[1] + parts[2] + parts[3];
+        for (; k < dimensions; ++k) {
+            const double step = double(one[k]) - double(other[k]);
+            total += step * step;
+        }
+        return total;
     }
 };
 
 struct Hits {  // [leaves * LEAF]
-    std::vector<float> r, phi, z;
+    std::vector<float> r, phi, z, distance;  // from the origin, squared
+    std::vector<float> cot, inverse_r;
     std::vector<int32_t> rank;
 };
 
 struct Scan {
-    const Space& space;
+    Space& space;
     const NeighbourSettings& settings;
     Hits hits;
     Radius radius;
     std::vector<int32_t> lowest_rank;  // of each leaf
 
-    // One bit for each hit of leaf b that is within this radius of hit a.
+    bool cuts_slope() const { return std::isfinite(settings.cuts.slope); }
+    bool cuts_z0() const { return std::isfinite(settings.cuts.z0); }
+
+    // Fill the boxes in the detector, and what they are made of.
+    void box_hits() {
+        constexpr float least = 1e-15, most = 1e15;
+        for (int64_t row = 0; row < space.hits; ++row) {
+            const float r = hits.r[row], z = hits.z[row];
+            hits.distance[row] = r * r + z * z;
+            const bool usual = r > least && r < most && std::abs(z) < most;
+            hits.cot[row] = usual ? z / r : NO_NUMBER;
+            hits.inverse_r[row] = usual ? 1 / r : NO_NUMBER;
+            const int64_t leaf = row / LEAF;
+            space.cuts[PHI].add(leaf, hits.phi[row]);
+            space.cuts[R].add(leaf, r);
+            for (const float sign : {-1.0f, 1.0f}) {
+                space.cuts[COT].add(leaf, usual ? hits.cot[row] : sign * INFINITE);
+                space.cuts[INVERSE_R].add(leaf, usual ? hits.inverse_r[row] : sign * INFINITE);
+            }
+        }
+    }
+
+    // Whether hits of these boxes may pass the doublet cuts; false only where none does.
+    template <class A, class B>
+    VecInt may_pass(const A& a, const B& b) const {
+        const DoubletCuts& cuts = settings.cuts;
+        VecInt possible = broadcast(int32_t(-1));
+        if (cuts_slope()) {  // rounded as in `compare`, and rounding keeps the order of numbers
+            const Interval<Vec> one = a(PHI), other = b(PHI);
+            const Vec widest = broadcast(cuts.slope) * reach(a(R), b(R)) + broadcast(cuts.dphi);
+            possible = (gap(one, other) <= widest) |
+                       (broadcast(FULL_TURN) - reach(one, other) <= widest);
+        }
+        if (cuts_z0()) {  // with room for rounding: `compare` multiplies by both radii
+            const Interval<Vec> one = a(COT), other = b(COT), inverse = a(INVERSE_R);
+            const Interval<Vec> other_inverse = b(INVERSE_R);
+            const Vec cots = max(max(abs(one.low), abs(one.high)), max(abs(other.low), abs(other.high)));
+            const Vec least = broadcast(1e-6f), more = broadcast(1.00001f);
+            const Vec step = reach(inverse, other_inverse) + least * max(inverse.high, other_inverse.high);
+            const Vec bound = more * (broadcast(cuts.z0) * step + broadcast(cuts.dcot)) + least * cots;
+            // Not a number where a box reaches to infinity: then all is possible.
+            possible &= ~(gap(one, other) > bound);
+        }
+        return possible;
+    }
+
+    auto box(int64_t leaf) const {
+        return [this, leaf](Quantity q) { return space.cuts[q].one(leaf); };
+    }
+
+    // Append the leaves from `first` on whose boxes are at most `far` (squared) from a box.
+    template <class Box, class Detector>
+    void leaves_near(const Box& box, const Detector& detector, int64_t first, float far,
+                     std::vector<int32_t>& near) const {
+        for (int64_t leaf = first / LANES * LANES; leaf < space.leaves; leaf += LANES) {
+            Vec distance{};
+            uint32_t set = 0;
+            for (int k = 0; k < space.dimensions; ++k) {
+                const Vec between = gap(box(k), space.axes[k].several(leaf));
+                distance = fma(between, between, distance);
+                if (k % 4 == 3 || k == space.dimensions - 1) {
+                    set = bits(distance <= broadcast(far));
+                    if (!set) break;
+                }
+            }
+            if (!set) continue;
+            if (leaf < first) set &= ~0u << (first - leaf);
+            if (leaf + LANES > space.leaves) set &= ~(~0u << (space.leaves - leaf));
+            const auto several = [&](Quantity q) { return space.cuts[q].several(leaf); };
+            if (set) set &= bits(may_pass(detector, several));
+            for (; set; set &= set - 1) near.push_back(leaf + __builtin_ctz(set));
+        }
+    }
+
+    // One bit for each hit of leaf a that may have neighbours in leaf b.
+    uint32_t near_leaf(int64_t a, int64_t b) const {
+        uint32_t near = 0;
+        for (int part = 0; part < PARTS; ++part) {
+            const int64_t row = a * LEAF + part * LANES;
+            Vec distance{};
+            for (int k = 0; k < space.dimensions; ++k) {
+                const Vec x = load(space.coordinate(row, k));
+                const Vec between = gap({x, x}, space.axes[k].one(b));
+                distance = fma(between, between, distance);
+            }
+            VecInt possible = distance <= broadcast(radius.possible);
+            const float* quantities[] = {&hits.phi[row], &hits.r[row], &hits.cot[row],
+                                         &hits.inverse_r[row]};
+            const auto points = [&](Quantity q) {
+                const Vec x = load(quantities[q]);
+                return Interval<Vec>{x, x};
+            };
+            possible &= may_pass(points, box(b));
+            near |= bits(possible) << (part * LANES);
+        }
+        return near;
+    }
+
+    // One bit for each hit of leaf b that is within this radius of hit a and passes the cuts with it.
     template <int D>
-    uint32_t within(int64_t a, int64_t b, const Radius& limit) const {
-        const float* from = &space.coordinates[a / LEAF * space.padded * LEAF + a % LEAF];
-        const float* leaf = &space.coordinates[b * space.padded * LEAF];
+    uint32_t linked(int64_t a, int64_t b, const Radius& limit) const {
+        const float *from = space.coordinate(a, 0), *leaf = space.coordinate(b * LEAF, 0);
         const int d = D ? D : space.padded;
-        uint32_t possible = 0, sure = 0;
-        for (int part = 0; part < LEAF / LANES; ++part) {
+        const DoubletCuts& cuts = settings.cuts;
+        const Vec r_a = broadcast(hits.r[a]), z_a = broadcast(hits.z[a]);
+        const Vec phi_a = broadcast(hits.phi[a]), distance_a = broadcast(hits.distance[a]);
+        uint32_t found = 0, doubtful = 0;
+        for (int part = 0; part < PARTS; ++part) {
+            const int64_t row = b * LEAF + part * LANES;
             Vec distance{};
             for (int k = 0; k < d; ++k) {
                 const Vec step = load(leaf + k * LEAF + part * LANES) - broadcast(from[k * LEAF]);
                 distance = fma(step, step, distance);
             }
-            possible |= bits(distance <= broadcast(limit.possible)) << (part * LANES);
-            sure |= bits(distance <= broadcast(limit.sure)) << (part * LANES);
-        }
-        for (uint32_t doubtful = possible & ~sure; doubtful; doubtful &= doubtful - 1) {
-            const int lane = __builtin_ctz(doubtful);
-            if (!(space.squared_distance(a, b * LEAF + lane) < limit.squared))
-                possible ^= 1u << lane;
-        }
-        return possible;
-    }
-
-    // One bit for each hit of leaf b that passes the doublet cuts with hit a.
-    uint32_t passing(int64_t a, int64_t b) const {
-        const DoubletCuts& cuts = settings.cuts;
-        const Vec r_a = broadcast(hits.r[a]), z_a = broadcast(hits.z[a]);
-        const Vec phi_a = broadcast(hits.phi[a]);
-        uint32_t passed = 0;
-        for (int part = 0; part < LEAF / LANES; ++part) {
-            const int64_t row = b * LEAF + part * LANES;
             const Vec r_b = load(&hits.r[row]), z_b = load(&hits.z[row]);
+            const Vec distance_b = load(&hits.distance[row]);
             const VecInt outwards = load(&hits.rank[row]) > broadcast(hits.rank[a]);
-            const Vec far_a = r_a * r_a + z_a * z_a, far_b = r_b * r_b + z_b * z_b;
-            VecInt good = outwards ? far_a < far_b : far_b < far_a;
+            VecInt good = outwards ? distance_a < distance_b : distance_b < distance_a;
             const Vec dr = abs(r_b - r_a);
-            if (std::isfinite(cuts.slope)) {
+            if (cuts_slope()) {
                 const Vec turn = abs(load(&hits.phi[row]) - phi_a);
-                const Vec shorter = min(turn, broadcast(float(2 * M_PI)) - turn);
+                const Vec shorter = min(turn, broadcast(FULL_TURN) - turn);
                 good &= shorter <= broadcast(cuts.slope) * dr + broadcast(cuts.dphi);
             }
-            if (std::isfinite(cuts.z0)) {
+            if (cuts_z0()) {
                 const Vec lever = abs(z_a * r_b - z_b * r_a);
                 good &= lever <= broadcast(cuts.z0) * dr + broadcast(cuts.dcot) * (r_a * r_b);
             }
-            passed |= bits(good) << (part * LANES);
+            good &= distance <= broadcast(limit.possible);
+            found |= bits(good) << (part * LANES);
+            doubtful |= bits(good & ~(distance <= broadcast(limit.sure))) << (part * LANES);
         }
-        return passed;
-    }
-
-    Edge edge(int64_t a, int64_t b) const {
-        return hits.rank[a] < hits.rank[b] ? Edge{int32_t(a), int32_t(b)}
-                                           : Edge{int32_t(b), int32_t(a)};
+        for (; doubtful; doubtful &= doubtful - 1) {
+            const int lane = __builtin_ctz(doubtful);
+            if (!(space.squared_distance(a, b * LEAF + lane) < limit.squared)) found ^= 1u << lane;
+        }
+        return found;
     }
 
     uint32_t crowded(int64_t leaf, const std::vector<int32_t>& degree) const {
         uint32_t set = 0;
-        for (int part = 0; part < LEAF / LANES; ++part)
+        for (int part = 0; part < PARTS; ++part)
             set |= bits(load(&degree[leaf * LEAF + part * LANES]) > broadcast(settings.limit))
                    << (part * LANES);
         return set;
     }
 
+    // Append the pairs of a hit with these hits of leaf b, and count them for the latter.
+    void append(int64_t hit, int64_t b, uint32_t found, std::vector<int32_t>& degree,
+                Pairs& edges) const {
+        edges.reserve(edges.size() + 2 * LEAF);  // what `compress` may write
+        const VecInt lane = lanes(), here = broadcast(int32_t(hit));
+        const VecInt rank = broadcast(hits.rank[hit]);
+        for (int part = 0; part < PARTS; ++part) {
+            const uint32_t set = found >> (part * LANES) & (~0u >> (32 - LANES));
+            if (!set) continue;
+            const int64_t row = b * LEAF + part * LANES;
+            const VecInt there = broadcast(int32_t(row)) + lane;
+            const VecInt outwards = rank < load(&hits.rank[row]);
+            compress(edges.first_end(), outwards ? here : there, set);
+            compress(edges.second_end(), outwards ? there : here, set);
+            edges.grow(__builtin_popcount(set));
+            store(&degree[row], load(&degree[row]) - lanes_of(set));
+        }
+    }
+
     // Append the pairs of hits of leaf `a` with hits of the leaves near it, itself and later ones.
     template <int D>
     void compare(int64_t a, const std::vector<int32_t>& near, std::vector<int32_t>& degree,
-                 std::vector<Edge>& edges) const {
-        const int64_t last = std::min(space.hits, (a + 1) * LEAF);
+                 Pairs& edges) const {
         for (const int64_t b : near) {
             const uint32_t crowded_a = crowded(a, degree), crowded_b = crowded(b, degree);
-            for (int64_t hit = a * LEAF; hit < last; ++hit) {
-                const uint32_t passed_over = crowded_a >> hit % LEAF & 1 ? crowded_b : 0;
+            for (uint32_t some = near_leaf(a, b); some; some &= some - 1) {
+                const int place = __builtin_ctz(some);
+                const uint32_t passed_over = crowded_a >> place & 1 ? crowded_b : 0;
                 if (passed_over == WHOLE_LEAF) continue;
-                uint32_t found = within<D>(hit, b, radius) & ~passed_over;
-                if (b == a) found &= ~1u << hit % LEAF;
+                uint32_t found = linked<D>(a * LEAF + place, b, radius) & ~passed_over;
+                if (b == a) found &= ~1u << place;
                 if (!found) continue;
-                found &= passing(hit, b);
-                degree[hit] += __builtin_popcount(found);
-                for (uint32_t set = found; set; set &= set - 1) {
-                    const int64_t other = b * LEAF + __builtin_ctz(set);
-                    ++degree[other];
-                    edges.push_back(edge(hit, other));
-                }
+                degree[a * LEAF + place] += __builtin_popcount(found);
+                append(a * LEAF + place, b, found, degree, edges);
             }
         }
     }
 
     void compare(int64_t a, const std::vector<int32_t>& near, std::vector<int32_t>& degree,
-                 std::vector<Edge>& edges) const {
+                 Pairs& edges) const {
         switch (space.padded) {  // widths known to the compiler stay in registers
             case 4: return compare<4>(a, near, degree, edges);
             case 8: return compare<8>(a, near, degree, edges);
@@ -260,14 +356,13 @@ std::vector<Near> nearest(const Scan& scan, int64_t hit) {
         found.resize(limit);
         farthest = found.back();
         // Hits as far away as the farthest may still be nearer by their rank.
-        radius = Radius(std::nextafter(farthest.squared_distance, INFINITY), space.dimensions);
+        const double squared = std::nextafter(farthest.squared_distance, INFINITY);
+        radius = Radius(squared, space.dimensions, space.error);
     };
     const auto look_into = [&](int64_t leaf) {
         // Copies of one point are the ties that occur: don't look at all of them.
         if (farthest.squared_distance == 0 && scan.lowest_rank[leaf] > farthest.rank) return;
-        uint32_t set = scan.within<0>(hit, leaf, radius);
-        if (set) set &= scan.passing(hit, leaf);
-        for (; set; set &= set - 1) {
+        for (uint32_t set = scan.linked<0>(hit, leaf, radius); set; set &= set - 1) {
             const int64_t row = leaf * LEAF + __builtin_ctz(set);
             const Near other{space.squared_distance(hit, row), scan.hits.rank[row], int32_t(row)};
             if (other < farthest) found.push_back(other);
@@ -282,8 +377,11 @@ std::vector<Near> nearest(const Scan& scan, int64_t hit) {
     shorten();
 
     std::vector<int32_t> leaves;
-    const auto point = [&](int k) { return std::pair(space.at(hit, k), space.at(hit, k)); };
-    space.leaves_near(point, 0, radius.possible, leaves);
+    const auto point = [&](int k) {
+        const Vec x = broadcast(*space.coordinate(hit, k));
+        return Interval<Vec>{x, x};
+    };
+    scan.leaves_near(point, scan.box(hit / LEAF), 0, radius.possible, leaves);
     for (const int32_t leaf : leaves)
         if (leaf < first || leaf >= last) look_into(leaf);
     shorten();
@@ -291,8 +389,8 @@ std::vector<Near> nearest(const Scan& scan, int64_t hit) {
 }
 
 // Replace the pairs of two crowded hits by those where one is among the nearest of the other.
-void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree,
-                   std::vector<std::vector<Edge>>& edges, int threads) {
+void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, std::vector<Pairs>& edges,
+                   int threads) {
     std::vector<int32_t> crowded;  // its rows, and for each row its place in this list
     std::vector<int32_t> place(scan.space.hits, -1);
     for (int64_t hit = 0; hit < scan.space.hits; ++hit)
@@ -301,8 +399,8 @@ void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree,
             crowded.push_back(hit);
         }
     if (crowded.empty()) return;
-    for (std::vector<Edge>& chunk : edges)
-        std::erase_if(chunk, [&](Edge e) { return place[e.inner] >= 0 && place[e.outer] >= 0; });
+    for (Pairs& chunk : edges)
+        chunk.keep([&](int32_t inner, int32_t outer) { return place[inner] < 0 || place[outer] < 0; });
 
     std::vector<Near> farthest(crowded.size());
     std::vector<std::vector<Near>> near(crowded.size());
@@ -317,12 +415,14 @@ void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree,
             near[i].shrink_to_fit();
         }
     });
-    std::vector<Edge>& added = edges.emplace_back();
+    Pairs& added = edges.emplace_back();
     for (size_t i = 0; i < crowded.size(); ++i)
         for (const Near& other : near[i]) {
             const Near back{other.squared_distance, scan.hits.rank[crowded[i]], crowded[i]};
             const bool mutual = !(farthest[place[other.row]] < back);
-            if (!mutual || crowded[i] < other.row) added.push_back(scan.edge(crowded[i], other.row));
+            if (mutual && crowded[i] >= other.row) continue;
+            const bool outwards = back.rank < other.rank;
+            added.push_back(outwards ? crowded[i] : other.row, outwards ? other.row : crowded[i]);
         }
 }
 
@@ -334,33 +434,34 @@ std::vector<float> padded(const float* from, int64_t n, int64_t size) {
 
 }  // namespace
 
-std::vector<std::vector<Edge>> neighbours(const float* embedding, int64_t n, int dimensions,
-                                          const float* r, const float* phi, const float* z,
-                                          const int32_t* rank, const NeighbourSettings& settings,
-                                          int threads) {
-    const Space space(embedding, n, dimensions);
+std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
+                              const float* phi, const float* z, const int32_t* rank,
+                              const NeighbourSettings& settings, int threads) {
+    Space space(embedding, n, dimensions);
     const int64_t size = space.leaves * LEAF;
-    Scan scan{space, settings, {padded(r, n, size), padded(phi, n, size), padded(z, n, size), {}},
-              Radius(settings.squared_radius, dimensions), {}};
+    const std::vector<float> none(size);
+    Scan scan{space,
+              settings,
+              {padded(r, n, size), padded(phi, n, size), padded(z, n, size), none, none, none, {}},
+              Radius(settings.squared_radius, dimensions, space.error),
+              {}};
     scan.hits.rank.assign(rank, rank + n);
     scan.hits.rank.resize(size, std::numeric_limits<int32_t>::max());
     for (int64_t leaf = 0; leaf < space.leaves; ++leaf)
         scan.lowest_rank.push_back(*std::min_element(&scan.hits.rank[leaf * LEAF],
                                                      &scan.hits.rank[leaf * LEAF] + LEAF));
+    scan.box_hits();
 
     const int64_t chunks = (space.leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE;
-    std::vector<std::vector<Edge>> edges(chunks);
+    std::vector<Pairs> edges(chunks);
     std::vector<std::vector<int32_t>> degrees(std::max(threads, 1), std::vector<int32_t>(size));
     parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
         std::vector<int32_t> near;
         const int64_t last = std::min(space.leaves, (chunk + 1) * LEAVES_AT_ONCE);
         for (int64_t leaf = chunk * LEAVES_AT_ONCE; leaf < last; ++leaf) {
-            const auto box = [&](int k) {
-                return std::pair(space.low[k * space.boxes + leaf],
-                                 space.high[k * space.boxes + leaf]);
-            };
+            const auto box = [&](int k) { return space.axes[k].one(leaf); };
             near.clear();
-            space.leaves_near(box, leaf, scan.radius.possible, near);
+            scan.leaves_near(box, scan.box(leaf), leaf, scan.radius.possible, near);
             scan.compare(leaf, near, degrees[thread], edges[chunk]);
         }
     });
@@ -368,33 +469,6 @@ std::vector<std::vector<Edge>> neighbours(const float* embedding, int64_t n, int
         for (int64_t hit = 0; hit < n; ++hit) degrees[0][hit] += degrees[thread][hit];
     limit_crowded(scan, degrees[0], edges, threads);
     return edges;
-}
-
-void space_order(const float* embedding, int64_t n, int dimensions, int32_t* order, int threads) {
-    std::vector<uint64_t> items(n);  // a coordinate, ordered, above the row
-    std::iota(items.begin(), items.end(), 0);
-    using Range = std::pair<int64_t, int64_t>;
-    std::vector<Range> ranges{{0, n}};
-    while (!ranges.empty()) {
-        std::vector<std::array<Range, 2>> halves(ranges.size());
-        parallel_for(threads, ranges.size(), [&](int64_t i, int) {
-            const auto [first, last] = ranges[i];
-            const int64_t middle = first + (last - first + LEAF - 1) / LEAF / 2 * LEAF;
-            if (middle == first) return;
-            const int axis = widest(embedding, dimensions, &items[first], last - first);
-            for (int64_t k = first; k < last; ++k) {
-                const uint32_t row = items[k];
-                items[k] = uint64_t(ordered(embedding[int64_t(row) * dimensions + axis])) << 32 | row;
-            }
-            std::nth_element(&items[first], &items[middle], &items[first] + (last - first));
-            halves[i] = {Range{first, middle}, Range{middle, last}};
-        });
-        ranges.clear();
-        for (const auto& pair : halves)
-            for (const Range& half : pair)
-                if (half.second - half.first > LEAF) ranges.push_back(half);
-    }
-    for (int64_t i = 0; i < n; ++i) order[i] = int32_t(uint32_t(items[i]));
 }
 
 }  // namespace trackserve

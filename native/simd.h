@@ -38,6 +38,7 @@ inline VecInt load(const int32_t* from) {
     return v;
 }
 inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+inline void store(int32_t* to, VecInt v) { std::memcpy(to, &v, sizeof v); }
 inline Vec broadcast(float x) { return x - Vec{}; }
 inline VecInt broadcast(int32_t x) { return x - VecInt{}; }
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
@@ -99,6 +100,32 @@ inline uint32_t bits(VecInt truth) {
     uint32_t set = 0;
     for (int lane = 0; lane < LANES; ++lane) set |= (truth[lane] & 1u) << lane;
     return set;
+#endif
+}
+
+// 0, 1, 2 ... in the lanes.
+inline VecInt lanes() {
+    VecInt v;
+    for (int lane = 0; lane < LANES; ++lane) v[lane] = lane;
+    return v;
+}
+
+// The lanes whose bit is set: -1 there, 0 elsewhere.
+inline VecInt lanes_of(uint32_t set) {
+#if defined(__AVX512F__)
+    return reinterpret_cast<VecInt>(_mm512_movm_epi32(set));
+#else
+    return (broadcast(int32_t(set)) >> lanes() & 1) != 0;
+#endif
+}
+
+// Write the numbers whose bit is set, one after the other; what follows, up to LANES in all, is written over.
+inline void compress(int32_t* to, VecInt v, uint32_t set) {
+#if defined(__AVX512F__)
+    const __m512i together = _mm512_maskz_compress_epi32(set, reinterpret_cast<__m512i>(v));
+    std::memcpy(to, &together, sizeof together);
+#else
+    for (; set; set &= set - 1) *to++ = v[__builtin_ctz(set)];
 #endif
 }
 

@@ -30,19 +30,24 @@ std::vector<float> points(const std::string& kind, int64_t n, int dimensions) {
     return values;
 }
 
+void append(const std::vector<Pairs>& pieces, std::vector<int32_t>& first,
+            std::vector<int32_t>& second) {
+    for (const Pairs& piece : pieces) {
+        first.insert(first.end(), piece.first(), piece.first() + piece.size());
+        second.insert(second.end(), piece.second(), piece.second() + piece.size());
+    }
+}
+
 template <class Number>
 void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vector<float>& features,
-                  const std::vector<Edge>& edges, int threads) {
+                  const std::vector<Pairs>& edges, int threads) {
     const int64_t n = features.size() / columns.features;
     std::vector<float> numbers(3 * MAX_WIDTH * MAX_WIDTH);
     for (float& x : numbers) x = uniform(-0.1f, 0.1f);
     const std::vector<const float*> tensors(20 + 20 * sizes.depth, numbers.data());
     std::vector<int32_t> inner, outer;
-    for (const Edge& edge : edges) {
-        inner.push_back(edge.inner);
-        outer.push_back(edge.outer);
-    }
-    Graph graph{features.data(), n, inner.data(), outer.data(), int64_t(edges.size()), {}, {}, 0};
+    append(edges, inner, outer);
+    Graph graph{features.data(), n, inner.data(), outer.data(), int64_t(inner.size()), {}, {}, 0};
     const auto run_network = [&](const std::unique_ptr<Network>& network, int64_t outputs) {
         std::vector<float> result(outputs);
         network->run(graph, result.data(), threads);
@@ -52,7 +57,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     run_network(make_embedding<Number>(columns, sizes, numbered), n * sizes.dimension);
     std::vector<float> logits =
         run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
-    std::vector<int32_t> near(edges.size()), far(edges.size());
+    std::vector<int32_t> near(inner.size()), far(inner.size());
     graph.edges = keep_edges(logits.data(), -9, graph.edges, n, inner.data(), outer.data(),
                              near.data(), far.data());
     graph.inner = near.data();
@@ -64,12 +69,9 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
         phi[i] = features[i * columns.features + 2];
     }
     std::vector<int32_t> first, second;
-    for (const auto& piece : join_edges(r.data(), phi.data(), z.data(), n, near.data(), far.data(),
-                                        graph.edges, {0.5f, 4.0f, INFINITY, 0.0f}, threads))
-        for (const Triplet& triplet : piece) {
-            first.push_back(triplet.first);
-            second.push_back(triplet.second);
-        }
+    append(join_edges(r.data(), phi.data(), z.data(), n, near.data(), far.data(), graph.edges,
+                      {0.5f, 4.0f, INFINITY, 0.0f}, threads),
+           first, second);
     graph.first = first.data();
     graph.second = second.data();
     graph.triplets = first.size();
@@ -101,16 +103,15 @@ void run(const std::string& kind, int64_t n, int dimensions, int limit, int widt
     std::vector<int64_t> canonical(n);
     canonical_order(features.data(), n, columns.features, distance.data(), canonical.data());
     std::vector<int32_t> place(n), rank(canonical.begin(), canonical.end());
-    space_order(embedding.data(), n, dimensions, place.data(), threads);
+    space_order(embedding.data(), n, dimensions, limit == 9 ? nullptr : phi.data(), 2.0f,
+                place.data(), threads);
     std::vector<float> ordered;
     for (const int64_t row : place)
         ordered.insert(ordered.end(), &embedding[row * dimensions],
                        embedding.data() + (row + 1) * dimensions);
     const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}};
-    std::vector<Edge> edges;
-    for (const auto& piece : neighbours(ordered.data(), n, dimensions, r.data(), phi.data(),
-                                        z.data(), rank.data(), settings, threads))
-        edges.insert(edges.end(), piece.begin(), piece.end());
+    const std::vector<Pairs> edges = neighbours(ordered.data(), n, dimensions, r.data(), phi.data(),
+                                                z.data(), rank.data(), settings, threads);
     const Sizes sizes{width, 1 + int(n % 2), dimensions};
     run_networks<float>(columns, sizes, features, edges, threads);
 #if defined(__AVX512BF16__)

@@ -139,6 +139,25 @@ def test_no_embedding_is_too_strange(variant, embedding):
 
 
 @each_variant
+@pytest.mark.parametrize("cuts", [CUTS, DoubletCuts(slope=1e-3), DoubletCuts(z0=99.0)])
+def test_cuts_on_boxes_drop_no_pair_of_strange_hits(variant, cuts):
+    """At the beam line, behind it, far outside, and azimuths of more than a turn."""
+    features = hits(800)
+    rng = np.random.default_rng(2)
+    for column, strange in (
+        (0, [0.0, -0.2, 1e-22, 3e16, 1e30]),
+        (1, [-2.5, 3.0, 40.0]),
+        (2, [1e20]),
+    ):
+        rows = rng.choice(800, 60, replace=False)
+        features[rows, column] = np.resize(np.array(strange, np.float32), 60)
+    features = features[reference_order(features, COLUMNS)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        graph = check_equal(clusters(800, 3), features, variant, radius=2.0, limit=800, cuts=cuts)
+    assert graph.edges.shape[1] > 1000
+
+
+@each_variant
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_canonical_order_equals_the_reference(variant, data):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from trackserve.pipeline.neighbours import DoubletCuts
     from trackserve.pipeline.triplets import TripletCuts
 
+RADIAN, MOST_UNIT = 4.0, 1e9
+"""A radian of azimuth counts as so many radii where hits are put in space order, and at most as this."""
 TOLERANCE = 1e-4
 """Largest difference of a float32 output from the reference's, relative to the largest output."""
 
@@ -151,7 +153,9 @@ class NativePipeline(Pipeline):
         self._tell("order")
         embedding = self._embed(features, threads=threads)
         self._tell("embedding")
-        place = run.space_order(embedding, threads)
+        place = _space_order(
+            embedding, features, bundle.features, bundle.radius, bundle.doublet_cuts, threads, run
+        )
         local = features[place]
         candidates = _space_neighbours(
             embedding,
@@ -273,7 +277,7 @@ def neighbours(
     A hit whose embedding is not finite has no neighbours.
     """
     embedding = np.ascontiguousarray(embedding)
-    place = library.space_order(embedding, threads)
+    place = _space_order(embedding, features, columns, radius, cuts, threads, library)
     edges = _space_neighbours(
         embedding,
         features[place],
@@ -312,6 +316,23 @@ def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
     return np.stack(np.divmod(pair, len(place))) if len(place) else np.empty(
         (2, 0), np.int64
     ), which
+
+
+def _space_order(
+    embedding: Float32,
+    features: Float32,
+    columns: FeatureColumns,
+    radius: float,
+    cuts: DoubletCuts,
+    threads: int,
+    library: Library,
+) -> Int32:
+    """Return the canonical rows in space order; thin in azimuth where a cut bounds the step in it."""
+    if not np.isfinite(cuts.slope):
+        return library.space_order(embedding, threads=threads)
+    _, phi, _ = _position(features, columns)
+    unit = min(RADIAN * radius, MOST_UNIT)
+    return library.space_order(embedding, phi=phi, unit=unit, threads=threads)
 
 
 def _space_neighbours(

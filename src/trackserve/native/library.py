@@ -102,8 +102,6 @@ class Library:
         self.variant = variant
         self._functions = ctypes.CDLL(str(_path(variant)))
         self._functions.trackserve_free_network.restype = None
-        for name in ("trackserve_take_edges", "trackserve_take_triplets"):
-            getattr(self._functions, name).restype = None
 
     def _call(self, function: str, *arguments: object) -> None:
         status = getattr(self._functions, f"trackserve_{function}")(*arguments)
@@ -129,13 +127,23 @@ class Library:
         )
         return order
 
-    def space_order(self, embedding: Float32, threads: int) -> Int32:
-        """Return the rows ``[N]`` in an order in which consecutive points are close together."""
+    def space_order(
+        self,
+        embedding: Float32,
+        *,
+        phi: Float32 | None = None,
+        unit: float = 1.0,
+        threads: int = 1,
+    ) -> Int32:
+        """Return the rows ``[N]`` in an order in which consecutive points are close together.
+
+        If there is ``phi`` ``[N]``, in azimuth, too: a radian counts as ``unit`` in the embedding.
+        """
         order = np.empty(len(embedding), np.int32)
         self._call(
             "space_order",
             *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
-            *(_pointer(order), threads),
+            *(None if phi is None else _pointer(phi), c_float(unit), _pointer(order), threads),
         )
         return order
 
@@ -163,11 +171,11 @@ class Library:
             *(_pointer(rank), c_double(squared_radius), min(limit, 2**31 - 1)),
             *(_pointer(np.array(cuts, np.float32)), threads, byref(edges), byref(count)),
         )
-        return self._taken("edges", edges, count)
+        return self._taken(edges, count, threads)
 
-    def _taken(self, what: str, given: c_void_p, count: c_int64) -> Pairs:
+    def _taken(self, given: c_void_p, count: c_int64, threads: int) -> Pairs:
         pairs = np.empty(count.value, np.int32), np.empty(count.value, np.int32)
-        getattr(self._functions, f"trackserve_take_{what}")(given, *map(_pointer, pairs))
+        self._call("take_pairs", given, *map(_pointer, pairs), threads)
         return pairs
 
     def keep_edges(self, logits: Float32, threshold: float, edges: Pairs, hits: int) -> Pairs:
@@ -199,7 +207,7 @@ class Library:
             *(*map(_pointer, edges), c_int64(len(edges[0]))),
             *(_pointer(np.array(cuts, np.float32)), threads, byref(triplets), byref(count)),
         )
-        return self._taken("triplets", triplets, count)
+        return self._taken(triplets, count, threads)
 
     def keep_triplets(
         self, logits: Float32, threshold: float, edges: Pairs, triplets: Pairs
