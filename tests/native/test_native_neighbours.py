@@ -151,8 +151,8 @@ def test_cuts_on_boxes_drop_no_pair_of_strange_hits(variant, cuts):
     ):
         rows = rng.choice(800, 60, replace=False)
         features[rows, column] = np.resize(np.array(strange, np.float32), 60)
-    features = features[reference_order(features, COLUMNS)]
     with np.errstate(over="ignore", invalid="ignore"):
+        features = features[reference_order(features, COLUMNS)]
         graph = check_equal(clusters(800, 3), features, variant, radius=2.0, limit=800, cuts=cuts)
     assert graph.edges.shape[1] > 1000
 

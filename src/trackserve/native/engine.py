@@ -154,7 +154,13 @@ class NativePipeline(Pipeline):
         embedding = self._embed(features, threads=threads)
         self._tell("embedding")
         place = _space_order(
-            embedding, features, bundle.features, bundle.radius, bundle.doublet_cuts, threads, run
+            embedding,
+            features,
+            bundle.features,
+            radius=bundle.radius,
+            cuts=bundle.doublet_cuts,
+            threads=threads,
+            library=run,
         )
         local = features[place]
         candidates = _space_neighbours(
@@ -277,7 +283,15 @@ def neighbours(
     A hit whose embedding is not finite has no neighbours.
     """
     embedding = np.ascontiguousarray(embedding)
-    place = _space_order(embedding, features, columns, radius, cuts, threads, library)
+    place = _space_order(
+        embedding,
+        features,
+        columns,
+        radius=radius,
+        cuts=cuts,
+        threads=threads,
+        library=library,
+    )
     edges = _space_neighbours(
         embedding,
         features[place],
@@ -322,6 +336,7 @@ def _space_order(
     embedding: Float32,
     features: Float32,
     columns: FeatureColumns,
+    *,
     radius: float,
     cuts: DoubletCuts,
     threads: int,
