@@ -9,35 +9,30 @@
 #include <new>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace trackserve {
 
+// Where arrays get their memory.
+namespace memory {
+void* take(size_t& bytes);  // at least as much; gives how much it is
+void give_back(void* block, size_t bytes);
+}  // namespace memory
+
 // Numbers that are written before they are read: unlike a vector's, not set to zero first. Large ones
-// lie on large pages where the system has them, so that finding rows all over them takes less time.
+// lie on large pages where the system has them, so that finding rows all over them takes less time, and
+// their memory is kept for the next event: the system would hand it out again set to zero.
 template <class Number>
 class Array {
   public:
-    explicit Array(size_t size) {
-        constexpr size_t large_page = 2 << 20;
-        const size_t page = size * sizeof(Number) < large_page ? 64 : large_page;
-        const size_t bytes = (size * sizeof(Number) + page - 1) / page * page;
-        numbers_.reset(static_cast<Number*>(std::aligned_alloc(page, bytes)));
-        if (bytes && !numbers_) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-        if (page == large_page) madvise(numbers_.get(), bytes, MADV_HUGEPAGE);
-#endif
-    }
-    Number& operator[](size_t i) { return numbers_.get()[i]; }
-    const Number& operator[](size_t i) const { return numbers_.get()[i]; }
+    explicit Array(size_t size) : bytes_(size * sizeof(Number)), numbers_(memory::take(bytes_)) {}
+    ~Array() { memory::give_back(numbers_, bytes_); }
+    Array(const Array&) = delete;
+    Array& operator=(const Array&) = delete;
+    Number& operator[](size_t i) { return static_cast<Number*>(numbers_)[i]; }
+    const Number& operator[](size_t i) const { return static_cast<const Number*>(numbers_)[i]; }
 
   private:
-    struct Free {
-        void operator()(Number* numbers) const { std::free(numbers); }
-    };
-    std::unique_ptr<Number, Free> numbers_;
+    size_t bytes_;
+    void* numbers_;
 };
 
 // Pairs of rows that are found one after the other: edges, as rows of inner and outer hits, or triplets,
