@@ -1,0 +1,76 @@
+#include "kernels.h"
+
+#include <mutex>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace trackserve::memory {
+namespace {
+
+constexpr size_t LARGE_PAGE = 2 << 20;
+constexpr size_t MOST_KEPT = 512 << 20;  // bytes, over all events
+
+struct Block {
+    void* start;
+    size_t bytes;
+};
+
+struct Kept {
+    std::mutex lock;
+    std::vector<Block> blocks;
+    size_t bytes = 0;
+
+    ~Kept() {
+        for (const Block& block : blocks) std::free(block.start);
+    }
+};
+
+Kept& kept() {
+    static Kept all;
+    return all;
+}
+
+}  // namespace
+
+void* take(size_t& bytes) {
+    const size_t page = bytes < LARGE_PAGE ? 64 : LARGE_PAGE;
+    bytes = (bytes + page - 1) / page * page;
+    if (page == LARGE_PAGE) {
+        const std::lock_guard guard(kept().lock);
+        auto& blocks = kept().blocks;
+        auto best = blocks.end();  // the smallest that is large enough, and not much too large
+        for (auto block = blocks.begin(); block != blocks.end(); ++block)
+            if (block->bytes >= bytes && block->bytes <= 2 * bytes &&
+                (best == blocks.end() || block->bytes < best->bytes))
+                best = block;
+        if (best != blocks.end()) {
+            void* start = best->start;
+            bytes = best->bytes;
+            kept().bytes -= bytes;
+            blocks.erase(best);
+            return start;
+        }
+    }
+    void* start = std::aligned_alloc(page, bytes);
+    if (bytes && !start) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+    if (page == LARGE_PAGE) madvise(start, bytes, MADV_HUGEPAGE);
+#endif
+    return start;
+}
+
+void give_back(void* block, size_t bytes) {
+    if (bytes >= LARGE_PAGE) {
+        const std::lock_guard guard(kept().lock);
+        if (kept().bytes + bytes <= MOST_KEPT) {
+            kept().blocks.push_back({block, bytes});
+            kept().bytes += bytes;
+            return;
+        }
+    }
+    std::free(block);
+}
+
+}  // namespace trackserve::memory
