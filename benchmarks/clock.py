@@ -27,7 +27,10 @@ STAGES = {
     "embed": "embedding",
     "space_order": "neighbours",
     **dict.fromkeys(("filter_logits", "keep_edges"), "filter"),
-    **dict.fromkeys(("join_edges", "triplet_logits", "keep_triplets"), "triplets"),
+    **dict.fromkeys(
+        ("join_edges", "triplet_logits", "keep_triplets", "find_triplets", "keep_chains"),
+        "triplets",
+    ),
     "score_edges": "gnn",
     "build_tracks": "tracks",
 }
@@ -56,8 +59,8 @@ def _functions(pipeline: Pipeline) -> Iterator[tuple[Any, str, str]]:
         if ours and name not in NO_STAGES:
             yield trackserve.pipeline, name, name
     for name, value in vars(pipeline).items():
-        if isinstance(value, NativeNetwork):
-            yield pipeline, name, value.family.kind
+        if isinstance(value, NativeNetwork) and value.family.kind != "triplets":
+            yield pipeline, name, value.family.kind  # triplets are found by the library, see there
         if isinstance(value, ReferenceNetwork):
             yield pipeline, name, value.name
         if isinstance(value, Library):

@@ -204,16 +204,16 @@ class Gnn final : public Network {
 
     void encode_links(State& state, int threads) const {
         const Graph& graph = state.graph;
-        std::vector<TripletLayer::Scratch> scratches(std::max(threads, 1), {graph, width_});
+        std::vector<TripletParts> parts(std::max(threads, 1), {graph, width_});
         const int64_t chunks = (graph.triplets + TRIPLETS_AT_ONCE - 1) / TRIPLETS_AT_ONCE;
         parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
-            TripletLayer::Scratch& scratch = scratches[thread];
+            TripletParts& part = parts[thread];
             Block<Number> active{};
             const int64_t begin = chunk * TRIPLETS_AT_ONCE;
             const int64_t end = std::min(graph.triplets, begin + TRIPLETS_AT_ONCE);
-            encode_link_.prepare(graph, state.positions.data(), begin, end, scratch);
+            part.prepare(encode_link_, graph, state.positions.data(), begin, end);
             for (int64_t link = begin; link < end; link += BLOCK) {
-                encode_link_(scratch, link - begin, std::min<int64_t>(BLOCK, end - link),
+                encode_link_(part.scratch, link - begin, std::min<int64_t>(BLOCK, end - link),
                              active.data());
                 encode_link_last_({active.data(), width_}, encode_link_last_.start(), false,
                                   &state.links[link * width_]);

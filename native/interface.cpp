@@ -93,12 +93,12 @@ int trackserve_join_edges(const float* r, const float* phi, const float* z, int6
     });
 }
 
-int trackserve_keep_triplets(const float* logits, float threshold, int64_t triplets, int32_t* first,
-                             int32_t* second, int64_t edges, int32_t* inner, int32_t* outer,
-                             int64_t* kept_triplets, int64_t* kept_edges) {
+int trackserve_keep_chains(int32_t chain, int64_t triplets, int32_t* first, int32_t* second,
+                           int64_t edges, int32_t* inner, int32_t* outer, int64_t* kept_triplets,
+                           int64_t* kept_edges) {
     return guarded([&] {
-        const auto kept = trackserve::keep_triplets(logits, threshold, triplets, first, second,
-                                                    edges, inner, outer);
+        const auto kept =
+            trackserve::keep_chains(chain, triplets, first, second, edges, inner, outer);
         *kept_triplets = kept.triplets;
         *kept_edges = kept.edges;
     });
@@ -178,6 +178,19 @@ int trackserve_run_network(const void* network, const trackserve::Graph* graph, 
                            int threads) {
     return guarded([&] {
         static_cast<const trackserve::Network*>(network)->run(*graph, result, threads);
+    });
+}
+
+// Gives a list of triplets, to be copied out and freed by trackserve_take_pairs; the network is one on
+// triplets.
+int trackserve_find_triplets(const void* network, const trackserve::Graph* graph, const float* r,
+                             const float* phi, const float* z, const float* cuts, float threshold,
+                             int threads, void** list, int64_t* count) {
+    return guarded([&] {
+        const auto& finder = dynamic_cast<const trackserve::TripletNetwork&>(
+            *static_cast<const trackserve::Network*>(network));
+        give(finder.find(*graph, {r, phi, z}, {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold, threads),
+             list, count);
     });
 }
 

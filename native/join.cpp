@@ -1,45 +1,49 @@
 // What edges and triplets are kept, and algorithm 2 between: keep_edges of pipeline/filter.py,
-// join_edges and keep_triplets of pipeline/triplets.py.
+// join_edges and keep_chains of pipeline/triplets.py.
 
-#include "kernels.h"
+#include "join.h"
 #include "parallel.h"
-#include "simd.h"
 
 namespace trackserve {
-namespace {
 
-constexpr int64_t EDGES_AT_ONCE = 4096;
+void Steps::set(int64_t e, const Position& at, int32_t inner, int32_t outer) {
+    const float full = 2 * M_PI, half = M_PI;
+    dr[e] = at.r[outer] - at.r[inner];
+    dz[e] = at.z[outer] - at.z[inner];
+    float turn = at.phi[outer] - at.phi[inner];
+    if (turn > half) turn -= full;
+    if (turn < -half) turn += full;
+    dphi[e] = turn;
+    length[e] = std::sqrt(dr[e] * dr[e] + dz[e] * dz[e]);
+}
 
-// The components of each edge, dr, dz (mm), dphi (rad), and its length in r and z (mm); as many more
-// as a vector may reach beyond the end.
-struct Steps {
-    std::vector<float> dr, dz, dphi, length;
-
-    explicit Steps(int64_t edges)
-        : dr(edges + LANES), dz(edges + LANES), dphi(edges + LANES), length(edges + LANES) {}
-};
-
-// One bit for each of LANES edges, from `other` on, that passes the cuts with edge `one`.
-uint32_t passing(const Steps& steps, int64_t one, int64_t other, const TripletCuts& cuts) {
+uint32_t passing(const Steps& firsts, int64_t first, const Steps& seconds, int64_t second,
+                 const TripletCuts& cuts) {
     VecInt passed = broadcast(int32_t(-1));
-    const Vec dr = broadcast(steps.dr[one]), other_dr = load(&steps.dr[other]);
+    const Vec dr = broadcast(firsts.dr[first]), other_dr = load(&seconds.dr[second]);
     if (std::isfinite(cuts.kink)) {
-        const Vec length = broadcast(steps.length[one]), other_length = load(&steps.length[other]);
-        const Vec area = abs(dr * load(&steps.dz[other]) - other_dr * broadcast(steps.dz[one]));
+        const Vec length = broadcast(firsts.length[first]);
+        const Vec other_length = load(&seconds.length[second]);
+        const Vec area = abs(dr * load(&seconds.dz[second]) - other_dr * broadcast(firsts.dz[first]));
         passed &= area <= broadcast(cuts.kink) * (length * other_length) +
                               broadcast(cuts.off) * (length + other_length);
     }
     if (std::isfinite(cuts.slope)) {
         const Vec size = abs(dr), other_size = abs(other_dr);
         const Vec turn =
-            abs(broadcast(steps.dphi[one]) * other_size - load(&steps.dphi[other]) * size);
+            abs(broadcast(firsts.dphi[first]) * other_size - load(&seconds.dphi[second]) * size);
         passed &= turn <= broadcast(cuts.slope) * (size * other_size) +
                               broadcast(cuts.dphi) * (size + other_size);
     }
     return bits(passed);
 }
 
-}  // namespace
+std::vector<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n) {
+    std::vector<int32_t> begin(n + 1);
+    for (int64_t e = 0; e < edges; ++e) ++begin[hit[e] + 1];
+    for (int64_t i = 0; i < n; ++i) begin[i + 1] += begin[i];
+    return begin;
+}
 
 int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
                    const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
@@ -60,52 +64,59 @@ int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t 
 std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
                               const int32_t* inner, const int32_t* outer, int64_t count,
                               const TripletCuts& cuts, int threads) {
-    std::vector<int32_t> begin(n + 1);  // where the edges begin of which a hit is the inner
-    for (int64_t e = 0; e < count; ++e) ++begin[inner[e] + 1];
-    for (int64_t hit = 0; hit < n; ++hit) begin[hit + 1] += begin[hit];
-
-    Steps steps(count);
-    const int64_t chunks = (count + EDGES_AT_ONCE - 1) / EDGES_AT_ONCE;
+    constexpr int64_t edges_at_once = 4096;
+    const std::vector<int32_t> begin = begins(inner, count, n);
+    Steps steps;
+    steps.resize(count);
+    const int64_t chunks = (count + edges_at_once - 1) / edges_at_once;
     const auto for_edges = [&](const auto& work) {
         parallel_for(threads, chunks, [&](int64_t chunk, int) {
-            const int64_t end = std::min(count, (chunk + 1) * EDGES_AT_ONCE);
-            for (int64_t e = chunk * EDGES_AT_ONCE; e < end; ++e) work(chunk, e);
+            const int64_t end = std::min(count, (chunk + 1) * edges_at_once);
+            for (int64_t e = chunk * edges_at_once; e < end; ++e) work(chunk, e);
         });
     };
-    for_edges([&](int64_t, int64_t e) {
-        const int32_t i = inner[e], j = outer[e];
-        const float dr = r[j] - r[i], dz = z[j] - z[i], full = 2 * M_PI, half = M_PI;
-        float dphi = phi[j] - phi[i];
-        if (dphi > half) dphi -= full;
-        if (dphi < -half) dphi += full;
-        steps.dr[e] = dr;
-        steps.dz[e] = dz;
-        steps.dphi[e] = dphi;
-        steps.length[e] = std::sqrt(dr * dr + dz * dz);
-    });
+    for_edges([&](int64_t, int64_t e) { steps.set(e, {r, phi, z}, inner[e], outer[e]); });
     std::vector<Pairs> triplets(chunks);
     for_edges([&](int64_t chunk, int64_t one) {
         Pairs& found = triplets[chunk];
         const int32_t end = begin[outer[one] + 1];
         for (int32_t other = begin[outer[one]]; other < end; other += LANES) {
-            uint32_t set = passing(steps, one, other, cuts);
+            uint32_t set = passing(steps, one, steps, other, cuts);
             if (end - other < LANES) set &= ~(~0u << (end - other));
-            if (!set) continue;
-            found.reserve(found.size() + LANES);  // what `compress` may write
-            std::fill_n(found.first_end(), __builtin_popcount(set), int32_t(one));
-            compress(found.second_end(), broadcast(other) + lanes(), set);
-            found.grow(__builtin_popcount(set));
+            found.add_several(int32_t(one), broadcast(other) + lanes(), set);
         }
     });
     return triplets;
 }
 
-TripletCounts keep_triplets(const float* logits, float threshold, int64_t triplets, int32_t* first,
-                            int32_t* second, int64_t edges, int32_t* inner, int32_t* outer) {
+Kept keep_chains(int32_t chain, int64_t triplets, int32_t* first, int32_t* second, int64_t edges,
+                 int32_t* inner, int32_t* outer) {
+    // The edges of the longest chain that ends with an edge, and of that which begins with it; no more
+    // than the chain that is wanted is counted.
+    const uint8_t most = std::clamp(chain, 2, 255);
+    std::vector<uint8_t> before(edges, 1), after(edges, 1);
+    for (bool longer = true; longer;) {
+        longer = false;
+        for (int64_t t = 0; t < triplets; ++t) {
+            const uint8_t one = before[first[t]], other = before[second[t]];
+            const uint8_t grown = one < most ? one + 1 : most;
+            before[second[t]] = std::max(other, grown);
+            longer |= grown > other;
+        }
+    }
+    for (bool longer = true; longer;) {
+        longer = false;
+        for (int64_t t = triplets - 1; t >= 0; --t) {
+            const uint8_t one = after[first[t]], other = after[second[t]];
+            const uint8_t grown = other < most ? other + 1 : most;
+            after[first[t]] = std::max(one, grown);
+            longer |= grown > one;
+        }
+    }
     std::vector<int32_t> place(edges);
-    TripletCounts kept{0, 0};
+    Kept kept{0, 0};
     for (int64_t t = 0; t < triplets; ++t) {
-        if (!(logits[t] >= threshold)) continue;
+        if (before[first[t]] + after[second[t]] < most) continue;
         place[first[t]] = place[second[t]] = 1;
         first[kept.triplets] = first[t];
         second[kept.triplets++] = second[t];

@@ -1,6 +1,8 @@
 // What the files of the engine offer each other, and, at the end, what they offer Python.
 #pragma once
 
+#include "simd.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -40,6 +42,7 @@ class Array {
 class Pairs {
   public:
     size_t size() const { return size_; }
+    void clear() { size_ = 0; }
     const int32_t* first() const { return first_.get(); }
     const int32_t* second() const { return second_.get(); }
 
@@ -63,6 +66,15 @@ class Pairs {
         *first_end() = first;
         *second_end() = second;
         ++size_;
+    }
+
+    // Append the pairs of one row with those of LANES others whose bit is set.
+    void add_several(int32_t first, VecInt others, uint32_t set) {
+        if (!set) return;
+        reserve(size_ + LANES);  // what `compress` may write
+        std::fill_n(first_end(), __builtin_popcount(set), first);
+        compress(second_end(), others, set);
+        size_ += __builtin_popcount(set);
     }
 
     // Drop the pairs for which `wanted` is not true.
@@ -135,14 +147,14 @@ std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, 
                               const int32_t* inner, const int32_t* outer, int64_t count,
                               const TripletCuts& cuts, int threads);
 
-struct TripletCounts {
+struct Kept {
     int64_t triplets, edges;
 };
 
-// Leave, in their order, the triplets whose logits reach the threshold and the edges that are in one
-// of them; gives how many those are.
-TripletCounts keep_triplets(const float* logits, float threshold, int64_t triplets, int32_t* first,
-                            int32_t* second, int64_t edges, int32_t* inner, int32_t* outer);
+// Leave, in their order, the triplets through which a chain of at least so many edges runs, each two of
+// them a triplet, and the edges that are in one of those; gives how many there are.
+Kept keep_chains(int32_t chain, int64_t triplets, int32_t* first, int32_t* second, int64_t edges,
+                 int32_t* inner, int32_t* outer);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "inputs.h"
+#include "join.h"
 
 #include <memory>
 
@@ -29,13 +30,19 @@ struct Network {
     virtual void run(const Graph& graph, float* result, int threads) const = 0;
 };
 
+struct TripletNetwork : Network {
+    // The triplets, in pieces, that join_edges and then this network's logits leave.
+    virtual std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
+                                    float threshold, int threads) const = 0;
+};
+
 template <class Number>
 std::unique_ptr<Network> make_embedding(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
 template <class Number>
 std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
 template <class Number>
-std::unique_ptr<Network> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
-                                             Tensors tensors);
+std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
+                                                    Tensors tensors);
 template <class Number>
 std::unique_ptr<Network> make_gnn(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
 

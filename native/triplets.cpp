@@ -11,8 +11,10 @@ constexpr int OWN_INPUTS = 9;
 
 Vec soft(Vec x, float scale) { return x / (abs(x) + broadcast(scale)); }
 
+constexpr int64_t EDGES_AT_ONCE = 512;
+
 template <class Number>
-class TripletFilter final : public Network {
+class TripletFilter final : public TripletNetwork {
   public:
     TripletFilter(const HitColumns& columns, const Sizes& sizes, Tensors tensors)
         : columns_(columns), width_(sizes.width), first_(columns, tensors, sizes.width) {
@@ -23,25 +25,64 @@ class TripletFilter final : public Network {
 
     void run(const Graph& graph, float* logits, int threads) const override {
         const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
-        std::vector<TripletLayer::Scratch> scratches(std::max(threads, 1), {graph, width_});
+        std::vector<TripletParts> parts(std::max(threads, 1), {graph, width_});
         const int64_t chunks = (graph.triplets + TRIPLETS_AT_ONCE - 1) / TRIPLETS_AT_ONCE;
         parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
-            TripletLayer::Scratch& scratch = scratches[thread];
-            Block<Number> states{}, next{};
             const int64_t begin = chunk * TRIPLETS_AT_ONCE;
             const int64_t end = std::min(graph.triplets, begin + TRIPLETS_AT_ONCE);
-            first_.prepare(graph, positions.data(), begin, end, scratch);
-            for (int64_t triplet = begin; triplet < end; triplet += BLOCK) {
-                const int64_t rows = std::min<int64_t>(BLOCK, end - triplet);
-                Number *here = states.data(), *there = next.data();
-                first_(scratch, triplet - begin, rows, here);
-                for (const Linear<Number>& layer : hidden_) {
-                    layer({here, width_}, layer.start(), true, there);
-                    std::swap(here, there);
-                }
-                for (int64_t i = 0; i < rows; ++i) logits[triplet + i] = last_(here + i * width_);
-            }
+            parts[thread].prepare(first_, graph, positions.data(), begin, end);
+            score(parts[thread].scratch, end - begin, logits + begin);
         });
+    }
+
+    // Edges come sorted by their inner hit; those that end in a hit are listed beside them. What
+    // meets in some hits at a time is joined, scored and forgotten but for what is kept.
+    std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
+                            float threshold, int threads) const override {
+        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
+        const std::vector<int32_t> out = begins(graph.inner, graph.edges, graph.hits);
+        const std::vector<int32_t> in = begins(graph.outer, graph.edges, graph.hits);
+        std::vector<int32_t> ending(graph.edges), next = in;
+        for (int32_t e = 0; e < graph.edges; ++e) ending[next[graph.outer[e]]++] = e;
+
+        std::vector<int64_t> starts{0};  // the hits with which chunks begin
+        for (int64_t hit = 0, edges = 0; hit < graph.hits; ++hit) {
+            edges += out[hit + 1] - out[hit] + in[hit + 1] - in[hit];
+            if (edges < EDGES_AT_ONCE && hit + 1 < graph.hits) continue;
+            starts.push_back(hit + 1);
+            edges = 0;
+        }
+        std::vector<Finding> findings(std::max(threads, 1));
+        std::vector<Pairs> kept(starts.size() - 1);
+        parallel_for(threads, kept.size(), [&](int64_t chunk, int thread) {
+            Finding& found = findings[thread];
+            const int64_t begin = starts[chunk], end = starts[chunk + 1];
+            const int32_t *firsts = ending.data() + in[begin], first_out = out[begin];
+            const int64_t count = in[end] - in[begin], others = out[end] - first_out;
+            if (!count || !others) return;
+            found.load(graph, at, firsts, count, first_out, others, width_);
+            for (int64_t hit = begin; hit < end; ++hit) {
+                const int32_t last = out[hit + 1] - first_out;
+                for (int32_t one = in[hit] - in[begin]; one < in[hit + 1] - in[begin]; ++one)
+                    for (int32_t other = out[hit] - first_out; other < last; other += LANES) {
+                        uint32_t set = passing(found.firsts, one, found.seconds, other, cuts);
+                        if (last - other < LANES) set &= ~(~0u << (last - other));
+                        found.triplets.add_several(one, broadcast(other) + lanes(), set);
+                    }
+            }
+            const int64_t triplets = found.triplets.size();
+            TripletLayer::Scratch& scratch = found.scratch;
+            first_.prepare(graph.features, positions.data(), count, others, scratch);
+            scratch.first.place(found.triplets.first(), triplets);
+            scratch.second.place(found.triplets.second(), triplets);
+            found.logits.resize(triplets);
+            score(scratch, triplets, found.logits.data());
+            for (int64_t t = 0; t < triplets; ++t)
+                if (found.logits[t] >= threshold)
+                    kept[chunk].push_back(firsts[scratch.first.at[t]],
+                                          first_out + scratch.second.at[t]);
+        });
+        return kept;
     }
 
   private:
@@ -50,6 +91,49 @@ class TripletFilter final : public Network {
     TripletLayer first_;
     std::vector<Linear<Number>> hidden_;
     Dot last_;
+
+    // Where one thread joins edges.
+    struct Finding {
+        Steps firsts, seconds;
+        Pairs triplets;
+        TripletLayer::Scratch scratch;
+        std::vector<float> logits;
+
+        // Begin with these edges that end in some hits, and so many others that begin there.
+        void load(const Graph& graph, const Position& at, const int32_t* edges, int64_t count,
+                  int64_t first_out, int64_t others, int width) {
+            triplets.clear();
+            firsts.resize(count);
+            seconds.resize(others);
+            scratch.first.resize(count, width);
+            scratch.second.resize(others, width);
+            for (int64_t e = 0; e < count; ++e) {
+                scratch.first.inner[e] = graph.inner[edges[e]];
+                scratch.first.outer[e] = graph.outer[edges[e]];
+                firsts.set(e, at, scratch.first.inner[e], scratch.first.outer[e]);
+            }
+            for (int64_t e = 0; e < others; ++e) {
+                scratch.second.inner[e] = graph.inner[first_out + e];
+                scratch.second.outer[e] = graph.outer[first_out + e];
+                seconds.set(e, at, scratch.second.inner[e], scratch.second.outer[e]);
+            }
+        }
+    };
+
+    // Give the logits of the triplets of a scratch.
+    void score(TripletLayer::Scratch& scratch, int64_t triplets, float* logits) const {
+        Block<Number> states{}, next{};
+        for (int64_t triplet = 0; triplet < triplets; triplet += BLOCK) {
+            const int64_t rows = std::min<int64_t>(BLOCK, triplets - triplet);
+            Number *here = states.data(), *there = next.data();
+            first_(scratch, triplet, rows, here);
+            for (const Linear<Number>& layer : hidden_) {
+                layer({here, width_}, layer.start(), true, there);
+                std::swap(here, there);
+            }
+            for (int64_t i = 0; i < rows; ++i) logits[triplet + i] = last_(here + i * width_);
+        }
+    }
 };
 
 }  // namespace
@@ -77,49 +161,72 @@ TripletLayer::TripletLayer(const HitColumns& columns, Tensors& tensors, int widt
     second_ = {second, nullptr, edge, width};
 }
 
-TripletLayer::Scratch::Scratch(const Graph& graph, int width) {
-    for (TripletEnds* ends : {&first, &second}) {
-        ends->place.assign(graph.edges, -1);
-        for (auto* list : {&ends->edges, &ends->inner, &ends->outer, &ends->at})
-            list->resize(TRIPLETS_AT_ONCE + LANES);
-        ends->chords.resize(CHORDS * TRIPLETS_AT_ONCE);
-        ends->sums.resize(TRIPLETS_AT_ONCE * width);
+void TripletEnds::resize(int64_t edges, int width) {
+    edges = (edges + BLOCK - 1) / BLOCK * BLOCK;
+    if (edges <= room) return;
+    room = edges;
+    inner.resize(room);
+    outer.resize(room);
+    chords.resize(CHORDS * room);
+    sums.resize(room * width);
+}
+
+void TripletEnds::place(const int32_t* edges, int64_t triplets) {
+    at.assign(triplets + BLOCK, 0);
+    std::copy_n(edges, triplets, at.begin());
+}
+
+void TripletLayer::prepare(const float* features, const float* positions, int64_t firsts,
+                           int64_t seconds, Scratch& scratch) const {
+    float* inputs = scratch.inputs.data();
+    prepare(scratch.first, first_, firsts, features, positions, inputs);
+    prepare(scratch.second, second_, seconds, features, positions, inputs);
+}
+
+void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, int64_t edges,
+                           const float* features, const float* positions, float* inputs) const {
+    for (int64_t edge = 0; edge < edges; edge += BLOCK) {
+        const int64_t rows = std::min<int64_t>(BLOCK, edges - edge);
+        pair_inputs(columns_, features, positions, &ends.inner[edge], &ends.outer[edge], rows,
+                    inputs);
+        layer({inputs, 1, BLOCK}, layer.start(), false, &ends.sums[edge * width_]);
+        chords(positions, &ends.inner[edge], &ends.outer[edge], rows, ends.room,
+               &ends.chords[edge]);
     }
 }
 
-void TripletLayer::prepare(const Graph& graph, const float* positions, int64_t begin, int64_t end,
-                           Scratch& scratch) const {
-    const int64_t count = end - begin;
-    float* inputs = scratch.inputs.data();
-    prepare(scratch.first, first_, graph, graph.first + begin, count, positions, inputs);
-    prepare(scratch.second, second_, graph, graph.second + begin, count, positions, inputs);
+TripletParts::TripletParts(const Graph& graph, int width)
+    : place_(graph.edges, -1), edges_(TRIPLETS_AT_ONCE + LANES) {
+    for (TripletEnds* ends : {&scratch.first, &scratch.second}) {
+        ends->resize(TRIPLETS_AT_ONCE, width);
+        ends->at.resize(TRIPLETS_AT_ONCE + BLOCK);
+    }
 }
 
-void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, const Graph& graph,
-                           const int32_t* edges, int64_t count, const float* positions,
-                           float* inputs) const {
+void TripletParts::prepare(const TripletLayer& layer, const Graph& graph, const float* positions,
+                           int64_t begin, int64_t end) {
+    const int64_t firsts = find_edges(scratch.first, graph, graph.first + begin, end - begin);
+    const int64_t seconds = find_edges(scratch.second, graph, graph.second + begin, end - begin);
+    layer.prepare(graph.features, positions, firsts, seconds, scratch);
+}
+
+int64_t TripletParts::find_edges(TripletEnds& ends, const Graph& graph, const int32_t* edges,
+                                 int64_t count) {
     int32_t different = 0;
     for (int64_t i = 0; i < count; ++i) {  // without branches: they would be hard to predict
-        int32_t& place = ends.place[edges[i]];
+        int32_t& place = place_[edges[i]];
         const bool found = place >= 0;
-        ends.edges[different] = edges[i];
+        edges_[different] = edges[i];
         place = found ? place : different;
         ends.at[i] = place;
         different += !found;
     }
     for (int32_t i = 0; i < different; ++i) {
-        ends.place[ends.edges[i]] = -1;
-        ends.inner[i] = graph.inner[ends.edges[i]];
-        ends.outer[i] = graph.outer[ends.edges[i]];
+        place_[edges_[i]] = -1;
+        ends.inner[i] = graph.inner[edges_[i]];
+        ends.outer[i] = graph.outer[edges_[i]];
     }
-    for (int64_t edge = 0; edge < different; edge += BLOCK) {
-        const int64_t rows = std::min<int64_t>(BLOCK, different - edge);
-        pair_inputs(columns_, graph.features, positions, &ends.inner[edge], &ends.outer[edge], rows,
-                    inputs);
-        layer({inputs, 1, BLOCK}, layer.start(), false, &ends.sums[edge * width_]);
-        chords(positions, &ends.inner[edge], &ends.outer[edge], rows, TRIPLETS_AT_ONCE,
-               &ends.chords[edge]);
-    }
+    return different;
 }
 
 void TripletLayer::own_inputs(Scratch& scratch, int64_t offset, int64_t rows) {
@@ -127,10 +234,10 @@ void TripletLayer::own_inputs(Scratch& scratch, int64_t offset, int64_t rows) {
         const VecInt one = load(&scratch.first.at[offset + i]);
         const VecInt other = load(&scratch.second.at[offset + i]);
         const auto of_first = [&](Chord which) {
-            return gather(&scratch.first.chords[which * TRIPLETS_AT_ONCE], one);
+            return gather(&scratch.first.chords[which * scratch.first.room], one);
         };
         const auto of_second = [&](Chord which) {
-            return gather(&scratch.second.chords[which * TRIPLETS_AT_ONCE], other);
+            return gather(&scratch.second.chords[which * scratch.second.room], other);
         };
         const Vec ux = of_first(ALONG_OUTER), uy = of_first(ACROSS_OUTER), u = of_first(LENGTH);
         const Vec uz = of_first(RISE), u_curvature = of_first(CURVATURE);
@@ -152,16 +259,16 @@ void TripletLayer::own_inputs(Scratch& scratch, int64_t offset, int64_t rows) {
 }
 
 template <class Number>
-std::unique_ptr<Network> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
-                                             Tensors tensors) {
+std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns,
+                                                    const Sizes& sizes, Tensors tensors) {
     return std::make_unique<TripletFilter<Number>>(columns, sizes, tensors);
 }
 
-template std::unique_ptr<Network> make_triplet_filter<float>(const HitColumns&, const Sizes&,
-                                                             Tensors);
+template std::unique_ptr<TripletNetwork> make_triplet_filter<float>(const HitColumns&, const Sizes&,
+                                                                    Tensors);
 #if defined(__AVX512BF16__)
-template std::unique_ptr<Network> make_triplet_filter<bfloat16>(const HitColumns&, const Sizes&,
-                                                                Tensors);
+template std::unique_ptr<TripletNetwork> make_triplet_filter<bfloat16>(const HitColumns&,
+                                                                       const Sizes&, Tensors);
 #endif
 
 }  // namespace trackserve

@@ -7,13 +7,18 @@ namespace trackserve {
 
 inline constexpr int64_t TRIPLETS_AT_ONCE = 64 * BLOCK;
 
-// The edges at one end of the triplets of a chunk, each once, with what they add to their triplets.
+// The edges at one end of some triplets, each once, with what they add to their triplets.
 struct TripletEnds {
-    std::vector<int32_t> place;                // [edges] -1, but for one that is already below
-    std::vector<int32_t> edges, inner, outer;  // the edges and their hits
-    std::vector<int32_t> at;                   // of each triplet: the place of its edge
-    std::vector<float> chords;                 // [CHORDS, TRIPLETS_AT_ONCE]
-    std::vector<float> sums;                   // [TRIPLETS_AT_ONCE, width]
+    std::vector<int32_t> inner, outer;  // the hits of each edge
+    std::vector<int32_t> at;            // of each triplet: the place of its edge
+    int64_t room = 0;                   // for so many edges
+    std::vector<float> chords;          // [CHORDS, room]
+    std::vector<float> sums;            // [room, width]
+
+    // Have room for whole blocks of so many edges.
+    void resize(int64_t edges, int width);
+    // Say which edge each triplet has, and the first one for a block more.
+    void place(const int32_t* edges, int64_t triplets);
 };
 
 // A linear layer on a triplet's own inputs, its two edges and its three hits. The weights of an edge
@@ -26,16 +31,14 @@ class TripletLayer {
     struct Scratch {
         TripletEnds first, second;
         std::array<float, MAX_INPUTS * BLOCK> inputs{};
-
-        Scratch(const Graph& graph, int width);
     };
 
-    // Make ready for the triplets [begin, end) of a graph, at most TRIPLETS_AT_ONCE.
-    void prepare(const Graph& graph, const float* positions, int64_t begin, int64_t end,
+    // Work out what the edges of the scratch, so many first and so many second ones, add to triplets.
+    void prepare(const float* features, const float* positions, int64_t firsts, int64_t seconds,
                  Scratch& scratch) const;
 
-    // Write what is positive of the layer's outputs [BLOCK, width] for some of these triplets, the
-    // first of which is this many after `begin`.
+    // Write what is positive of the layer's outputs [BLOCK, width] for some triplets of the scratch, which
+    // begin with this one.
     template <class Number>
     void operator()(Scratch& scratch, int64_t offset, int64_t rows, Number* out) const {
         own_inputs(scratch, offset, rows);
@@ -53,9 +56,27 @@ class TripletLayer {
     int width_;
     Linear<float> own_, first_, second_;
 
-    void prepare(TripletEnds& ends, const Linear<float>& layer, const Graph& graph,
-                 const int32_t* edges, int64_t count, const float* positions, float* inputs) const;
+    void prepare(TripletEnds& ends, const Linear<float>& layer, int64_t edges, const float* features,
+                 const float* positions, float* inputs) const;
     static void own_inputs(Scratch& scratch, int64_t offset, int64_t rows);
+};
+
+// The triplets of a graph in order, some at once, and their edges, each once in such a part.
+class TripletParts {
+  public:
+    TripletParts(const Graph& graph, int width);
+
+    // Prepare the triplets [begin, end) of the graph, at most TRIPLETS_AT_ONCE, for a layer.
+    void prepare(const TripletLayer& layer, const Graph& graph, const float* positions,
+                 int64_t begin, int64_t end);
+
+    TripletLayer::Scratch scratch;
+
+  private:
+    std::vector<int32_t> place_;  // [edges] -1, but for one that is already in the part
+    std::vector<int32_t> edges_;
+
+    int64_t find_edges(TripletEnds& ends, const Graph& graph, const int32_t* edges, int64_t count);
 };
 
 }  // namespace trackserve

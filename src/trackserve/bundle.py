@@ -220,6 +220,7 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
                 }
             ),
             cut=float(value("triplets.cut", number)),
+            chain=int(value("triplets.chain", int, 2)),
         )
     bundle = Bundle(
         path=folder,

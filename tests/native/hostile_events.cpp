@@ -69,17 +69,24 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
         phi[i] = features[i * columns.features + 2];
     }
     std::vector<int32_t> first, second;
-    append(join_edges(r.data(), phi.data(), z.data(), n, near.data(), far.data(), graph.edges,
-                      {0.5f, 4.0f, INFINITY, 0.0f}, threads),
+    const Position at{r.data(), phi.data(), z.data()};
+    const TripletCuts cuts{0.5f, 4.0f, INFINITY, 0.0f};
+    append(join_edges(at.r, at.phi, at.z, n, near.data(), far.data(), graph.edges, cuts, threads),
            first, second);
     graph.first = first.data();
     graph.second = second.data();
     graph.triplets = first.size();
-    logits = run_network(make_triplet_filter<Number>(columns, sizes, numbered), graph.triplets);
+    const auto finder = make_triplet_filter<Number>(columns, sizes, numbered);
+    std::vector<float> scores(graph.triplets);
+    finder->run(graph, scores.data(), threads);
     run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
-    const TripletCounts kept =
-        keep_triplets(logits.data(), 0, graph.triplets, first.data(), second.data(), graph.edges,
-                      near.data(), far.data());
+    first.clear();
+    second.clear();
+    append(finder->find(graph, at, cuts, 0, threads), first, second);
+    const Kept kept = keep_chains(2 + n % 3, first.size(), first.data(), second.data(), graph.edges,
+                                  near.data(), far.data());
+    graph.first = first.data();
+    graph.second = second.data();
     graph.triplets = kept.triplets;
     graph.edges = kept.edges;
     logits = run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);

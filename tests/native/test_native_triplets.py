@@ -75,18 +75,16 @@ def test_numbers_that_are_not_finite_pass_no_cut(variant, cuts):
 @each_variant
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_kept_triplets_equal_the_reference(variant, data):
+def test_kept_chains_equal_the_reference(variant, data):
     edges = data.draw(st.integers(1, 20))
     count = data.draw(st.integers(0, 40))
     triplets = data.draw(arrays.arrays(np.int64, (2, count), elements=st.integers(0, edges - 1)))
-    logit = st.sampled_from([-1, 0, 0.5, 1, np.nan, np.inf])
-    logits = data.draw(arrays.arrays(np.float32, count, elements=logit))
+    chain = data.draw(st.integers(2, 6))
     ends = np.random.default_rng(0).integers(9, size=(2, edges))
-    expected = keep_triplets(
-        Graph(np.zeros((9, 3), np.float32), ends), triplets, logits, np.float32(0.5)
-    )
-    found, kept = library(variant).keep_triplets(
-        logits, 0.5, tuple(ends.astype(np.int32)), tuple(triplets.astype(np.int32))
+    graph, all_pass = Graph(np.zeros((9, 3), np.float32), ends), np.zeros(count, np.float32)
+    expected = keep_triplets(graph, triplets, all_pass, np.float32(0), chain)
+    found, kept = library(variant).keep_chains(
+        tuple(ends.astype(np.int32)), tuple(triplets.astype(np.int32)), chain
     )
     np.testing.assert_array_equal(np.stack(found), expected.edges)
     np.testing.assert_array_equal(np.stack(kept), expected.triplets)

@@ -53,6 +53,19 @@ def test_edges_without_a_kept_triplet_are_dropped_and_the_others_renumbered():
     assert kept.triplets.T.tolist() == [[0, 2], [1, 3]]
 
 
+@pytest.mark.parametrize(
+    ("chain", "edges"), [(2, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 1, 2, 3]), (4, [0, 1, 2, 3]), (5, [])]
+)
+def test_edges_through_which_no_long_chain_runs_are_dropped(chain, edges):
+    """A chain of the edges 0, 1, 2, 3, and one of 4, 5 with a fork to 6."""
+    ends = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (5, 6), (6, 7), (6, 8)]).T
+    graph = Graph(np.zeros((9, 3), np.float32), ends)
+    triplets = np.array([(0, 1), (1, 2), (2, 3), (4, 5), (4, 6)]).T
+    kept = keep_triplets(graph, triplets, np.zeros(5, np.float32), np.float32(0), chain)
+    np.testing.assert_array_equal(kept.edges, ends[:, edges])
+    assert kept.triplets.shape[1] == (5 if chain == 2 else max(0, len(edges) - 1))
+
+
 def test_no_edges_give_no_triplets():
     graph = graph_of(HITS, [])
     triplets = join_edges(graph, COLUMNS, TripletCuts(kink=0.1))
@@ -70,3 +83,9 @@ def test_cuts_that_mean_nothing_are_refused(cuts):
 def test_a_cut_outside_0_to_1_is_refused():
     with pytest.raises(BundleError, match=r"triplets\.cut is 1"):
         TripletSettings(TripletCuts(), 1.0)
+
+
+@pytest.mark.parametrize("chain", [1, 101])
+def test_a_chain_of_fewer_than_two_edges_is_refused(chain):
+    with pytest.raises(BundleError, match=rf"triplets\.chain is {chain}; expected edges, from 2"):
+        TripletSettings(TripletCuts(), 0.5, chain)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.components import TrackBuilder
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.neighbours import DoubletCuts
-    from trackserve.pipeline.triplets import TripletCuts
+    from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 RADIAN, MOST_UNIT = 4.0, 1e9
 """A radian of azimuth counts as so many radii where hits are put in space order, and at most as this."""
@@ -182,11 +182,8 @@ class NativePipeline(Pipeline):
         self._tell("cut", len(filtered[0]))
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
-            position, cuts = _position(local, bundle.features), astuple(bundle.triplets.cuts)
-            triplets = run.join_edges(position, filtered, cuts=cuts, threads=threads)
-            logits = self._triplet_logits(local, filtered, triplets, threads=threads)
-            least = float(least_logit(bundle.triplets.cut))
-            joined, triplets = run.keep_triplets(logits, least, filtered, triplets)
+            triplets = self._find_triplets(local, filtered, bundle.triplets)
+            joined, triplets = run.keep_chains(filtered, triplets, bundle.triplets.chain)
         self._tell("triplets", len(joined[0]))
         scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
         self._tell("gnn")
@@ -205,6 +202,20 @@ class NativePipeline(Pipeline):
             scores=scores,
             labels=labels,
         )
+
+    def _find_triplets(self, local: Float32, edges: Pairs, settings: TripletSettings) -> Pairs:
+        """Return the triplets that the cuts and the network leave; joined and scored in one go if it is native."""
+        assert self._triplet_logits is not None, "this bundle has no triplets"
+        network, threads = self._triplet_logits, self.threads
+        position, cuts = _position(local, self.bundle.features), astuple(settings.cuts)
+        least = float(least_logit(settings.cut))
+        if isinstance(network, NativeNetwork):
+            return network.find_triplets(
+                local, edges, position, cuts=cuts, threshold=least, threads=threads
+            )
+        triplets = self.library.join_edges(position, edges, cuts=cuts, threads=threads)
+        kept = network(local, edges, triplets, threads=threads) >= least
+        return triplets[0][kept], triplets[1][kept]
 
 
 class ReferenceNetwork:

@@ -209,17 +209,15 @@ class Library:
         )
         return self._taken(triplets, count, threads)
 
-    def keep_triplets(
-        self, logits: Float32, threshold: float, edges: Pairs, triplets: Pairs
-    ) -> tuple[Pairs, Pairs]:
-        """Return the edges and the triplets that are left where logits reach the threshold."""
+    def keep_chains(self, edges: Pairs, triplets: Pairs, chain: int) -> tuple[Pairs, Pairs]:
+        """Return the edges and the triplets through which a chain of so many edges runs."""
         inner, outer, first, second = (array.copy() for array in (*edges, *triplets))
         kept, kept_edges = c_int64(), c_int64()
         self._call(
-            "keep_triplets",
-            *(_pointer(logits), c_float(threshold), c_int64(len(logits))),
-            *(_pointer(first), _pointer(second), c_int64(len(inner))),
-            *(_pointer(inner), _pointer(outer), byref(kept), byref(kept_edges)),
+            "keep_chains",
+            *(chain, c_int64(len(first)), _pointer(first), _pointer(second)),
+            *(c_int64(len(inner)), _pointer(inner), _pointer(outer)),
+            *(byref(kept), byref(kept_edges)),
         )
         t, e = kept.value, kept_edges.value
         return (inner[:e], outer[:e]), (first[:t], second[:t])
@@ -266,11 +264,41 @@ class Library:
     ) -> Float32:
         """Return the network's output, of this shape."""
         result = np.empty(shape, np.float32)
-        graph = _Graph(_pointer(features), len(features))
-        if edges is not None:
-            graph.inner, graph.outer, graph.edges = *map(_pointer, edges), len(edges[0])
-        if triplets is not None:
-            graph.first, graph.second = map(_pointer, triplets)
-            graph.triplets = len(triplets[0])
+        graph = _graph(features, edges, triplets)
         self._call("run_network", network, byref(graph), _pointer(result), threads)
         return result
+
+    def find_triplets(
+        self,
+        network: c_void_p,
+        features: Float32,
+        edges: Pairs,
+        position: tuple[Float32, Float32, Float32],
+        *,
+        cuts: Sequence[float],
+        threshold: float,
+        threads: int,
+    ) -> Pairs:
+        """Return what :meth:`join_edges` gives where the network's logit reaches the threshold.
+
+        The triplets are sorted by the hit in which their edges meet.
+        """
+        triplets, count = c_void_p(), c_int64()
+        graph = _graph(features, edges)
+        self._call(
+            "find_triplets",
+            *(network, byref(graph), *map(_pointer, position)),
+            *(_pointer(np.array(cuts, np.float32)), c_float(threshold), threads),
+            *(byref(triplets), byref(count)),
+        )
+        return self._taken(triplets, count, threads)
+
+
+def _graph(features: Float32, edges: Pairs | None, triplets: Pairs | None = None) -> _Graph:
+    graph = _Graph(_pointer(features), len(features))
+    if edges is not None:
+        graph.inner, graph.outer, graph.edges = *map(_pointer, edges), len(edges[0])
+    if triplets is not None:
+        graph.first, graph.second = map(_pointer, triplets)
+        graph.triplets = len(triplets[0])
+    return graph

@@ -16,6 +16,7 @@ from trackserve.native.library import KINDS, PRECISIONS, Description, Library
 from trackserve.pipeline.networks import METADATA
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trackserve.event import Float32
@@ -177,6 +178,27 @@ class NativeNetwork:
         shape = (len(features), self.family.dimension) if scored is None else (len(scored[0]),)
         return self._library.run_network(
             self._network, features, edges, triplets, shape=shape, threads=threads
+        )
+
+    def find_triplets(
+        self,
+        features: Float32,
+        edges: Pairs,
+        position: tuple[Float32, Float32, Float32],
+        *,
+        cuts: Sequence[float],
+        threshold: float,
+        threads: int = 1,
+    ) -> Pairs:
+        """Return the triplets that the cuts and this network, one on triplets, leave."""
+        return self._library.find_triplets(
+            self._network,
+            features,
+            edges,
+            position,
+            cuts=cuts,
+            threshold=threshold,
+            threads=threads,
         )
 
 

@@ -123,4 +123,5 @@ def keep_joined(
     assert bundle.triplets is not None, "this bundle has no triplets"
     triplets = join_edges(graph, bundle.features, bundle.triplets.cuts)
     logits = triplet_logits(network, graph, triplets)
-    return keep_triplets(graph, triplets, logits, least_logit(bundle.triplets.cut))
+    least, chain = least_logit(bundle.triplets.cut), bundle.triplets.chain
+    return keep_triplets(graph, triplets, logits, least, chain)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EDGES_AT_ONCE = 131_072
 """Edges whose triplets are made in one go, to bound memory."""
+LONGEST_CHAIN = 100
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,21 @@ class TripletCuts:
 
 @dataclass(frozen=True)
 class TripletSettings:
-    """How triplets are made, and the least score, in [0, 1], that one needs."""
+    """How triplets are made, and the least score, in [0, 1], that one needs.
+
+    What is left is kept where a chain of at least ``chain`` edges runs through it.
+    """
 
     cuts: TripletCuts
     cut: float
+    chain: int = 2
 
     def __post_init__(self) -> None:
         if not 0 < self.cut < 1:
             message = f"triplets.cut is {self.cut}; expected a number between 0 and 1"
+            raise BundleError(message)
+        if not 2 <= self.chain <= LONGEST_CHAIN:
+            message = f"triplets.chain is {self.chain}; expected edges, from 2 to {LONGEST_CHAIN}"
             raise BundleError(message)
 
 
@@ -127,10 +135,21 @@ def triplet_logits(
 
 
 def keep_triplets(
-    graph: Graph, triplets: Int64, logits: Float32, least: np.float32
+    graph: Graph, triplets: Int64, logits: Float32, least: np.float32, chain: int = 2
 ) -> TripletGraph:
-    """Return the graph of the triplets whose logit reaches ``least``, and of their edges alone."""
+    """Return the graph of the triplets whose logit reaches ``least``, and of their edges alone.
+
+    In a chain, edges follow each other so that each two are such a triplet; what no chain of at least
+    ``chain`` edges runs through is left out.
+    """
     kept = triplets[:, logits >= least]
+    first, second = kept
+    before, after = np.ones((2, graph.edges.shape[1]), np.int64)
+    for _ in range(chain - 2):  # edges of the longest chain that ends, or begins, with an edge
+        one, other = before[first] + 1, after[second] + 1
+        np.maximum.at(before, second, one)
+        np.maximum.at(after, first, other)
+    kept = kept[:, before[first] + after[second] >= chain]
     edges, place = np.unique(kept, return_inverse=True)
     return TripletGraph(
         graph.features,

@@ -67,7 +67,8 @@ class FilterRecipe:
 class TripletsRecipe:
     """How the network on triplets is trained; its cut keeps ``efficiency`` of the target triplets.
 
-    The finished bundle's cut keeps ``served_efficiency``.
+    The finished bundle's cut keeps ``served_efficiency``, and drops what no chain of ``chain`` edges
+    runs through.
     It learns on ``events`` events: all target triplets of one at each update, and ``triplets`` of the
     others, drawn at random.
     """
@@ -80,6 +81,7 @@ class TripletsRecipe:
     triplets: int = 40_000
     efficiency: float = 0.995
     served_efficiency: float = 0.9975
+    chain: int = 5
 
 
 @dataclass(frozen=True)

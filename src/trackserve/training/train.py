@@ -255,7 +255,7 @@ class Training:
             graph = Graph(self._sample(source).features, edges)
             logits = triplet_logits(self._network("triplets"), graph, triplets)
             least = least_logit(self._chosen("triplet_cut"))
-            return keep_triplets(graph, triplets, logits, least)
+            return keep_triplets(graph, triplets, logits, least, self.recipe.triplets.chain)
 
         edges = self._kept("joined_edges", source, lambda: find().edges)
         return edges, self._kept("joined_triplets", source, lambda: find().triplets)
@@ -389,6 +389,7 @@ class Training:
             },
             "filter": {"cut": self._chosen("served_filter_cut")},
             "triplets": {
+                "chain": self.recipe.triplets.chain,
                 "cut": self._chosen("served_triplet_cut"),
                 "cuts": asdict(recipe.triplet_cuts),
             },
