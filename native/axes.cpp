@@ -1,4 +1,5 @@
 #include "axes.h"
+#include "parallel.h"
 
 #include <algorithm>
 #include <array>
@@ -52,9 +53,9 @@ Matrix eigenvectors(Matrix a, int dimensions) {
 
 }  // namespace
 
-Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions) {
-    Turned turned{{points, points + n * dimensions}};
-    if (dimensions > MOST) return turned;
+Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, int threads) {
+    const Turned as_they_are{{points, points + n * dimensions}};
+    if (dimensions > MOST) return as_they_are;
     std::array<double, MOST> mean{};
     Matrix spread{};
     int64_t used = 0;
@@ -70,36 +71,43 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions) {
                     spread[k][l] += (point[k] - mean[k]) * (point[l] - mean[l]);
             }
         }
-        if (!used) return turned;
+        if (!used) return as_they_are;
         for (int k = 0; !second && k < dimensions; ++k) mean[k] /= used;
     }
     const Matrix axes = eigenvectors(spread, dimensions);
-    double largest = 0;
-    for (int64_t i = 0; i < n; ++i) {
-        const float* point = points + i * dimensions;
-        float* to = &turned.coordinates[i * dimensions];
-        std::array<double, MOST> sum{};
-        bool good = true;
-        for (int k = 0; k < dimensions; ++k) {
-            const double x = point[k] - mean[k];
-            good &= std::abs(x) < LARGEST;
-            for (int axis = 0; axis < MOST; ++axis) sum[axis] += x * axes[k][axis];
+
+    constexpr int64_t at_once = 4096;
+    const int64_t chunks = (n + at_once - 1) / at_once;
+    Turned turned{std::vector<float>(n * dimensions)};
+    std::vector<double> largest(chunks);
+    parallel_for(threads, chunks, [&](int64_t chunk, int) {
+        for (int64_t i = chunk * at_once; i < std::min(n, (chunk + 1) * at_once); ++i) {
+            const float* point = points + i * dimensions;
+            float* to = &turned.coordinates[i * dimensions];
+            if (!usable(point, dimensions)) {
+                const bool finite = std::all_of(point, point + dimensions,
+                                                [](float x) { return std::isfinite(x); });
+                if (finite) largest[chunk] = INFINITY;
+                std::fill_n(to, dimensions, NAN);
+                continue;
+            }
+            std::array<double, MOST> sum{};
+            for (int k = 0; k < dimensions; ++k) {
+                const double x = point[k] - mean[k];
+                for (int first = 0; first < dimensions; first += 8)
+                    for (int axis = first; axis < first + 8; ++axis) sum[axis] += x * axes[k][axis];
+            }
+            for (int axis = 0; axis < dimensions; ++axis) {
+                to[axis] = float(sum[axis]);
+                largest[chunk] = std::max(largest[chunk], std::abs(sum[axis]));
+            }
         }
-        if (!good) {
-            const bool finite = std::all_of(point, point + dimensions,
-                                            [](float x) { return std::isfinite(x); });
-            if (finite) return {{points, points + n * dimensions}};
-            std::fill_n(to, dimensions, std::numeric_limits<float>::quiet_NaN());
-            continue;
-        }
-        for (int axis = 0; axis < dimensions; ++axis) {
-            to[axis] = float(sum[axis]);
-            largest = std::max(largest, std::abs(sum[axis]));
-        }
-    }
+    });
+    const double most = n ? *std::max_element(largest.begin(), largest.end()) : 0;
+    if (!std::isfinite(most)) return as_they_are;
     // Each coordinate is rounded by at most half a unit in the last place; the axes, in float64, are
     // at right angles to many more places than that.
-    turned.error = 1.001 * 0x1p-23 * largest * std::sqrt(double(dimensions));
+    turned.error = 1.001 * 0x1p-23 * most * std::sqrt(double(dimensions));
     return turned;
 }
 

@@ -17,6 +17,6 @@ struct Turned {
     double error = 0;
 };
 
-Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions);
+Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, int threads);
 
 }  // namespace trackserve

@@ -6,7 +6,7 @@
 namespace trackserve {
 namespace {
 
-constexpr int64_t BLOCKS_AT_ONCE = 16;
+constexpr int64_t BLOCKS_AT_ONCE = 64;
 
 template <class Number>
 class Embedding final : public Network {

@@ -37,8 +37,7 @@ class Filter final : public Network {
                     layer({here, layer.inputs}, layer.start(), true, there);
                     std::swap(here, there);
                 }
-                for (int64_t i = 0; i < rows; ++i)
-                    logits[edge + i] = last_(here + i * first_.outputs);
+                last_(here, rows, logits + edge);
             }
         });
     }

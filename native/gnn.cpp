@@ -301,8 +301,9 @@ class Gnn final : public Network {
 
     void score(State& state, Scratch& scratch, int64_t first, int64_t rows, float* logits) const {
         score_({&state.nodes[first * width_], width_}, score_.start(), true, scratch.active.data());
-        for (int64_t i = 0; i < rows; ++i)
-            logits[state.links_of.nodes[first + i]] = score_last_(&scratch.active[i * width_]);
+        std::array<float, BLOCK> scores;
+        score_last_(scratch.active.data(), rows, scores.data());
+        for (int64_t i = 0; i < rows; ++i) logits[state.links_of.nodes[first + i]] = scores[i];
     }
 };
 

@@ -66,7 +66,7 @@ int trackserve_take_pairs(void* list, int32_t* first, int32_t* second, int threa
         std::vector<size_t> begin{0};
         for (const Pairs& piece : *pairs) begin.push_back(begin.back() + piece.size());
         trackserve::parallel_for(threads, pairs->size(), [&](int64_t i, int) {
-            Pairs piece = std::move((*pairs)[i]);
+            const Pairs piece = std::move((*pairs)[i]);
             std::copy_n(piece.first(), piece.size(), first + begin[i]);
             std::copy_n(piece.second(), piece.size(), second + begin[i]);
         });
@@ -75,10 +75,10 @@ int trackserve_take_pairs(void* list, int32_t* first, int32_t* second, int threa
 
 int trackserve_keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
                           const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
-                          int32_t* kept_outer, int64_t* kept) {
+                          int32_t* kept_outer, int threads, int64_t* kept) {
     return guarded([&] {
         *kept = trackserve::keep_edges(logits, threshold, count, n, inner, outer, kept_inner,
-                                       kept_outer);
+                                       kept_outer, threads);
     });
 }
 
@@ -93,12 +93,14 @@ int trackserve_join_edges(const float* r, const float* phi, const float* z, int6
     });
 }
 
-int trackserve_keep_chains(int32_t chain, int64_t triplets, int32_t* first, int32_t* second,
-                           int64_t edges, int32_t* inner, int32_t* outer, int64_t* kept_triplets,
+int trackserve_keep_chains(int32_t chain, int64_t triplets, const int32_t* first,
+                           const int32_t* second, int64_t edges, const int32_t* inner,
+                           const int32_t* outer, int32_t* kept_first, int32_t* kept_second,
+                           int32_t* kept_inner, int32_t* kept_outer, int64_t* kept_triplets,
                            int64_t* kept_edges) {
     return guarded([&] {
-        const auto kept =
-            trackserve::keep_chains(chain, triplets, first, second, edges, inner, outer);
+        const auto kept = trackserve::keep_chains(chain, triplets, first, second, edges, inner, outer,
+                                                  kept_first, kept_second, kept_inner, kept_outer);
         *kept_triplets = kept.triplets;
         *kept_edges = kept.edges;
     });

@@ -68,12 +68,11 @@ class Pairs {
         ++size_;
     }
 
-    // Append the pairs of one row with those of LANES others whose bit is set.
-    void add_several(int32_t first, VecInt others, uint32_t set) {
-        if (!set) return;
+    // Append pairs of LANES whose bit is set.
+    void add_several(VecInt first, VecInt second, uint32_t set) {
         reserve(size_ + LANES);  // what `compress` may write
-        std::fill_n(first_end(), __builtin_popcount(set), first);
-        compress(second_end(), others, set);
+        compress(first_end(), first, set);
+        compress(second_end(), second, set);
         size_ += __builtin_popcount(set);
     }
 
@@ -105,6 +104,9 @@ inline uint32_t ordered(float x) {
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
+// All pairs of some pieces, one after the other.
+Pairs joined(std::vector<Pairs>&& pieces, int threads);
+
 struct DoubletCuts {
     float slope, z0, dphi, dcot;
 };
@@ -135,7 +137,7 @@ std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions,
 // Copies the edges whose logits reach the threshold, sorted by their inner hit; gives how many.
 int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
                    const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
-                   int32_t* kept_outer);
+                   int32_t* kept_outer, int threads);
 
 struct TripletCuts {
     float kink, off, slope, dphi;
@@ -151,10 +153,11 @@ struct Kept {
     int64_t triplets, edges;
 };
 
-// Leave, in their order, the triplets through which a chain of at least so many edges runs, each two of
+// Copies, in their order, the triplets through which a chain of at least so many edges runs, each two of
 // them a triplet, and the edges that are in one of those; gives how many there are.
-Kept keep_chains(int32_t chain, int64_t triplets, int32_t* first, int32_t* second, int64_t edges,
-                 int32_t* inner, int32_t* outer);
+Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
+                 int64_t edges, const int32_t* inner, const int32_t* outer, int32_t* kept_first,
+                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.

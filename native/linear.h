@@ -176,17 +176,26 @@ class Linear {
     }
 };
 
-// w . x + b for one row: the last layer, with one output.
+// w . x + b for each row of a block: the last layer, with one output.
 struct Dot {
     std::vector<float> weight;
     float bias = 0;
 
+    // Write the outputs of some rows [rows, weight.size()] of a block.
     template <class Number>
-    float operator()(const Number* x) const {
-        Vec total{};
-        for (size_t k = 0; k < weight.size(); k += LANES)
-            total = fma(widen(x + k), load(&weight[k]), total);
-        return sum(total) + bias;
+    void operator()(const Number* x, int64_t rows, float* out) const {
+        std::array<float, BLOCK> all;
+        const int width = weight.size();
+        for (int row = 0; row < rows; row += LANES) {
+            Vec products[LANES];
+            for (int r = 0; r < LANES; ++r) {
+                products[r] = Vec{};
+                for (int k = 0; k < width; k += LANES)
+                    products[r] = fma(widen(x + (row + r) * width + k), load(&weight[k]), products[r]);
+            }
+            store(&all[row], sums(products) + broadcast(bias));
+        }
+        std::copy_n(all.begin(), rows, out);
     }
 };
 
@@ -199,16 +208,16 @@ struct Normalisation {
     void operator()(const float* rows, Number* out) const {
         const int width = weight.size();
         float scales[BLOCK];
-        for (int row = 0; row < BLOCK; ++row) {
-            Vec squares{};
-            for (int k = 0; k < width; k += LANES) {
-                const Vec x = load(rows + row * width + k);
-                squares = fma(x, x, squares);
-            }
-            scales[row] = sum(squares);
-        }
         for (int row = 0; row < BLOCK; row += LANES) {
-            const Vec variance = load(scales + row) / broadcast(float(width));
+            Vec squares[LANES];
+            for (int r = 0; r < LANES; ++r) {
+                squares[r] = Vec{};
+                for (int k = 0; k < width; k += LANES) {
+                    const Vec x = load(rows + (row + r) * width + k);
+                    squares[r] = fma(x, x, squares[r]);
+                }
+            }
+            const Vec variance = sums(squares) / broadcast(float(width));
             store(scales + row, broadcast(1.0f) / sqrt(variance + broadcast(epsilon)));
         }
         for (int row = 0; row < BLOCK; ++row)

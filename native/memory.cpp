@@ -1,4 +1,5 @@
 #include "kernels.h"
+#include "parallel.h"
 
 #include <mutex>
 
@@ -74,3 +75,21 @@ void give_back(void* block, size_t bytes) {
 }
 
 }  // namespace trackserve::memory
+
+namespace trackserve {
+
+Pairs joined(std::vector<Pairs>&& pieces, int threads) {
+    std::vector<size_t> begin{0};
+    for (const Pairs& piece : pieces) begin.push_back(begin.back() + piece.size());
+    Pairs all;
+    all.reserve(begin.back());
+    parallel_for(threads, pieces.size(), [&](int64_t i, int) {
+        const Pairs piece = std::move(pieces[i]);
+        std::copy_n(piece.first(), piece.size(), all.first_end() + begin[i]);
+        std::copy_n(piece.second(), piece.size(), all.second_end() + begin[i]);
+    });
+    all.grow(begin.back());
+    return all;
+}
+
+}  // namespace trackserve

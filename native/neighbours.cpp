@@ -86,18 +86,28 @@ struct Space {
     std::vector<Intervals> axes;     // [dimensions]
     std::vector<Intervals> cuts;     // [QUANTITIES]
 
-    Space(const float* embedding, int64_t n, int d)
+    Space(const float* embedding, int64_t n, int d, int threads)
         : embedding(embedding), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
           padded((d + 3) / 4 * 4), coordinates(leaves * padded * LEAF, 0.0f),
           axes(d, Intervals(leaves)), cuts(QUANTITIES, Intervals(leaves)) {
-        const Turned turned = turn_to_principal_axes(embedding, n, d);
+        const Turned turned = turn_to_principal_axes(embedding, n, d, threads);
         error = turned.error;
-        for (int64_t row = 0; row < leaves * LEAF; ++row)
-            for (int k = 0; k < d; ++k) {
-                const float x = row < n ? turned.coordinates[row * d + k] : NO_NUMBER;
-                coordinates[(row / LEAF * padded + k) * LEAF + row % LEAF] = x;
-                axes[k].add(row / LEAF, x);
-            }
+        for_leaves(threads, [&](int64_t leaf) {
+            for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row)
+                for (int k = 0; k < d; ++k) {
+                    const float x = row < n ? turned.coordinates[row * d + k] : NO_NUMBER;
+                    coordinates[(leaf * padded + k) * LEAF + row % LEAF] = x;
+                    axes[k].add(leaf, x);
+                }
+        });
+    }
+
+    template <class Work>
+    void for_leaves(int threads, const Work& work) const {
+        parallel_for(threads, (leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE, [&](int64_t chunk, int) {
+            const int64_t last = std::min(leaves, (chunk + 1) * LEAVES_AT_ONCE);
+            for (int64_t leaf = chunk * LEAVES_AT_ONCE; leaf < last; ++leaf) work(leaf);
+        });
     }
 
     const float* coordinate(int64_t row, int k) const {
@@ -140,15 +150,15 @@ struct Scan {
     bool cuts_z0() const { return std::isfinite(settings.cuts.z0); }
 
     // Fill the boxes in the detector, and what they are made of.
-    void box_hits() {
+    void box_hits(int64_t leaf) {
         constexpr float least = 1e-15, most = 1e15;
-        for (int64_t row = 0; row < space.hits; ++row) {
+        const int64_t last = std::min(space.hits, (leaf + 1) * LEAF);
+        for (int64_t row = leaf * LEAF; row < last; ++row) {
             const float r = hits.r[row], z = hits.z[row];
             hits.distance[row] = r * r + z * z;
             const bool usual = r > least && r < most && std::abs(z) < most;
             hits.cot[row] = usual ? z / r : NO_NUMBER;
             hits.inverse_r[row] = usual ? 1 / r : NO_NUMBER;
-            const int64_t leaf = row / LEAF;
             space.cuts[PHI].add(leaf, hits.phi[row]);
             space.cuts[R].add(leaf, r);
             for (const float sign : {-1.0f, 1.0f}) {
@@ -156,6 +166,7 @@ struct Scan {
                 space.cuts[INVERSE_R].add(leaf, usual ? hits.inverse_r[row] : sign * INFINITE);
             }
         }
+        lowest_rank[leaf] = *std::min_element(&hits.rank[leaf * LEAF], &hits.rank[leaf * LEAF] + LEAF);
     }
 
     // Whether hits of these boxes may pass the doublet cuts; false only where none does.
@@ -286,7 +297,6 @@ struct Scan {
     // Append the pairs of a hit with these hits of leaf b, and count them for the latter.
     void append(int64_t hit, int64_t b, uint32_t found, std::vector<int32_t>& degree,
                 Pairs& edges) const {
-        edges.reserve(edges.size() + 2 * LEAF);  // what `compress` may write
         const VecInt lane = lanes(), here = broadcast(int32_t(hit));
         const VecInt rank = broadcast(hits.rank[hit]);
         for (int part = 0; part < PARTS; ++part) {
@@ -295,9 +305,7 @@ struct Scan {
             const int64_t row = b * LEAF + part * LANES;
             const VecInt there = broadcast(int32_t(row)) + lane;
             const VecInt outwards = rank < load(&hits.rank[row]);
-            compress(edges.first_end(), outwards ? here : there, set);
-            compress(edges.second_end(), outwards ? there : here, set);
-            edges.grow(__builtin_popcount(set));
+            edges.add_several(outwards ? here : there, outwards ? there : here, set);
             store(&degree[row], load(&degree[row]) - lanes_of(set));
         }
     }
@@ -437,20 +445,17 @@ std::vector<float> padded(const float* from, int64_t n, int64_t size) {
 std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
                               const float* phi, const float* z, const int32_t* rank,
                               const NeighbourSettings& settings, int threads) {
-    Space space(embedding, n, dimensions);
+    Space space(embedding, n, dimensions, threads);
     const int64_t size = space.leaves * LEAF;
     const std::vector<float> none(size);
     Scan scan{space,
               settings,
               {padded(r, n, size), padded(phi, n, size), padded(z, n, size), none, none, none, {}},
               Radius(settings.squared_radius, dimensions, space.error),
-              {}};
+              std::vector<int32_t>(space.leaves)};
     scan.hits.rank.assign(rank, rank + n);
     scan.hits.rank.resize(size, std::numeric_limits<int32_t>::max());
-    for (int64_t leaf = 0; leaf < space.leaves; ++leaf)
-        scan.lowest_rank.push_back(*std::min_element(&scan.hits.rank[leaf * LEAF],
-                                                     &scan.hits.rank[leaf * LEAF] + LEAF));
-    scan.box_hits();
+    space.for_leaves(threads, [&](int64_t leaf) { scan.box_hits(leaf); });
 
     const int64_t chunks = (space.leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE;
     std::vector<Pairs> edges(chunks);

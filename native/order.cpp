@@ -18,8 +18,8 @@ constexpr int64_t SORTED = 64;  // so many items are sorted to find a pivot amon
 
 // Points along their principal axes and, if wanted, along the azimuth: [axes][n].
 std::vector<std::vector<float>> coordinates(const float* embedding, int64_t n, int dimensions,
-                                            const float* phi, float unit) {
-    const Turned turned = turn_to_principal_axes(embedding, n, dimensions);
+                                            const float* phi, float unit, int threads) {
+    const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
     std::vector<std::vector<float>> along(dimensions + (phi != nullptr), std::vector<float>(n));
     for (int64_t i = 0; i < n; ++i) {
         for (int k = 0; k < dimensions; ++k) along[k][i] = turned.coordinates[i * dimensions + k];
@@ -120,7 +120,7 @@ void canonical_order(const float* features, int64_t n, int columns, const float*
 
 void space_order(const float* embedding, int64_t n, int dimensions, const float* phi, float unit,
                  int32_t* order, int threads) {
-    const auto along = coordinates(embedding, n, dimensions, phi, unit);
+    const auto along = coordinates(embedding, n, dimensions, phi, unit, threads);
     std::vector<uint64_t> items(n), spare(n);  // a coordinate, ordered, above the row
     std::iota(items.begin(), items.end(), 0);
     using Range = std::pair<int64_t, int64_t>;

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
@@ -80,12 +81,37 @@ inline Vec sqrt(Vec v) {
 #endif
 }
 
-inline float sum(Vec v) {
+// The sum of the lanes of each of these vectors.
+inline Vec sums(const Vec (&rows)[LANES]) {
 #if defined(__AVX512F__)
-    return _mm512_reduce_add_ps(v);
+    // Halves of two vectors are added at a time, until each lane has the sum of a vector of its own.
+    const auto of = [&](int row) { return reinterpret_cast<__m512>(rows[row]); };
+    __m512 twos[8], fours[4], eights[2];
+    for (int i = 0; i < 8; ++i)
+        twos[i] = _mm512_add_ps(_mm512_unpacklo_ps(of(2 * i), of(2 * i + 1)),
+                                _mm512_unpackhi_ps(of(2 * i), of(2 * i + 1)));
+    for (int i = 0; i < 4; ++i) {
+        const __m512d one = _mm512_castps_pd(twos[2 * i]), other = _mm512_castps_pd(twos[2 * i + 1]);
+        fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(one, other)),
+                                 _mm512_castpd_ps(_mm512_unpackhi_pd(one, other)));
+    }
+    const auto quarters = [](__m512 one, __m512 other, auto first, auto second) {
+        return _mm512_add_ps(_mm512_shuffle_f32x4(one, other, first),
+                             _mm512_shuffle_f32x4(one, other, second));
+    };
+    constexpr std::integral_constant<int, 0x44> low;
+    constexpr std::integral_constant<int, 0xee> high;
+    constexpr std::integral_constant<int, 0x88> even;
+    constexpr std::integral_constant<int, 0xdd> odd;
+    for (int i = 0; i < 2; ++i) eights[i] = quarters(fours[2 * i], fours[2 * i + 1], low, high);
+    return reinterpret_cast<Vec>(quarters(eights[0], eights[1], even, odd));
 #else
-    float total = 0;
-    for (int lane = 0; lane < LANES; ++lane) total += v[lane];
+    Vec total;
+    for (int row = 0; row < LANES; ++row) {
+        float sum = 0;
+        for (int lane = 0; lane < LANES; ++lane) sum += rows[row][lane];
+        total[row] = sum;
+    }
     return total;
 #endif
 }

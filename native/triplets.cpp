@@ -2,7 +2,7 @@
 // the GNN begins with, too.
 
 #include "triplets.h"
-#include "parallel.h"
+#include "grouping.h"
 
 namespace trackserve {
 namespace {
@@ -41,9 +41,7 @@ class TripletFilter final : public TripletNetwork {
                             float threshold, int threads) const override {
         const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
         const std::vector<int32_t> out = begins(graph.inner, graph.edges, graph.hits);
-        const std::vector<int32_t> in = begins(graph.outer, graph.edges, graph.hits);
-        std::vector<int32_t> ending(graph.edges), next = in;
-        for (int32_t e = 0; e < graph.edges; ++e) ending[next[graph.outer[e]]++] = e;
+        const auto [in, ending] = group(graph.outer, graph.edges, graph.hits, threads);
 
         std::vector<int64_t> starts{0};  // the hits with which chunks begin
         for (int64_t hit = 0, edges = 0; hit < graph.hits; ++hit) {
@@ -67,7 +65,9 @@ class TripletFilter final : public TripletNetwork {
                     for (int32_t other = out[hit] - first_out; other < last; other += LANES) {
                         uint32_t set = passing(found.firsts, one, found.seconds, other, cuts);
                         if (last - other < LANES) set &= ~(~0u << (last - other));
-                        found.triplets.add_several(one, broadcast(other) + lanes(), set);
+                        if (set)
+                            found.triplets.add_several(broadcast(one),
+                                                       broadcast(other) + lanes(), set);
                     }
             }
             const int64_t triplets = found.triplets.size();
@@ -79,7 +79,7 @@ class TripletFilter final : public TripletNetwork {
             score(scratch, triplets, found.logits.data());
             for (int64_t t = 0; t < triplets; ++t)
                 if (found.logits[t] >= threshold)
-                    kept[chunk].push_back(firsts[scratch.first.at[t]],
+                    kept[chunk].push_back(ending[in[begin] + scratch.first.at[t]],
                                           first_out + scratch.second.at[t]);
         });
         return kept;
@@ -131,7 +131,7 @@ class TripletFilter final : public TripletNetwork {
                 layer({here, width_}, layer.start(), true, there);
                 std::swap(here, there);
             }
-            for (int64_t i = 0; i < rows; ++i) logits[triplet + i] = last_(here + i * width_);
+            last_(here, rows, logits + triplet);
         }
     }
 };

@@ -59,7 +59,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
         run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
     std::vector<int32_t> near(inner.size()), far(inner.size());
     graph.edges = keep_edges(logits.data(), -9, graph.edges, n, inner.data(), outer.data(),
-                             near.data(), far.data());
+                             near.data(), far.data(), threads);
     graph.inner = near.data();
     graph.outer = far.data();
     std::vector<float> r(n), phi(n), z(n);
@@ -83,16 +83,20 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     first.clear();
     second.clear();
     append(finder->find(graph, at, cuts, 0, threads), first, second);
-    const Kept kept = keep_chains(2 + n % 3, first.size(), first.data(), second.data(), graph.edges,
-                                  near.data(), far.data());
-    graph.first = first.data();
-    graph.second = second.data();
+    std::vector<int32_t> one(first.size()), other(first.size()), from(graph.edges), to(graph.edges);
+    const Kept kept =
+        keep_chains(2 + n % 3, first.size(), first.data(), second.data(), graph.edges, near.data(),
+                    far.data(), one.data(), other.data(), from.data(), to.data());
+    graph.first = one.data();
+    graph.second = other.data();
+    graph.inner = from.data();
+    graph.outer = to.data();
     graph.triplets = kept.triplets;
     graph.edges = kept.edges;
     logits = run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
     std::vector<int64_t> labels(n);
     for (const bool walk : {false, true})
-        build_tracks(n, near.data(), far.data(), logits.data(), graph.edges, 0.0f, walk, 3,
+        build_tracks(n, from.data(), to.data(), logits.data(), graph.edges, 0.0f, walk, 3,
                      labels.data());
 }
 

@@ -149,7 +149,7 @@ class NativePipeline(Pipeline):
         bundle, run, threads = self.bundle, self.library, self.threads
         bundle.check_features(features)
         order = canonical_order(features, bundle.features, run)
-        features = features[order]
+        features = features.take(order, axis=0)
         self._tell("order")
         embedding = self._embed(features, threads=threads)
         self._tell("embedding")
@@ -162,7 +162,7 @@ class NativePipeline(Pipeline):
             threads=threads,
             library=run,
         )
-        local = features[place]
+        local = features.take(place, axis=0)
         candidates = _space_neighbours(
             embedding,
             local,
@@ -178,7 +178,7 @@ class NativePipeline(Pipeline):
         logits = self._filter_logits(local, candidates, threads=threads)
         self._tell("filter")
         least = float(least_logit(bundle.filter_cut))
-        filtered = run.keep_edges(logits, least, candidates, len(features))
+        filtered = run.keep_edges(logits, least, candidates, len(features), threads=threads)
         self._tell("cut", len(filtered[0]))
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
@@ -187,7 +187,7 @@ class NativePipeline(Pipeline):
         self._tell("triplets", len(joined[0]))
         scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
         self._tell("gnn")
-        inner, outer = place[joined[0]], place[joined[1]]
+        inner, outer = place.take(joined[0]), place.take(joined[1])
         labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
         self._tell("tracks")
         return Found(
@@ -305,7 +305,7 @@ def neighbours(
     )
     edges = _space_neighbours(
         embedding,
-        features[place],
+        features.take(place, axis=0),
         place,
         columns,
         radius=radius,
@@ -375,7 +375,7 @@ def _space_neighbours(
 ) -> Pairs:
     """Return edges between the hits in space order, whose features ``local`` are ``[N, F]``."""
     return library.neighbours(
-        embedding[place],
+        embedding.take(place, axis=0),
         _position(local, columns),
         place,
         # cKDTree keeps pairs whose squared distance is at most this.

@@ -178,13 +178,15 @@ class Library:
         self._call("take_pairs", given, *map(_pointer, pairs), threads)
         return pairs
 
-    def keep_edges(self, logits: Float32, threshold: float, edges: Pairs, hits: int) -> Pairs:
+    def keep_edges(
+        self, logits: Float32, threshold: float, edges: Pairs, hits: int, *, threads: int = 1
+    ) -> Pairs:
         """Return the edges whose logit reaches the threshold, sorted by their inner hit."""
         kept, count = (np.empty_like(edges[0]), np.empty_like(edges[1])), c_int64()
         self._call(
             "keep_edges",
             *(_pointer(logits), c_float(threshold), c_int64(len(logits)), c_int64(hits)),
-            *(*map(_pointer, edges), *map(_pointer, kept), byref(count)),
+            *(*map(_pointer, edges), *map(_pointer, kept), threads, byref(count)),
         )
         return kept[0][: count.value], kept[1][: count.value]
 
@@ -211,16 +213,18 @@ class Library:
 
     def keep_chains(self, edges: Pairs, triplets: Pairs, chain: int) -> tuple[Pairs, Pairs]:
         """Return the edges and the triplets through which a chain of so many edges runs."""
-        inner, outer, first, second = (array.copy() for array in (*edges, *triplets))
+        of_edges = np.empty_like(edges[0]), np.empty_like(edges[1])
+        of_triplets = np.empty_like(triplets[0]), np.empty_like(triplets[1])
         kept, kept_edges = c_int64(), c_int64()
         self._call(
             "keep_chains",
-            *(chain, c_int64(len(first)), _pointer(first), _pointer(second)),
-            *(c_int64(len(inner)), _pointer(inner), _pointer(outer)),
+            *(chain, c_int64(len(triplets[0])), *map(_pointer, triplets)),
+            *(c_int64(len(edges[0])), *map(_pointer, edges)),
+            *(*map(_pointer, of_triplets), *map(_pointer, of_edges)),
             *(byref(kept), byref(kept_edges)),
         )
         t, e = kept.value, kept_edges.value
-        return (inner[:e], outer[:e]), (first[:t], second[:t])
+        return (of_edges[0][:e], of_edges[1][:e]), (of_triplets[0][:t], of_triplets[1][:t])
 
     def build_tracks(
         self,

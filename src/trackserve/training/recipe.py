@@ -40,7 +40,7 @@ class EmbeddingRecipe:
     wedge: float = 0.25
     wrong_weight: float = 0.004
     efficiency: float = 0.999
-    neighbour_limit: int = 400
+    neighbour_limit: int = 1000
 
 
 @dataclass(frozen=True)
