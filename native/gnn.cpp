@@ -7,13 +7,14 @@
 // everything that a pass gathers is in the cache. Half of the nodes have links on one side only;
 // they are put into blocks of their own, where what the other side would add is left out.
 
-#include "parallel.h"
+#include "grouping.h"
 #include "triplets.h"
 
 namespace trackserve {
 namespace {
 
 constexpr int64_t BLOCKS_AT_ONCE = 16;
+constexpr int64_t LINKS_AT_ONCE = 16384;
 constexpr int64_t SORTED_AT_ONCE = 64 * BLOCK;  // nodes near each other stay so
 
 // The edges as nodes, of some at once those that are no triplet's second first and those that are no
@@ -26,8 +27,7 @@ struct Links {
     std::vector<int32_t> incoming;       // [E + 1] and, in the list below, is the second
     std::vector<int32_t> incoming_links;
 
-    explicit Links(const Graph& graph)
-        : first(graph.triplets + BLOCK), second(first), incoming_links(graph.triplets) {
+    Links(const Graph& graph, int threads) : first(graph.triplets + BLOCK), second(first) {
         enum { ALONE, FIRST, SECOND, BOTH };
         std::vector<uint8_t> role(graph.edges);
         for (int64_t t = 0; t < graph.triplets; ++t) {
@@ -44,26 +44,25 @@ struct Links {
                     inner.push_back(graph.inner[e]);
                     outer.push_back(graph.outer[e]);
                 }
-        std::vector<int32_t> one(graph.triplets), other(graph.triplets);
-        for (int64_t t = 0; t < graph.triplets; ++t) {
-            one[t] = number[graph.first[t]];
-            other[t] = number[graph.second[t]];
-        }
-        const auto places = [&](const int32_t* ends) {
-            std::vector<int32_t> begin(graph.edges + 1);
-            for (int64_t t = 0; t < graph.triplets; ++t) ++begin[ends[t] + 1];
-            for (int64_t e = 0; e < graph.edges; ++e) begin[e + 1] += begin[e];
-            return begin;
+        const auto for_links = [&](const auto& work) {
+            parallel_for(threads, (graph.triplets + LINKS_AT_ONCE - 1) / LINKS_AT_ONCE,
+                         [&](int64_t chunk, int) {
+                             const int64_t begin = chunk * LINKS_AT_ONCE;
+                             const int64_t end = std::min(graph.triplets, begin + LINKS_AT_ONCE);
+                             for (int64_t t = begin; t < end; ++t) work(t);
+                         });
         };
-        outgoing = places(one.data());
-        std::vector<int32_t> next = outgoing;
-        for (int64_t t = 0; t < graph.triplets; ++t) {
-            const int32_t at = next[one[t]]++;
-            first[at] = one[t];
-            second[at] = other[t];
-        }
-        incoming = next = places(second.data());
-        for (int64_t t = 0; t < graph.triplets; ++t) incoming_links[next[second[t]]++] = t;
+        std::vector<int32_t> one(graph.triplets);
+        for_links([&](int64_t t) { one[t] = number[graph.first[t]]; });
+        Grouping sorted = group(one.data(), graph.triplets, graph.edges, threads);
+        outgoing = std::move(sorted.begin);
+        for_links([&](int64_t t) {
+            first[t] = one[sorted.rows[t]];
+            second[t] = number[graph.second[sorted.rows[t]]];
+        });
+        sorted = group(second.data(), graph.triplets, graph.edges, threads);
+        incoming = std::move(sorted.begin);
+        incoming_links = std::move(sorted.rows);
     }
 };
 
@@ -129,7 +128,7 @@ class Gnn final : public Network {
     }
 
     void run(const Graph& graph, float* logits, int threads) const override {
-        const Links links(graph);
+        const Links links(graph, threads);
         State state(*this, graph, links);
         const auto blocks = [&](int64_t end, const auto& work) {
             const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;

@@ -96,11 +96,11 @@ int trackserve_join_edges(const float* r, const float* phi, const float* z, int6
 int trackserve_keep_chains(int32_t chain, int64_t triplets, const int32_t* first,
                            const int32_t* second, int64_t edges, const int32_t* inner,
                            const int32_t* outer, int32_t* kept_first, int32_t* kept_second,
-                           int32_t* kept_inner, int32_t* kept_outer, int64_t* kept_triplets,
-                           int64_t* kept_edges) {
+                           int32_t* kept_inner, int32_t* kept_outer, int threads,
+                           int64_t* kept_triplets, int64_t* kept_edges) {
     return guarded([&] {
         const auto kept = trackserve::keep_chains(chain, triplets, first, second, edges, inner, outer,
-                                                  kept_first, kept_second, kept_inner, kept_outer);
+                                                  kept_first, kept_second, kept_inner, kept_outer, threads);
         *kept_triplets = kept.triplets;
         *kept_edges = kept.edges;
     });

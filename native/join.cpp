@@ -85,7 +85,7 @@ std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, 
 
 Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
                  int64_t edges, const int32_t* inner, const int32_t* outer, int32_t* kept_first,
-                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer) {
+                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer, int threads) {
     // The edges of the longest chain that ends with an edge, and of that which begins with it. Each round
     // tells all chains that have one edge more.
     std::vector<uint8_t> before(edges, 1), after(edges, 1);
@@ -101,8 +101,9 @@ Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const in
             }
         }
     };
-    lengthen(before, first, second);
-    lengthen(after, second, first);
+    parallel_for(threads, 2, [&](int64_t direction, int) {
+        direction ? lengthen(after, second, first) : lengthen(before, first, second);
+    });
     std::vector<int32_t> place(edges);
     Kept kept{0, 0};
     for (int64_t t = 0; t < triplets; ++t) {

@@ -157,7 +157,7 @@ struct Kept {
 // them a triplet, and the edges that are in one of those; gives how many there are.
 Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
                  int64_t edges, const int32_t* inner, const int32_t* outer, int32_t* kept_first,
-                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer);
+                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer, int threads);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.

@@ -1,11 +1,11 @@
 // Algorithm 2, as pipeline/components.py: from scored edges to tracks.
 
 #include "kernels.h"
+#include "radix.h"
 
 #include <algorithm>
 #include <numeric>
 #include <tuple>
-#include <utility>
 
 namespace trackserve {
 namespace {
@@ -13,14 +13,19 @@ namespace {
 // The edges that are taken, the best first, when each hit may have one step inwards and one outwards.
 // Of equal scores the edge of the lower inner, then of the lower outer hit is first.
 std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer,
-                                const float* scores, std::vector<int64_t> edges) {
-    std::sort(edges.begin(), edges.end(), [&](int64_t a, int64_t b) {
-        return std::make_tuple(-scores[a], inner[a], outer[a]) <
-               std::make_tuple(-scores[b], inner[b], outer[b]);
+                                const float* scores, const std::vector<int64_t>& edges) {
+    std::vector<Keyed> sorted;
+    sorted.reserve(edges.size());
+    for (const int64_t edge : edges) sorted.push_back({~ordered(scores[edge]), int32_t(edge)});
+    sort_by_key(sorted);
+    for_ties(sorted, [&](size_t first, size_t last) {
+        std::sort(&sorted[first], &sorted[first] + (last - first), [&](Keyed a, Keyed b) {
+            return std::tie(inner[a.row], outer[a.row]) < std::tie(inner[b.row], outer[b.row]);
+        });
     });
     std::vector<bool> left(n), reached(n);
     std::vector<int64_t> taken;
-    for (const int64_t edge : edges) {
+    for (const auto& [key, edge] : sorted) {
         if (left[inner[edge]] || reached[outer[edge]]) continue;
         left[inner[edge]] = reached[outer[edge]] = true;
         taken.push_back(edge);
@@ -35,7 +40,7 @@ void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const f
     std::vector<int64_t> edges;
     for (int64_t edge = 0; edge < count; ++edge)
         if (scores[edge] >= cut) edges.push_back(edge);
-    if (walk) edges = best_steps(n, inner, outer, scores, std::move(edges));
+    if (walk) edges = best_steps(n, inner, outer, scores, edges);
 
     // Union-find; the root of a set is its lowest hit.
     std::vector<int32_t> parent(n);

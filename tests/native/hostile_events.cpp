@@ -86,7 +86,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     std::vector<int32_t> one(first.size()), other(first.size()), from(graph.edges), to(graph.edges);
     const Kept kept =
         keep_chains(2 + n % 3, first.size(), first.data(), second.data(), graph.edges, near.data(),
-                    far.data(), one.data(), other.data(), from.data(), to.data());
+                    far.data(), one.data(), other.data(), from.data(), to.data(), threads);
     graph.first = one.data();
     graph.second = other.data();
     graph.inner = from.data();

@@ -183,7 +183,8 @@ class NativePipeline(Pipeline):
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
             triplets = self._find_triplets(local, filtered, bundle.triplets)
-            joined, triplets = run.keep_chains(filtered, triplets, bundle.triplets.chain)
+            chain = bundle.triplets.chain
+            joined, triplets = run.keep_chains(filtered, triplets, chain, threads=threads)
         self._tell("triplets", len(joined[0]))
         scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
         self._tell("gnn")

@@ -211,7 +211,9 @@ class Library:
         )
         return self._taken(triplets, count, threads)
 
-    def keep_chains(self, edges: Pairs, triplets: Pairs, chain: int) -> tuple[Pairs, Pairs]:
+    def keep_chains(
+        self, edges: Pairs, triplets: Pairs, chain: int, *, threads: int = 1
+    ) -> tuple[Pairs, Pairs]:
         """Return the edges and the triplets through which a chain of so many edges runs."""
         of_edges = np.empty_like(edges[0]), np.empty_like(edges[1])
         of_triplets = np.empty_like(triplets[0]), np.empty_like(triplets[1])
@@ -221,7 +223,7 @@ class Library:
             *(chain, c_int64(len(triplets[0])), *map(_pointer, triplets)),
             *(c_int64(len(edges[0])), *map(_pointer, edges)),
             *(*map(_pointer, of_triplets), *map(_pointer, of_edges)),
-            *(byref(kept), byref(kept_edges)),
+            *(threads, byref(kept), byref(kept_edges)),
         )
         t, e = kept.value, kept_edges.value
         return (of_edges[0][:e], of_edges[1][:e]), (of_triplets[0][:t], of_triplets[1][:t])

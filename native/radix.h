@@ -1,0 +1,40 @@
+// Sorting by 32-bit keys: eleven bits at a time, from the least significant; equal keys keep their order.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace trackserve {
+
+struct Keyed {
+    uint32_t key;
+    int32_t row;
+};
+
+inline void sort_by_key(std::vector<Keyed>& items) {
+    constexpr int bits = 11, passes = 3;
+    std::array<std::array<int64_t, 1 << bits>, passes> begin{};
+    const auto digit = [](uint32_t key, int pass) { return key >> (bits * pass) & ((1 << bits) - 1); };
+    for (const Keyed& item : items)
+        for (int pass = 0; pass < passes; ++pass) ++begin[pass][digit(item.key, pass)];
+    std::vector<Keyed> sorted(items.size());
+    for (int pass = 0; pass < passes; ++pass) {
+        int64_t total = 0;
+        for (int64_t& count : begin[pass]) total += std::exchange(count, total);
+        for (const Keyed& item : items) sorted[begin[pass][digit(item.key, pass)]++] = item;
+        items.swap(sorted);
+    }
+}
+
+// Call work(first, last) for every range of two items or more with one key.
+template <class Work>
+void for_ties(const std::vector<Keyed>& items, const Work& work) {
+    for (size_t first = 0, last; first < items.size(); first = last) {
+        for (last = first + 1; last < items.size() && items[last].key == items[first].key;) ++last;
+        if (last - first > 1) work(first, last);
+    }
+}
+
+}  // namespace trackserve
