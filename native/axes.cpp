@@ -54,8 +54,8 @@ Matrix eigenvectors(Matrix a, int dimensions) {
 }  // namespace
 
 Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, int threads) {
-    const Turned as_they_are{{points, points + n * dimensions}};
-    if (dimensions > MOST) return as_they_are;
+    const auto as_they_are = [&] { return Turned{{points, points + n * dimensions}}; };
+    if (dimensions > MOST) return as_they_are();
     std::array<double, MOST> mean{};
     Matrix spread{};
     int64_t used = 0;
@@ -71,7 +71,7 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
                     spread[k][l] += (point[k] - mean[k]) * (point[l] - mean[l]);
             }
         }
-        if (!used) return as_they_are;
+        if (!used) return as_they_are();
         for (int k = 0; !second && k < dimensions; ++k) mean[k] /= used;
     }
     const Matrix axes = eigenvectors(spread, dimensions);
@@ -104,7 +104,7 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
         }
     });
     const double most = n ? *std::max_element(largest.begin(), largest.end()) : 0;
-    if (!std::isfinite(most)) return as_they_are;
+    if (!std::isfinite(most)) return as_they_are();
     // Each coordinate is rounded by at most half a unit in the last place; the axes, in float64, are
     // at right angles to many more places than that.
     turned.error = 1.001 * 0x1p-23 * most * std::sqrt(double(dimensions));
