@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +21,16 @@ import neighbour_search
 import numpy as np
 from ckf import CONFIGURATIONS, KalmanFilter
 from clock import exponent, medians, spread, stage_seconds
+from compiled import run as compiled
+from floor import floor
 from record import installation, write_json
 from speed_tables import SPEED
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.native import NativePipeline
-from trackserve.native.networks import NativeNetwork
-from trackserve.pipeline.features import cylindrical, hit_features
+from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,101 +179,6 @@ def growth(bundle: Bundle, folders: Sequence[Path], repetitions: int) -> dict[st
     }
 
 
-def floor(pipeline: NativePipeline, features: Float32, pairs: int, measured: Any) -> dict[str, Any]:
-    """Return the least seconds of each stage: its products at this core's best rate, its bytes at that of a copy.
-
-    Counted are products of weights and states, the distance of each of the ``pairs`` within the radius, and the
-    bytes of edges, triplets and states that don't fit into a cache, in float32. ``measured`` are seconds.
-    """
-    found = pipeline._find(features)
-    hits, candidates, filtered, joined, links = (
-        len(array)
-        for array in (
-            found.features,
-            found.candidates[0],
-            found.filtered[0],
-            found.joined[0],
-            found.triplets[0] if found.triplets else (),
-        )
-    )
-    family = {
-        name: network.family
-        for name in ("_embed", "_filter_logits", "_triplet_logits", "_gnn_logits")
-        if isinstance(network := getattr(pipeline, name), NativeNetwork)
-    }
-    embedding, edge, triplet, gnn = family.values()
-    of_triplets = _triplets_before_the_network(pipeline, found)
-    w, steps = gnn.width, gnn.depth
-    products = {
-        "embedding": hits
-        * (
-            7 * embedding.width
-            + (embedding.depth - 1) * embedding.width**2
-            + embedding.width * embedding.dimension
-        ),
-        "neighbours": pairs * embedding.dimension,
-        "filter": candidates * (13 * edge.width + (edge.depth - 1) * edge.width**2 + edge.width),
-        "triplets": of_triplets
-        * (9 * triplet.width + (triplet.depth - 1) * triplet.width**2 + triplet.width)
-        + 2 * filtered * 13 * triplet.width,
-        "gnn": joined * (13 * w + w * w + steps * 4 * w * w + (steps - 1) * 2 * w * w + w * w + w)
-        + links * (9 * w + w * w + (steps - 1) * 2 * w * w),
-    }
-    moved = {
-        "embedding": hits * 4 * (3 + embedding.dimension),
-        "neighbours": hits * 4 * embedding.dimension + candidates * 8,
-        "filter": candidates * 12,
-        "triplets": of_triplets * (8 + 8 + 4),
-        # States are read and written once by the pass over them, links read once more by their nodes.
-        "gnn": 4 * w * ((3 * steps - 1) * links + (2 * steps + 3 * (steps - 1)) * joined),
-    }
-    product_rate, byte_rate = rates()
-    stages = {
-        name: {
-            "multiplications": count,
-            "bytes": moved[name],
-            "seconds": count / product_rate + moved[name] / byte_rate,
-            "measured": measured[name],
-        }
-        for name, count in products.items()
-    }
-    return {
-        "stages": stages,
-        "multiplications_per_second": product_rate,
-        "bytes_per_second": byte_rate,
-        "seconds": sum(stage["seconds"] for stage in stages.values()),
-        "measured": sum(stage["measured"] for stage in stages.values()),
-    }
-
-
-def _triplets_before_the_network(pipeline: NativePipeline, found: Any) -> int:
-    """Return how many triplets pass the cuts of an event."""
-    assert pipeline.bundle.triplets is not None, "a bundle without triplets has no such floor"
-    columns, cuts = pipeline.bundle.features, pipeline.bundle.triplets.cuts
-    position = [np.ascontiguousarray(x) for x in cylindrical(found.features[found.place], columns)]
-    how = {"cuts": astuple(cuts), "threads": 1}
-    return len(pipeline.library.join_edges(tuple(position), found.filtered, **how)[0])
-
-
-def rates() -> tuple[float, float]:
-    """Return products (float32) and bytes a second of one thread: a matrix product, a copy; best of five."""
-    matrix = np.ones((1500, 1500), np.float32)
-    array = np.ones(30_000_000, np.float32)
-    seconds: dict[str, list[float]] = {"product": [], "copy": []}
-    copy = array.copy()
-    with threadpool_limits(1):
-        for _ in range(5):
-            for name, work in (
-                ("product", lambda: matrix @ matrix),
-                ("copy", lambda: np.copyto(copy, array)),
-            ):
-                start = time.perf_counter()
-                work()
-                seconds[name].append(time.perf_counter() - start)
-    best = {name: min(each) for name, each in seconds.items()}
-    return len(matrix) ** 3 / best["product"], 2 * array.nbytes / best["copy"]
-
-
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run every section."""
     bundle = read_bundle(options.bundle)
@@ -297,9 +201,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "search": search,
         "sweeps": neighbour_search.sweeps(embedding, bundle.radius, quick=quick),
     }
-    seconds = result["whole"]["stages"]["float32"]
-    single = NativePipeline(bundle, precision="float32")
-    result["floor"] = floor(single, features, search["pairs"], seconds)
+    each = {p: NativePipeline(bundle, precision=p) for p in precisions(pipeline)}
+    result["layers"] = compiled("layers.cpp")
+    result["floor"] = floor(each, features, result["whole"]["stages"])
     return {
         "ratio_to_ckf": result["whole"]["ratio"],
         "seconds_per_event": result["whole"]["seconds"][result["whole"]["precision"]]["median"],

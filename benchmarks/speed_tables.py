@@ -192,26 +192,42 @@ def techniques(result: Record) -> str:
 
 def floor(result: Record) -> str:
     """Return the least time that operations and bytes of each stage leave possible."""
-    found = result["floor"]
+    found, rate = result["floor"]["precisions"], result["floor"]["rates"]
+    first = next(iter(found.values()))["stages"]
     rows = [
         (
             stage,
-            f"{each['multiplications'] / 1e9:.2f}",
-            f"{each['bytes'] / 1e6:,.0f}",
-            f"{1000 * each['seconds']:.0f}",
-            f"{1000 * each['measured']:.0f}",
-            f"{each['measured'] / each['seconds']:.1f}",
+            f"{(each['products_float32'] + each['products']) / 1e9:.2f}",
+            *(
+                text
+                for of in found.values()
+                for text in (
+                    f"{of['stages'][stage]['bytes'] / 1e6:,.0f}",
+                    f"{1000 * of['stages'][stage]['seconds']:.0f}",
+                    f"{1000 * of['stages'][stage]['measured']:.0f}",
+                )
+            ),
         )
-        for stage, each in found["stages"].items()
+        for stage, each in first.items()
     ]
-    text = (
-        f"The core multiplies and adds {found['multiplications_per_second'] / 1e9:.0f} billion pairs of "
-        f"float32 a second in a product of large matrices, and moves {found['bytes_per_second'] / 1e9:.1f} "
-        f"GB/s in a copy of a large array. Together {1000 * found['seconds']:.0f} ms in float32, "
-        f"{1000 * found['measured']:.0f} ms measured."
+    columns = (f"{name}: {what}" for name in found for what in ("MB", "floor, ms", "measured, ms"))
+    sums = "; ".join(
+        f"in {name} {1000 * of['seconds']:.0f} ms, and {1000 * of['measured']:.0f} ms measured"
+        for name, of in found.items()
     )
-    heading = ("stage", "billion products", "MB", "floor, ms", "measured, ms", "over the floor")
-    return f"{table(heading, rows)}\n\n{text}"
+    text = (
+        f"The core multiplies and adds {rate['float32'] / 1e9:.0f} billion pairs of float32 a second, "
+        f"{rate['bfloat16'] / 1e9:.0f} billion of bfloat16, and moves {rate['bytes'] / 1e9:.0f} GB/s in a copy "
+        f"of a large array. Together: {sums}."
+    )
+    return f"{table(('stage', 'billion products', *columns), rows)}\n\n{text}"
+
+
+def layers(result: Record) -> str:
+    """Return nanoseconds a row of one hidden layer in each precision."""
+    names = [name for name in result["layers"][0] if name != "width"]
+    rows = [(str(each["width"]), *(f"{each[n]:.1f}" for n in names)) for each in result["layers"]]
+    return table(("width of a layer", *(f"{name}, ns a row" for name in names)), rows)
 
 
 TECHNIQUES: dict[str, Callable[[Record], str]] = {"speed-techniques": techniques}
@@ -221,6 +237,7 @@ SPEED: dict[str, Callable[[Record], str]] = {
     "speed-whole": whole,
     "speed-stages": stages,
     "speed-floor": floor,
+    "speed-layers": layers,
     "speed-others": others,
     "speed-search": search,
     "speed-sweeps": sweeps,

@@ -1,0 +1,22 @@
+"""Programs in C++ beside this file, compiled for the processor at hand; they print JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+OPTIONS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", f"-I{HERE.parent / 'native'}")
+
+
+def run(source: str) -> Any:
+    """Compile a file of this folder (with ``CXX`` or g++), run it, and return what it prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program"
+        command = [os.environ.get("CXX", "g++"), *OPTIONS, str(HERE / source), "-o", str(program)]
+        subprocess.run(command, check=True, capture_output=True)
+        return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
