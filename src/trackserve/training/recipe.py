@@ -57,7 +57,7 @@ class FilterRecipe:
     layers: int = 3
     updates: int = 1200
     pruned: int = 0
-    pruned_updates: int = 400
+    pruned_updates: int = 2400
     learning_rate: float = 5e-3
     events: int = 30
     edges: int = 150_000
