@@ -79,7 +79,7 @@ class TripletsRecipe:
     layers: int = 2
     updates: int = 1200
     pruned: int = 0
-    pruned_updates: int = 400
+    pruned_updates: int = 2400
     learning_rate: float = 5e-3
     events: int = 30
     triplets: int = 40_000

@@ -3,8 +3,9 @@
 embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> physics on unseen events
 
 Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
-own stages. Everything is kept in a working folder beside the bundle, so a training that was killed
-goes on where it was.
+own stages; the filter and the network on triplets are pruned first, where the recipe says so.
+Everything is kept in a working folder beside the bundle, so a training that was killed goes on where it
+was.
 """
 
 from __future__ import annotations
