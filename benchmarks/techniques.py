@@ -2,9 +2,9 @@
 
     python benchmarks/techniques.py --events DIR --training DIR [--bundle DIR] [--work DIR] [--quick]
 
-Every variant is a bundle made from the shipped one: other settings, another engine or precision, or a
-network that was made smaller. Those learn to answer as the shipped network does, on the events in
---training and without their truth. Times are processor seconds on one thread, variants alternating;
+Every variant is a bundle made from the shipped one: other settings, another engine or precision, a
+network as it was before it was pruned, or a shallower GNN. That learns to answer as the shipped one
+does, on the events in --training and without their truth. Times are processor seconds on one thread, variants alternating;
 the physics is that of unseen events, the same for each variant.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import tempfile
 import tomllib
@@ -38,12 +39,11 @@ from trackserve.engines import open_pipeline
 from trackserve.event import TripletGraph
 from trackserve.native import NativePipeline
 from trackserve.pipeline.features import hit_features
-from trackserve.pipeline.filter import least_logit
 from trackserve.pipeline.networks import METADATA
 from trackserve.training.export import export_network, write_description
 from trackserve.training.fit import fit
 from trackserve.training.gnn import among
-from trackserve.training.networks import Filter, Gnn
+from trackserve.training.networks import Gnn
 from trackserve.training.samples import turned
 
 if TYPE_CHECKING:
@@ -59,8 +59,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks/results/techniques.json"
+UNPRUNED = ROOT / "benchmarks/unpruned"
+"""The shipped networks as they were before they were pruned."""
+UNPRUNED_CUTS = {"filter": 0.09001517787668271, "triplets": 0.20290745406526306}
+"""Their cuts, which keep the same shares of the targets as those of the pruned networks."""
 BASE = "float32"
-EDGES_OF_AN_UPDATE = {"filter": 150_000, "gnn": 60_000}
+STEPS = 3
+EDGES_OF_AN_UPDATE = 60_000
 LEARNING_RATE = 4e-3
 
 
@@ -80,7 +85,7 @@ class Effort:
 
     timed: int = 3
     judged: int = 8
-    slow: int = 2
+    slow: int = 1
     events: int = 8
     updates: int = 400
 
@@ -101,7 +106,7 @@ class Workshop:
 
     def with_settings(self, name: str, **changes: Any) -> Path:
         """Return a copy of the bundle with other settings: a value, or some values of a table."""
-        place = self.folder / name.replace(" ", "-").replace(",", "")
+        place = self.folder / re.sub(r"\W+", "-", name)
         shutil.copytree(self.bundle.path, place, dirs_exist_ok=True)
         found = tomllib.loads((place / "bundle.toml").read_text())
         for key, value in changes.items():
@@ -131,18 +136,21 @@ class Workshop:
         described: dict[str, Any] = json.loads(next(e.value for e in entries if e.key == METADATA))
         return described
 
-    # ---- smaller networks that answer as the bundle's own
+    # ---- a shallower GNN that answers as the bundle's own
 
-    def student(self, kind: str, network: nn.Module, label: str, **sizes: int) -> Path:
-        """Train a network to answer as the bundle's and return its file, ``KIND-LABEL.onnx``."""
-        path = self.folder / f"{kind}-{label}.onnx"
+    def shallow_gnn(self, steps: int) -> Path:
+        """Train a GNN of so many steps to answer as the bundle's and return its file."""
+        path = self.folder / f"gnn-{steps}-steps.onnx"
         if not path.is_file():
             work = self.folder / path.stem
             work.mkdir(exist_ok=True)
+            torch.manual_seed(1)
+            sizes = {**self.sizes("gnn"), "steps": steps}
+            network = Gnn(self.bundle.features, width=sizes["width"], steps=steps)
             fit(
                 network,
-                self._likeness(kind, network),
-                name=kind,
+                self._likeness(network),
+                name="gnn",
                 events=len(self.training),
                 updates=self.effort.updates,
                 learning_rate=LEARNING_RATE,
@@ -150,14 +158,12 @@ class Workshop:
                 folder=work,
             )
             features, out = self.outputs(0)
-            edges, triplets = out.candidates.edges[:, :50_000], None
-            if kind == "gnn":
-                edges, triplets = among(out.joined.edges, _triplets(out), self._part(out, "gnn"))
+            edges, triplets = among(out.joined.edges, _triplets(out), self._part(out))
             export_network(
                 network,
                 path,
                 output="logits",
-                description={**self.sizes(kind), **sizes},
+                description=sizes,
                 features=features,
                 edges=edges,
                 triplets=triplets,
@@ -165,21 +171,15 @@ class Workshop:
         return path
 
     def _likeness(
-        self, kind: str, network: nn.Module
+        self, network: nn.Module
     ) -> Callable[[int, np.random.Generator], tuple[Tensor, dict[str, float]]]:
         def loss(event: int, generator: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
             features, out = self.outputs(event)
             features = turned(features, self.bundle.features, generator)
-            if kind == "filter":
-                edges = out.candidates.edges
-                rows = generator.integers(edges.shape[1], size=EDGES_OF_AN_UPDATE[kind])
-                given: list[Int64] = [edges[:, rows]]
-                teacher = self.teacher._filter_logits
-            else:
-                kept = self._part(out, kind, generator.uniform(-1, 1))
-                given = list(among(out.joined.edges, _triplets(out), kept))
-                teacher = self.teacher._gnn_logits
+            kept = self._part(out, generator.uniform(-1, 1))
+            given = among(out.joined.edges, _triplets(out), kept)
             pairs = [(a.astype(np.int32), b.astype(np.int32)) for a, b in given]
+            teacher = self.teacher._gnn_logits
             wanted = torch.from_numpy(teacher(features, *pairs, threads=self.teacher.threads))
             logits = network(torch.from_numpy(features), *map(torch.from_numpy, given))
             likeness = binary_cross_entropy_with_logits(logits, wanted.sigmoid())
@@ -187,52 +187,14 @@ class Workshop:
 
         return loss
 
-    def _part(self, out: StageOutputs, kind: str, middle: float = 0.0) -> Any:
+    def _part(self, out: StageOutputs, middle: float = 0.0) -> Any:
         """Which joined edges lie in a wedge about ``middle`` (in the feature's unit) of the azimuth."""
         phi = self.bundle.features.columns.index("phi")
         turn = np.pi / self.bundle.features.scales[phi]
-        share = min(1.0, EDGES_OF_AN_UPDATE[kind] / max(out.joined.edges.shape[1], 1))
+        share = min(1.0, EDGES_OF_AN_UPDATE / max(out.joined.edges.shape[1], 1))
         away = np.abs(out.scored.features[:, phi] - middle * turn)
         inside = np.minimum(away, 2 * turn - away) <= share * turn
         return inside[out.joined.edges].all(axis=0)
-
-    def filter_cut(self, path: Path) -> dict[str, float]:
-        """Return the cut at which another filter keeps as many edges as the bundle's own does."""
-        place = self.with_networks(f"trial of {path.stem}", path)
-        other = NativePipeline(read_bundle(place), precision="float32", threads=2)
-        features, out = self.outputs(0)
-        inner, outer = out.candidates.edges.astype(np.int32)
-        own, logits = (p._filter_logits(features, (inner, outer)) for p in (self.teacher, other))
-        share = float(np.mean(own >= least_logit(self.bundle.filter_cut)))
-        threshold = float(np.quantile(logits, 1 - share))
-        return {"cut": 1 / (1 + float(np.exp(-threshold)))}
-
-    def pruned_filter(self, width: int) -> nn.Module:
-        """Return the bundle's filter with only the units whose weights onwards are the largest."""
-        sizes = self.sizes("filter")
-        network = Filter(self.bundle.features, width=width, layers=sizes["layers"])
-        held = {
-            tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
-            for tensor in onnx.load(self.bundle.filter_path).graph.initializer
-        }
-        kept: Tensor | None = None  # units of the layer before
-        following = [f"rest.1.{2 * i}" for i in range(sizes["layers"])]
-        numbers = network.state_dict()
-        for name, onwards in zip(["first", *following], [*following, None], strict=True):
-            units = torch.arange(1)
-            if onwards is not None:
-                importance = held[f"{onwards}.weight"].norm(dim=0)
-                units = importance.topk(width).indices.sort().values
-            parts = ("pair", "inner", "outer") if name == "first" else (None,)
-            for part in parts:
-                full = f"{name}.{part}" if part else name
-                weight = held[f"{full}.weight"][units]
-                numbers[f"{full}.weight"] = weight if kept is None else weight[:, kept]
-                if f"{full}.bias" in held:
-                    numbers[f"{full}.bias"] = held[f"{full}.bias"][units]
-            kept = units
-        network.load_state_dict(numbers)
-        return network
 
     # ---- the filter on onnxruntime, in float32 and in 8 bits
 
@@ -292,27 +254,13 @@ def variants(shop: Workshop) -> Iterator[Variant]:
         shop.with_networks("filter of 8 bits", shop.filter_of_8_bits(), **plain),
         slow=True,
     )
-    features, width = shop.bundle.features, 16
-    layers = shop.sizes("filter")["layers"]
-    torch.manual_seed(1)
-    small = Filter(features, width=width, layers=layers)
-    students = {
-        "filter of width 16, distilled": shop.student("filter", small, "distilled", width=width),
-        "filter pruned to width 16": shop.student(
-            "filter", shop.pruned_filter(width), "pruned", width=width
-        ),
-    }
-    for name, path in students.items():
-        cut = shop.filter_cut(path)
-        yield Variant(name, shop.with_networks(name, path, filter=cut, **plain))
-    told = shop.sizes("gnn")
-    shallow = {}
-    for steps in (3, 2):
-        torch.manual_seed(1)
-        gnn = Gnn(features, width=told["width"], steps=steps)
-        name = f"GNN of {steps} steps, distilled"
-        shallow[steps] = shop.student("gnn", gnn, f"{steps}-steps", steps=steps)
-        yield Variant(name, shop.with_networks(name, shallow[steps], **plain))
+    for kind, named in (("filter", "filter"), ("triplets", "triplets' network")):
+        name = f"{named} before pruning"
+        cut = {kind: {"cut": UNPRUNED_CUTS[kind]}}
+        yield Variant(name, shop.with_networks(name, UNPRUNED / f"{kind}.onnx", **cut, **plain))
+    shallow = shop.shallow_gnn(STEPS)
+    name = f"GNN of {STEPS} steps, distilled"
+    yield Variant(name, shop.with_networks(name, shallow, **plain))
     found = tomllib.loads((own / "bundle.toml").read_text())
     no_network = {"triplets": {"cut": 1e-6}}
     no_cuts = {"triplets": {"cuts": infinite}}
@@ -323,11 +271,8 @@ def variants(shop: Workshop) -> Iterator[Variant]:
         ("without the cut on z0", no_doublets),
     ):
         yield Variant(name, shop.with_settings(name, **changes, **plain), slow=True)
-    best = students["filter of width 16, distilled"]
-    together = shop.with_networks(
-        "together", best, shallow[3], filter=shop.filter_cut(best), precision="bfloat16"
-    )
-    yield Variant("bfloat16, small filter, GNN of 3 steps", together)
+    name = f"bfloat16, GNN of {STEPS} steps"
+    yield Variant(name, shop.with_networks(name, shallow, precision="bfloat16"))
 
 
 def measure(

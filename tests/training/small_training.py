@@ -16,8 +16,8 @@ features.columns = ["r", "phi", "z"]
 features.scales = [1000.0, 3.0, 1000.0]
 doublet_cuts = { slope = 4e-4, dphi = 0.0015, z0 = 180.0, dcot = 0.03 }
 embedding = { width = 16, layers = 2, dimension = 4, updates = UPDATES, queries = 200, negatives = 50, neighbour_limit = 20 }
-filter = { width = 8, updates = UPDATES, edges = 5000 }
-triplets = { width = 8, updates = UPDATES }
+filter = { width = 8, updates = UPDATES, pruned = 4, pruned_updates = UPDATES, edges = 5000 }
+triplets = { width = 8, updates = UPDATES, pruned = 4, pruned_updates = UPDATES }
 gnn = { width = 8, steps = 2, updates = UPDATES, edges = 5000 }
 tracks.cuts = [0.3, 0.6]
 tracks.fakes = 1.0

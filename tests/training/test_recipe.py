@@ -39,6 +39,7 @@ def test_a_whole_number_may_stand_for_a_float(tmp_path):
         ("width = 16", "width = 16.5", r"\[embedding\]: width is 16.5; expected int"),
         ("width = 16", "width = [16]", r"\[embedding\]: width is \[16\]; expected int"),
         ("width = 16", "width = 0", r"\[embedding\]: .*width is 0|width is 0; expected at least 1"),
+        ("pruned = 4", "pruned = 9", "pruned is 9; expected at most the width, 8"),
         ("queries = 200", "efficiency = 1.5", "efficiency is 1.5; expected a share"),
         ("queries = 200", "learning_rate = -1", "learning_rate is -1.0; expected a finite"),
         ("queries = 200", "learning_rate = nan", "learning_rate is nan; expected a finite"),

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 from small_training import EVENT, small_data, small_recipe
 
@@ -14,8 +15,10 @@ from trackserve.data import find_events
 from trackserve.errors import InputError
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.check import check_answers
+from trackserve.training.filter import FilterLoss
 from trackserve.training.gnn import GnnLoss
 from trackserve.training.train import Training, find_device, split, train
+from trackserve.training.triplets import TripletLoss
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,7 @@ def test_the_bundle_knows_where_it_is_from(place):
     assert says["events"] == {"train": 2, "validation": 1, "test": 1}
     assert says["seed"] == says["recipe"]["seed"] == 3
     assert says["recipe"]["gnn"]["steps"] == 2
+    assert says["recipe"]["filter"]["pruned"] == says["recipe"]["triplets"]["pruned"] == 4
     assert {"trackserve", "numpy", "onnx", "onnxruntime", "torch"} <= says["versions"].keys()
     physics = says["physics"]["data"]
     assert physics["events"] == 1
@@ -72,31 +76,43 @@ def test_every_update_is_logged(place):
     logged = [json.loads(line) for line in lines]
     assert [(m["network"], m["step"]) for m in logged] == [
         (network, step)
-        for network, updates in (("embedding", 6), ("filter", 6), ("triplets", 6), ("gnn", 6))
-        for step in range(updates)
+        for network in (
+            *("embedding", "filter", "filter-pruned", "triplets", "triplets-pruned", "gnn"),
+        )
+        for step in range(6)
     ]
     assert all(np.isfinite(m["loss"]) for m in logged)
 
 
-def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(place, monkeypatch):
+@pytest.mark.parametrize(("loss", "call"), [(FilterLoss, 10), (TripletLoss, 7), (GnnLoss, 4)])
+def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(
+    place, monkeypatch, loss, call
+):
+    """Killed while the pruned filter learns, before the pruned network on triplets does, in the GNN."""
     calls = 0
-    whole = GnnLoss.__call__
+    whole = loss.__call__
 
     def killed(self, event, generator):
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == call:
             raise KeyboardInterrupt
         return whole(self, event, generator)
 
-    recipe, again = small_recipe(place), place / "again"
-    monkeypatch.setattr(GnnLoss, "__call__", killed)
+    recipe, again = small_recipe(place), place / f"again-{loss.__name__}"
+    monkeypatch.setattr(loss, "__call__", killed)
     with pytest.raises(KeyboardInterrupt):
         train([place / "data"], again, recipe)
     assert not again.exists()
-    monkeypatch.setattr(GnnLoss, "__call__", whole)
+    monkeypatch.setattr(loss, "__call__", whole)
     train([place / "data"], again, recipe)
     assert read_bundle(again).digest() == read_bundle(place / "bundle").digest()
+
+
+def test_what_is_shipped_is_pruned(place):
+    for kind in ("filter", "triplets"):
+        (entry,) = onnx.load(place / f"bundle/{kind}.onnx").metadata_props
+        assert json.loads(entry.value)["width"] == 4
 
 
 def test_another_recipe_in_the_same_place_is_refused(place):

@@ -34,6 +34,7 @@ class FilterLoss:
     ) -> None:
         self.network, self.recipe, self.device = network, recipe, device
         self.samples, self.candidates = samples, candidates
+        self._targets: dict[int, tuple[Int64, Float32]] = {}
 
     def __call__(
         self, event: int, generator: np.random.Generator
@@ -46,7 +47,9 @@ class FilterLoss:
         )
         wrong = edges[:, drawn]
         wrong = wrong[:, sample.label(wrong) == WRONG]
-        right, weight = among(sample, edges, self.recipe.long_edge)
+        if event not in self._targets:
+            self._targets[event] = among(sample, edges, self.recipe.long_edge)
+        right, weight = self._targets[event]
         used = np.concatenate([right, wrong], axis=1)
         targets = right.shape[1]
         features = torch.from_numpy(turned(sample.features, self.recipe.features, generator)).to(

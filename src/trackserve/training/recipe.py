@@ -49,12 +49,15 @@ class FilterRecipe:
 
     The finished bundle's cut keeps ``served_efficiency``.
     It learns on the candidate edges of ``events`` events: all target edges of one at each update, and
-    a random ``edges`` of the others.
+    a random ``edges`` of the others. Then it is pruned to the width ``pruned``, unless that is 0, and
+    learns for ``pruned_updates`` more.
     """
 
     width: int = 32
     layers: int = 3
     updates: int = 1200
+    pruned: int = 0
+    pruned_updates: int = 2400
     learning_rate: float = 5e-3
     events: int = 30
     edges: int = 150_000
@@ -70,12 +73,14 @@ class TripletsRecipe:
     The finished bundle's cut keeps ``served_efficiency``, and drops what no chain of ``chain`` edges
     runs through.
     It learns on ``events`` events: all target triplets of one at each update, and ``triplets`` of the
-    others, drawn at random.
+    others, drawn at random. It is pruned as the filter is.
     """
 
     width: int = 32
     layers: int = 2
     updates: int = 1200
+    pruned: int = 0
+    pruned_updates: int = 2400
     learning_rate: float = 5e-3
     events: int = 30
     triplets: int = 40_000
@@ -167,8 +172,11 @@ def _check_range(settings: Any) -> None:
         elif type(value) in {int, float} and name != "seed" and not 0 <= value < float("inf"):
             message = f"{name} is {value}; expected a finite number, not below 0"
             raise InputError(message)
-        elif type(value) is int and name not in {"seed", "layers", "steps"} and value < 1:
+        elif type(value) is int and name not in {"seed", "layers", "steps", "pruned"} and value < 1:
             message = f"{name} is {value}; expected at least 1"
+            raise InputError(message)
+        elif name == "pruned" and value > settings.width:
+            message = f"pruned is {value}; expected at most the width, {settings.width}"
             raise InputError(message)
 
 

@@ -3,8 +3,9 @@
 embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> physics on unseen events
 
 Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
-own stages. Everything is kept in a working folder beside the bundle, so a training that was killed
-goes on where it was.
+own stages; the filter and the network on triplets are pruned first, where the recipe says so.
+Everything is kept in a working folder beside the bundle, so a training that was killed goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +46,7 @@ from trackserve.training.filter import FilterLoss, choose_cut
 from trackserve.training.fit import Loss, fit
 from trackserve.training.gnn import GnnLoss
 from trackserve.training.networks import Embedding, Filter, Gnn, TripletFilter
+from trackserve.training.prune import pruned
 from trackserve.training.samples import Sample, make_sample
 from trackserve.training.triplets import TripletLoss, choose_least
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trackserve.data.sources import EventSource
+    from trackserve.training.prune import AnyFilter
     from trackserve.training.recipe import (
         EmbeddingRecipe,
         FilterRecipe,
@@ -136,8 +139,12 @@ class Training:
         sources = self.train[:: max(1, len(self.train) // settings.events)]
         samples = [partial(self._sample, source) for source in sources]
         candidates = [partial(self._candidates, source) for source in sources]
-        loss = FilterLoss(network, samples, candidates, self.recipe, self.device)
-        self._fit(network, loss, "filter", len(samples), settings)
+
+        def loss(network: Filter) -> FilterLoss:
+            return FilterLoss(network, samples, candidates, self.recipe, self.device)
+
+        self._fit(network, loss(network), "filter", len(samples), settings)
+        network = self._prune(network, loss, "filter", len(samples), settings)
         self._export(network, "filter", samples[0]().features, candidates[0]()[:, :100_000])
 
     def _train_triplets(self) -> None:
@@ -146,8 +153,12 @@ class Training:
         sources = self.train[:: max(1, len(self.train) // settings.events)]
         samples = [partial(self._sample, source) for source in sources]
         graphs = [partial(self._triplets, source) for source in sources]
-        loss = TripletLoss(network, samples, graphs, self.recipe, self.device)
-        self._fit(network, loss, "triplets", len(samples), settings)
+
+        def loss(network: TripletFilter) -> TripletLoss:
+            return TripletLoss(network, samples, graphs, self.recipe, self.device)
+
+        self._fit(network, loss(network), "triplets", len(samples), settings)
+        network = self._prune(network, loss, "triplets", len(samples), settings)
         edges, triplets = graphs[0]()
         self._export(network, "triplets", samples[0]().features, edges, triplets[:, :100_000])
 
@@ -179,6 +190,22 @@ class Training:
             folder=self.folder,
         )
 
+    def _prune(
+        self,
+        network: AnyFilter,
+        loss: Callable[[AnyFilter], Loss],
+        name: str,
+        events: int,
+        settings: FilterRecipe | TripletsRecipe,
+    ) -> AnyFilter:
+        """Return the network pruned and trained on, if its settings ask for it."""
+        if not settings.pruned:
+            return network
+        network = pruned(network, settings.pruned)
+        further = replace(settings, updates=settings.pruned_updates)
+        self._fit(network, loss(network), f"{name}-pruned", events, further)
+        return network
+
     def _export(
         self,
         network: nn.Module,
@@ -191,6 +218,8 @@ class Training:
         sizes: dict[str, Any] = {
             k: settings[k] for k in ("width", "layers", "steps", "dimension") if k in settings
         }
+        if settings.get("pruned"):
+            sizes["width"] = settings["pruned"]
         export_network(
             network,
             self.folder / f"{name}.onnx",
