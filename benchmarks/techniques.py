@@ -264,6 +264,7 @@ def variants(shop: Workshop) -> Iterator[Variant]:
     found = tomllib.loads((own / "bundle.toml").read_text())
     no_network = {"triplets": {"cut": 1e-6}}
     no_cuts = {"triplets": {"cuts": infinite}}
+    no_chains = {"triplets": {"chain": 2}}
     no_doublets = {"neighbours": {"cuts": {**found["neighbours"]["cuts"], "z0": float("inf")}}}
     for name, changes in (
         ("without the network on triplets", no_network),
@@ -271,6 +272,8 @@ def variants(shop: Workshop) -> Iterator[Variant]:
         ("without the cut on z0", no_doublets),
     ):
         yield Variant(name, shop.with_settings(name, **changes, **plain), slow=True)
+    name = "without the cut on chains"
+    yield Variant(name, shop.with_settings(name, **no_chains, **plain))
     name = f"bfloat16, GNN of {STEPS} steps"
     yield Variant(name, shop.with_networks(name, shallow, precision="bfloat16"))
 
