@@ -27,7 +27,9 @@ struct Links {
     std::vector<int32_t> incoming;       // [E + 1] and, in the list below, is the second
     std::vector<int32_t> incoming_links;
 
-    Links(const Graph& graph, int threads) : first(graph.triplets + BLOCK), second(first) {
+    Links(const Graph& graph, int threads)
+        : nodes(graph.edges), inner(graph.edges), outer(graph.edges), first(graph.triplets + BLOCK),
+          second(first) {
         enum { ALONE, FIRST, SECOND, BOTH };
         std::vector<uint8_t> role(graph.edges);
         for (int64_t t = 0; t < graph.triplets; ++t) {
@@ -35,15 +37,18 @@ struct Links {
             role[graph.second[t]] |= SECOND;
         }
         std::vector<int32_t> number(graph.edges);
-        for (int64_t begin = 0; begin < graph.edges; begin += SORTED_AT_ONCE)
+        parallel_for(threads, (graph.edges + SORTED_AT_ONCE - 1) / SORTED_AT_ONCE, [&](int64_t chunk, int) {
+            int64_t next = chunk * SORTED_AT_ONCE;
+            const int64_t begin = next, end = std::min(graph.edges, begin + SORTED_AT_ONCE);
             for (const int wanted : {FIRST, BOTH, SECOND, ALONE})
-                for (int64_t e = begin; e < std::min(graph.edges, begin + SORTED_AT_ONCE); ++e) {
+                for (int64_t e = begin; e < end; ++e) {
                     if (role[e] != wanted) continue;
-                    number[e] = nodes.size();
-                    nodes.push_back(e);
-                    inner.push_back(graph.inner[e]);
-                    outer.push_back(graph.outer[e]);
+                    nodes[next] = e;
+                    inner[next] = graph.inner[e];
+                    outer[next] = graph.outer[e];
+                    number[e] = next++;
                 }
+        });
         const auto for_links = [&](const auto& work) {
             parallel_for(threads, (graph.triplets + LINKS_AT_ONCE - 1) / LINKS_AT_ONCE,
                          [&](int64_t chunk, int) {

@@ -121,10 +121,14 @@ Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const in
         kept_outer[kept.edges] = outer[e];
         kept.edges += wanted;
     }
-    for (int64_t t = 0; t < kept.triplets; ++t) {
-        kept_first[t] = place[kept_first[t]];
-        kept_second[t] = place[kept_second[t]];
-    }
+    constexpr int64_t at_once = 65536;
+    parallel_for(threads, (kept.triplets + at_once - 1) / at_once, [&](int64_t chunk, int) {
+        const int64_t end = std::min(kept.triplets, (chunk + 1) * at_once);
+        for (int64_t t = chunk * at_once; t < end; ++t) {
+            kept_first[t] = place[kept_first[t]];
+            kept_second[t] = place[kept_second[t]];
+        }
+    });
     return kept;
 }
 

@@ -206,6 +206,7 @@ RECIPE = {
     "triplets.triplets": "wrong triplets of an update; all target triplets come on top",
     "triplets.efficiency": "share of the target triplets that the cut keeps",
     "triplets.served_efficiency": "the same for the cut of the finished bundle",
+    "triplets.chain": "what no chain of so many edges runs through is dropped",
     "gnn.width": "units of a hidden layer and of the states of edges and triplets",
     "gnn.steps": "steps of message passing",
     "gnn.updates": "steps of the optimiser",
