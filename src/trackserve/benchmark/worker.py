@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackserve.benchmark.wire import Wire, open_wire
+from trackserve.benchmark.wire import Wire, label_bytes, open_wire
 from trackserve.errors import RefusedError, TrackserveError, UnreachableError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ RECORD = np.dtype(
     + [("event", "i4"), ("outcome", "i1")]
 )
 """A request: when it was to be sent, was sent, its answer was here and was read (s), and which."""
-SLOTS = 64
-"""Requests that one process of an open loop may have under way through shared memory."""
+SLOTS, SLOTS_BYTES = 1024, 2**28
+"""Requests that one process of an open loop may have under way through shared memory, and its most memory."""
 CHUNK = 4096
 PAUSE = 0.01
 """How long a closed loop waits (s) after a request without an answer, lest it ask in a frenzy."""
@@ -82,13 +82,17 @@ def run_task(task: Task, ready: Any, begin: Any, sent: Any, answers: Any) -> Non
 
 
 async def _run(task: Task, ready: Any, begin: Any, sent: Any) -> NDArray[Any]:
-    slots = (task.concurrency or SLOTS) if task.shared_memory else 0
+    slots = (task.concurrency or _slots(task)) if task.shared_memory else 0
     async with open_wire(task.url, task.tables, timeout=task.timeout, slots=slots) as wire:
         await asyncio.to_thread(ready.wait)  # all have connected
         await asyncio.to_thread(ready.wait)  # and know when to begin
         sender = _Sender(wire, task, sent, begin.value)
         await (sender.closed_loop() if task.concurrency else sender.open_loop())
     return np.array(sender.records, RECORD)
+
+
+def _slots(task: Task) -> int:
+    return max(1, min(SLOTS, SLOTS_BYTES // label_bytes(task.tables)))
 
 
 class _Sender:
