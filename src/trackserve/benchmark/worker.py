@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import selectors
 import signal
 import time
@@ -30,6 +31,8 @@ RECORD = np.dtype(
 SLOTS, SLOTS_BYTES = 1024, 2**28
 """Requests that one process of an open loop may have under way through shared memory, and its most memory."""
 CHUNK = 4096
+KEEP_MEMORY = ((-3, 2**25), (-1, 2**30))
+"""M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc: no fresh pages for each request that is sent."""
 PAUSE = 0.01
 """How long a closed loop waits (s) after a request without an answer, lest it ask in a frenzy."""
 
@@ -71,6 +74,8 @@ class Task:
 def run_task(task: Task, ready: Any, begin: Any, sent: Any, answers: Any) -> None:
     """Connect, wait until all processes have, send, and give the records to ``answers``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started the load ends it
+    for parameter, size in KEEP_MEMORY:
+        ctypes.CDLL(None).mallopt(parameter, size)
     # select() waits to the microsecond, epoll() to the millisecond: small events take few of them.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     try:
