@@ -54,7 +54,7 @@ def fleet(study: Study) -> dict[str, Any]:
         loads = {}
         for kind in ("small",) if study.quick else ("small", "pu20"):
             events = study.events(server, kind)
-            loads[kind] = _compare(urls, events, study.seconds(8.0), study.repeats(4))
+            loads[kind] = _compare(urls, events, study.seconds(8.0), study.repeats(3))
         small = study.events(server, "small")
         rolled = _roll(double, _copied(study.bundle, Path(folder, "bundle")), small)
         requests = study.requests(REQUESTS)

@@ -10,6 +10,7 @@ import resource
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,23 +35,35 @@ if TYPE_CHECKING:
 
 TIMES = 10
 """The load over the capacity."""
-KIND = "pu20"
+OVERLOADS = {"pu200": (300.0, 30.0, 6), "pu20": (60.0, 15.0, 64)}
+"""Seconds of the overload and of each look at the capacity, and the queue's limit.
+
+A limit of 6 keeps the wait of a pileup-200 event to a few seconds.
+"""
 REQUESTS = 2000
 AFTER_SECONDS = 15.0
 """How long the server is watched after the load."""
 
 
 def overload(study: Study) -> dict[str, Any]:
-    """Offer ten times what the server can do; tell goodput, refusals, memory and recovery."""
-    with serve(study.bundle, study.settings, **FREE_PORTS) as server:
-        events = study.events(server, KIND)
+    """Offer ten times what the server can do, for two sizes of events."""
+    return {kind: _overload(study, kind, *how) for kind, how in OVERLOADS.items()}
+
+
+def _overload(
+    study: Study, kind: str, seconds: float, look: float, max_queue: int
+) -> dict[str, Any]:
+    """Tell goodput, refusals, memory, recovery, and which processes took the processor's time."""
+    settings = replace(study.settings, max_queue=max_queue)
+    with serve(study.bundle, settings, **FREE_PORTS) as server:
+        events = study.events(server, kind)
         idle = measure(server.grpc_url, events, Load(1, seconds=study.seconds(10.0)))
-        busy = Load(BUSY, seconds=study.seconds(20.0), processes=1)
+        busy = Load(BUSY, seconds=max(2.0, study.seconds(look)), processes=1)
         capacity = measure(server.grpc_url, events, busy).throughput
         watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
         load = Load(
             rate=TIMES * capacity,
-            seconds=study.seconds(300.0),
+            seconds=study.seconds(seconds),
             warm_up=study.seconds(5.0),
             processes=1,
             timeout=30,
@@ -65,12 +78,13 @@ def overload(study: Study) -> dict[str, Any]:
         after = measure(server.grpc_url, events, busy).throughput
         memory = np.array(watch.memory)
         middle = memory[len(memory) // 10 : len(memory) // 2]
+        whole = load.seconds + load.warm_up
         return {
-            "kind": KIND,
             "capacity_per_s": capacity,
             "capacity_after_per_s": after,
             "offered_per_s": load.rate,
             "seconds": load.seconds,
+            "max_queue": max_queue,
             "counts": report.counts,
             "goodput_per_s": report.throughput,
             "goodput": report.throughput / float(np.mean([capacity, after])),
@@ -79,8 +93,10 @@ def overload(study: Study) -> dict[str, Any]:
             "refusal": watch.refusal,
             "recovery_s": watch.recovery,
             "idle_p95_ms": 1000 * idle.latency.p95,
-            "load_cores": (now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
-            / (load.seconds + load.warm_up),
+            "cores": {
+                "load": (now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime) / whole,
+                **{name: spent / load.seconds for name, spent in watch.spent().items()},
+            },
             "memory_mb": {
                 "before": float(memory[0]),
                 "first_half": float(middle.max()),
@@ -91,7 +107,7 @@ def overload(study: Study) -> dict[str, Any]:
 
 
 class _Watch:
-    """Memory of the server's processes twice a second, and how single requests fare."""
+    """Memory of the server's processes twice a second, their time, and how single requests fare."""
 
     def __init__(self, server: Server, events: Events, normal: float, after: float) -> None:
         self.memory: list[float] = []
@@ -101,6 +117,7 @@ class _Watch:
         self._after = after
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._sample)]
+        self._seconds: list[dict[str, float]] = []
 
     def __enter__(self) -> None:
         self._threads[0].start()
@@ -113,6 +130,7 @@ class _Watch:
 
     def ask(self) -> None:
         """Ask under load until refused, and keep what the refusal says."""
+        self._seconds.append(_processor_seconds(self._server.pid))
         self._threads.append(threading.Thread(target=self._ask))
         self._threads[-1].start()
 
@@ -135,6 +153,7 @@ class _Watch:
 
     def recover(self) -> None:
         """From the load's end on, find when single requests are answered as fast as before."""
+        self._seconds.append(_processor_seconds(self._server.pid))
         self._threads.append(threading.Thread(target=self._recover))
         self._threads[-1].start()
 
@@ -153,10 +172,28 @@ class _Watch:
                 time.sleep(0.05)
         self.recovery = last_slow - start
 
+    def spent(self) -> dict[str, float]:
+        """Return the processor seconds of tritonserver and of each model, under the load."""
+        before, after = self._seconds
+        return {name: seconds - before[name] for name, seconds in after.items()}
+
     def _sample(self) -> None:
         while not self._stopped.wait(0.5):
             pids = [self._server.pid, *children(self._server.pid)]
             self.memory.append(sum(map(_megabytes, pids)))
+
+
+def _processor_seconds(pid: int) -> dict[str, float]:
+    """Return what tritonserver and the processes of each model have used, by name."""
+    found: dict[str, float] = {}
+    for each in (pid, *children(pid)):
+        command = Path(f"/proc/{each}/cmdline").read_text(encoding="utf-8").split("\0")
+        models = [Path(word).parts[-3] for word in command if word.endswith("/model.py")]
+        name = models[0] if models else "tritonserver"
+        fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        ticks = int(fields[11]) + int(fields[12])  # user and system
+        found[name] = found.get(name, 0.0) + ticks / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def _megabytes(pid: int) -> float:

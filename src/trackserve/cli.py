@@ -322,6 +322,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--queue-timeout", type=float, default=60.0, metavar="S", help="longest wait, seconds"
     )
     group.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of a monolith: most waiting events of few hits that go to an instance together",
+    )
+    group.add_argument(
         "--log-requests",
         choices=("none", "failures", "all"),
         default="failures",
@@ -372,6 +379,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_hits=options.max_hits,
         max_queue=options.max_queue,
         queue_timeout=options.queue_timeout,
+        batch=options.batch,
         log_requests=options.log_requests,
         shared_memory=options.shared_memory,
     )

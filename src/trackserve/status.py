@@ -12,7 +12,7 @@ from trackserve.benchmark.times import read_statistics
 from trackserve.client.connection import connect, split_url, strings
 from trackserve.errors import ServerError
 from trackserve.triton import metrics
-from trackserve.triton.tensors import PIPELINE, STAGES, TRACK_FINDING, WORKERS, Description
+from trackserve.triton.tensors import PIPELINE, SERVED, STAGES, TRACK_FINDING, Description
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,7 +183,7 @@ def _instances(config: Mapping[str, Any]) -> int:
 
 
 def _events(statistics: Statistics) -> float:
-    return sum(statistics.count.get((worker.name, "success"), 0) for worker in WORKERS)
+    return sum(statistics.count.get((model.name, "success"), 0) for model in SERVED)
 
 
 def _under_way(statistics: Statistics) -> int:

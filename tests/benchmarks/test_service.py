@@ -36,8 +36,9 @@ def test_the_study_writes_every_number_and_table(tmp_path):
     assert found["lost_events"] == 0
     assert 0 < found["overload_goodput"] < 2
     assert found["perf_analyzer"] == skipped
-    counts = found["overload"]["counts"]
-    assert counts["answered"] + counts["refused"] == counts["sent"]
-    assert counts["refused"] > 0
+    for kind in ("pu200", "pu20"):
+        counts = found["overload"][kind]["counts"]
+        assert counts["answered"] + counts["refused"] == counts["sent"]
+        assert counts["refused"] > 0
     assert found["killed"] == found["killed"] | {"lost": 0, "wrong": 0, "twice": 0, "restarts": 2}
     assert done.stdout.count("|---|") >= 3

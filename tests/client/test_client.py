@@ -14,6 +14,7 @@ import pytest
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client, find_tracks
+from trackserve.client.failures import without_model
 from trackserve.errors import InputError, ServerError, UnreachableError
 from trackserve.event import Hits
 from trackserve.triton.server import Server, serve
@@ -119,6 +120,12 @@ def test_a_server_with_other_models_says_what_it_has(other_server, protocol):
             client.find_tracks_from_features(np.ones((1, 3)))
 
 
+def test_a_server_that_lists_the_model_that_it_does_not_have_is_stopping():
+    error = without_model("host:1", "track_finding", ["exatrkx", "track_finding"])
+    assert isinstance(error, UnreachableError)
+    assert "it is stopping" in str(error)
+
+
 def test_a_server_that_lists_no_models_is_not_said_to_lack_one(tmp_path):
     # A web server: like a tritonserver that is stopping, it knows neither the model nor the list.
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
@@ -127,7 +134,7 @@ def test_a_server_that_lists_no_models_is_not_said_to_lack_one(tmp_path):
         try:
             with (
                 Client(f"http://127.0.0.1:{web.server_port}", tries=1) as client,
-                pytest.raises(ServerError, match="doesn't list its models: it is stopping, or"),
+                pytest.raises(ServerError, match="no other models to name: it is stopping, or"),
             ):
                 client.find_tracks(np.ones((1, 3)))
         finally:

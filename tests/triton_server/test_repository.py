@@ -23,7 +23,7 @@ def shapes(tensors):
 
 def test_a_monolith_has_the_pipeline_behind_the_two_served_models(tiny_bundle, tmp_path):
     settings = Settings(
-        instances={"pipeline": 3}, threads={"pipeline": 2}, max_queue=7, queue_timeout=1.5
+        instances={"pipeline": 3}, threads={"pipeline": 2}, max_queue=7, queue_timeout=1.5, batch=5
     )
     repository = write_repository(tiny_bundle, tmp_path / "models", settings)
     assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "pipeline", "track_finding"]
@@ -32,7 +32,8 @@ def test_a_monolith_has_the_pipeline_behind_the_two_served_models(tiny_bundle, t
     )
     assert shapes(finding.input) == {"HITS": ("TYPE_FP32", [-1, 3])}
     assert shapes(finding.output) == {"LABELS": ("TYPE_INT64", [-1])}
-    assert shapes(pipeline.input) == shapes([*finding.input, *exatrkx.input])
+    counts = {"COUNTS": ("TYPE_INT64", [-1])}
+    assert shapes(pipeline.input) == shapes([*finding.input, *exatrkx.input]) | counts
     assert all(tensor.optional for tensor in pipeline.input)
     models = (finding, exatrkx, pipeline)
     assert {model.backend for model in models} == {"python"}
@@ -41,7 +42,8 @@ def test_a_monolith_has_the_pipeline_behind_the_two_served_models(tiny_bundle, t
     for front in (finding, exatrkx):
         given = {name: value.string_value for name, value in front.parameters.items()}
         assert (given["worker"], given["at_once"]) == ("pipeline", "3")
-        assert (given["max_queue"], given["queue_timeout"]) == ("7", "1.5")
+        limits = ("max_queue", "queue_timeout", "batch")
+        assert tuple(given[name] for name in limits) == ("7", "1.5", "5")
     # With a bound of Triton's own, requests sleep beside an idle instance.
     assert not any(model.HasField("dynamic_batching") for model in models)
 
@@ -128,6 +130,8 @@ def test_a_repository_that_cannot_be_finished_leaves_nothing(tmp_path):
         ({"log_requests": "some"}, "log_requests is .some.; expected one of none, failures, all"),
         ({"max_hits": 0}, "max_hits is 0"),
         ({"max_queue": 0}, "max_queue is 0"),
+        ({"batch": 0}, "batch is 0; expected at least 1"),
+        ({"shape": "ensemble", "batch": 2}, "an ensemble's stages take one event at a time"),
         ({"queue_timeout": 0.0}, "queue_timeout is 0.0; expected seconds"),
         ({"queue_timeout": float("nan")}, "queue_timeout is nan; expected seconds"),
     ],

@@ -82,11 +82,9 @@ class Statistics:
     def _stages(self) -> dict[str, float]:
         """Return the mean seconds of each stage inside of a monolith, if the metrics were read."""
         return {
-            f"compute {stage}": seconds / self.counters[metrics.EVENTS.name, stage]
-            for (name, *labels), seconds in self.counters.items()
-            if name == metrics.SECONDS.name
-            for stage in labels
-            if self.counters.get((metrics.EVENTS.name, stage))
+            f"compute {stage.name}": self.counters[metrics.SECONDS.name, stage.name] / events
+            for stage in STAGES
+            if (events := self.counters.get((metrics.EVENTS.name, stage.name)))
         }
 
 

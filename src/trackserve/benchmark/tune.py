@@ -38,6 +38,8 @@ GAIN = 1.03
 """A candidate is better if its score is so many times the best: less may be chance."""
 SLOWEST = ("neighbours", "gnn", "filter", "embedding")
 """The stages of an ensemble that are given instances of their own."""
+BATCHES = (1, 4, 8)
+"""How many waiting events of few hits may go to an instance in one execution."""
 OVERLOAD = 2.0
 """The queue's limit is tried at so many times the throughput."""
 
@@ -82,6 +84,7 @@ class Candidate:
     protocol: Literal["grpc", "http"] = "grpc"
     shared_memory: bool = False
     max_queue: int = 64
+    batch: int = 1
 
     @property
     def name(self) -> str:
@@ -89,7 +92,7 @@ class Candidate:
         memory = "-shm" if self.shared_memory else ""
         return (
             f"{self.shape}-{self.engine}-{self.precision}-i{self.instances}-t{self.threads}-"
-            f"{self.protocol}{memory}-q{self.max_queue}"
+            f"{self.protocol}{memory}-q{self.max_queue}-b{self.batch}"
         )
 
     @property
@@ -104,6 +107,7 @@ class Candidate:
             instances=dict.fromkeys(models, self.instances),
             threads=dict.fromkeys(every, self.threads),
             max_queue=self.max_queue,
+            batch=self.batch,
             shared_memory=self.shared_memory,
         )
 
@@ -166,12 +170,15 @@ class Tuning:
                 if instances * threads <= 2 * self.cores
             ],
             "protocol": [("grpc", False), ("http", False), ("grpc", True)],
+            "batch": BATCHES if best.shape == "monolith" else (),
             "precision": self.precisions,
             "engine and shape": [("monolith", engine) for engine in self.engines]
             + [("ensemble", "reference")] * ("reference" in self.engines),
         }
         for value in values[axis]:
             other = replace(best, **dict(zip(_AXES[axis], _listed(value), strict=True)))
+            if other.shape == "ensemble":
+                other = replace(other, batch=1)
             if other.engine == "reference":
                 other = replace(other, precision="bundle")
             if other != best:
@@ -259,6 +266,7 @@ class Tuning:
 _AXES = {
     "instances and threads": ("instances", "threads"),
     "protocol": ("protocol", "shared_memory"),
+    "batch": ("batch",),
     "precision": ("precision",),
     "engine and shape": ("shape", "engine"),
 }

@@ -113,9 +113,10 @@ def _table(tuning: Tuning, trials: Sequence[Trial]) -> list[str]:
 
 def _words(candidate: Candidate) -> str:
     precision = "" if candidate.precision == "bundle" else f" in {candidate.precision}"
+    batch = "" if candidate.batch == 1 else f", batch {candidate.batch}"
     return (
         f"{candidate.shape}, {candidate.engine}{precision}, "
-        f"{candidate.instances} x {candidate.threads} threads, queue {candidate.max_queue}"
+        f"{candidate.instances} x {candidate.threads} threads, queue {candidate.max_queue}{batch}"
     )
 
 

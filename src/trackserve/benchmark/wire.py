@@ -119,13 +119,18 @@ def open_wire(url: str, tables: Sequence[Float32], *, timeout: float, slots: int
     return kind(url, tables, timeout=timeout, slots=slots)
 
 
+def label_bytes(tables: Sequence[Float32]) -> int:
+    """Return the bytes of the labels of the largest event."""
+    return LABEL_BYTES * max(1, *map(len, tables))
+
+
 class _Region:
     """System shared memory: all events' hits, then a slot for the labels of each request under way."""
 
     def __init__(self, tables: Sequence[Float32], slots: int) -> None:
         ends = np.cumsum([0, *(table.nbytes for table in tables)])
         self.offsets: list[int] = ends[:-1].tolist()
-        self.stride = LABEL_BYTES * max((len(table) for table in tables), default=0)
+        self.stride = label_bytes(tables)
         self._first = -(-int(ends[-1]) // 64) * 64
         self.bytes = self._first + self.stride * slots
         self.name = f"trackserve_load_{secrets.token_hex(6)}"

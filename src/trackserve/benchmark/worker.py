@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import selectors
 import signal
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackserve.benchmark.wire import Wire, open_wire
+from trackserve.benchmark.wire import Wire, label_bytes, open_wire
 from trackserve.errors import RefusedError, TrackserveError, UnreachableError
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ RECORD = np.dtype(
     + [("event", "i4"), ("outcome", "i1")]
 )
 """A request: when it was to be sent, was sent, its answer was here and was read (s), and which."""
-SLOTS = 64
-"""Requests that one process of an open loop may have under way through shared memory."""
+SLOTS, SLOTS_BYTES = 1024, 2**28
+"""Requests that one process of an open loop may have under way through shared memory, and its most memory."""
 CHUNK = 4096
+KEEP_MEMORY = ((-3, 2**25), (-1, 2**30))
+"""M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc: no fresh pages for each request that is sent."""
 PAUSE = 0.01
 """How long a closed loop waits (s) after a request without an answer, lest it ask in a frenzy."""
 
@@ -71,6 +74,8 @@ class Task:
 def run_task(task: Task, ready: Any, begin: Any, sent: Any, answers: Any) -> None:
     """Connect, wait until all processes have, send, and give the records to ``answers``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started the load ends it
+    for parameter, size in KEEP_MEMORY:
+        ctypes.CDLL(None).mallopt(parameter, size)
     # select() waits to the microsecond, epoll() to the millisecond: small events take few of them.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     try:
@@ -82,13 +87,17 @@ def run_task(task: Task, ready: Any, begin: Any, sent: Any, answers: Any) -> Non
 
 
 async def _run(task: Task, ready: Any, begin: Any, sent: Any) -> NDArray[Any]:
-    slots = (task.concurrency or SLOTS) if task.shared_memory else 0
+    slots = (task.concurrency or _slots(task)) if task.shared_memory else 0
     async with open_wire(task.url, task.tables, timeout=task.timeout, slots=slots) as wire:
         await asyncio.to_thread(ready.wait)  # all have connected
         await asyncio.to_thread(ready.wait)  # and know when to begin
         sender = _Sender(wire, task, sent, begin.value)
         await (sender.closed_loop() if task.concurrency else sender.open_loop())
     return np.array(sender.records, RECORD)
+
+
+def _slots(task: Task) -> int:
+    return max(1, min(SLOTS, SLOTS_BYTES // label_bytes(task.tables)))
 
 
 class _Sender:

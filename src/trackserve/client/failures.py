@@ -62,15 +62,17 @@ def unreachable(url: str, reason: str) -> UnreachableError:
 
 
 def without_model(url: str, model: str, has: Iterable[str]) -> ServerError:
-    """Return the error for a server that has other models."""
-    names = ", ".join(sorted(set(has)))
+    """Return the error for a server that has other models; one that lists the model is stopping."""
+    if model in (listed := set(has)):
+        return stopping(url, model)
+    names = ", ".join(sorted(listed))
     return ServerError(f"{url} has no model {model!r}; it has{f': {names}' if names else ' none'}")
 
 
 def stopping(url: str, model: str) -> UnreachableError:
-    """Return the error for a server that neither has a model nor lists those that it has."""
+    """Return the error for a server that has a model no more, or doesn't list those that it has."""
     return UnreachableError(
-        f"{url} doesn't have {model!r} and doesn't list its models: it is stopping, "
+        f"{url} has no {model!r} ready and no other models to name: it is stopping, "
         "or is another kind of server; ask again when it is ready"
     )
 

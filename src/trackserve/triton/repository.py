@@ -125,6 +125,7 @@ def _front_config(
         "worker": worker.name,
         "at_once": str(settings.at_once),
         "queue_timeout": str(settings.queue_timeout),
+        "batch": str(settings.batch),
         "log_requests": settings.log_requests,
     }
     config = _config(model, sizes, {**says, **limits})

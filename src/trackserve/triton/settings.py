@@ -34,6 +34,7 @@ class Settings:
     ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
     wait, when it has waited for ``queue_timeout`` seconds, or when it has more than ``max_hits`` hits.
+    Up to ``batch`` waiting events of few hits go to a monolith's instance in one execution.
     ``log_requests`` says which requests get a line in the server's log: ``none``, the ``failures``
     (unusable events and the server's own faults), or ``all``, the refused ones among them. With
     ``shared_memory`` clients on this machine may send their tensors through system shared memory, and
@@ -49,6 +50,7 @@ class Settings:
     max_hits: int = 500_000
     max_queue: int = 64
     queue_timeout: float = 60.0
+    batch: int = 1
     shared_memory: bool = False
     log_requests: Literal["none", "failures", "all"] = "failures"
 
@@ -64,6 +66,11 @@ class Settings:
         if self.shape == "monolith" and self.networks != "python":
             message = "a monolith runs its networks itself; choose the ensemble for onnxruntime"
             raise InputError(message)
+        if self.shape == "ensemble" and self.batch != 1:
+            message = (
+                "an ensemble's stages take one event at a time; choose the monolith for a batch"
+            )
+            raise InputError(message)
         if self.shape == "ensemble" and self.engine != "reference":
             message = f"an ensemble's stages run on the reference engine; choose the monolith for {self.engine}"
             raise InputError(message)
@@ -73,6 +80,7 @@ class Settings:
                 _check_at_least_one(f"{name} of {model}", number)
         _check_at_least_one("max_hits", self.max_hits)
         _check_at_least_one("max_queue", self.max_queue)
+        _check_at_least_one("batch", self.batch)
         if not 0 < self.queue_timeout < 86_400:
             message = f"queue_timeout is {self.queue_timeout}; expected seconds, at most a day"
             raise InputError(message)

@@ -5,7 +5,7 @@ each name is written here and nowhere else. Symbols in ``dims``:
 
     N   hits of an event        C   columns of a hit       F   features of a hit
     E   edges of a graph        K   edges that are kept    D   dimensions of the embedding
-    P   edges past the filter   T   triplets
+    P   edges past the filter   T   triplets              B   events that are worked on together
 
 N, E, P, K and T vary from event to event; C, F and D are those of the bundle that is served.
 """
@@ -49,6 +49,7 @@ HITS = Tensor("HITS", "FP32", ("N", "C"), "a row for each hit; x, y, z in mm are
 FEATURES = Tensor("FEATURES", "FP32", ("N", "F"), "the hits' features, each divided by its scale")
 LABELS = Tensor("LABELS", "INT64", ("N",), "the track of each hit, numbered from 0; -1 for none")
 
+COUNTS = Tensor("COUNTS", "INT64", ("B",), "the hits of each event, where several come in a row")
 ORDER = Tensor("ORDER", "INT64", ("N",), "the input row of each hit in canonical order")
 SORTED = Tensor("SORTED_FEATURES", "FP32", ("N", "F"), "the features in canonical order")
 EMBEDDING = Tensor("EMBEDDING", "FP32", ("N", "D"), "the hits in the space of the first network")
@@ -66,7 +67,9 @@ EXATRKX = Model(
 SERVED = (TRACK_FINDING, EXATRKX)
 """The models that clients call, in every deployment shape: they take a request or refuse it."""
 
-PIPELINE = Model("pipeline", (HITS, FEATURES), (LABELS,), "a monolith; takes one of its inputs")
+PIPELINE = Model(
+    "pipeline", (HITS, FEATURES, COUNTS), (LABELS,), "a monolith; takes one of its first two inputs"
+)
 HITS_TO_TRACKS = Model("hits_to_tracks", (HITS,), (LABELS,), "the ensemble of all stages")
 FEATURES_TO_TRACKS = Model(
     "features_to_tracks", (FEATURES,), (LABELS,), "the ensemble of the stages from `order` on"

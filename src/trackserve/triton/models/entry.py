@@ -100,21 +100,23 @@ class Entry(ABC):
             message = f"the event has {hits:,} hits; this server takes at most {self.max_hits:,}"
             raise InputError(message)
 
-    def _warm_up(self) -> None:
-        """Run once on made-up tensors: a model that can't fails at the start, a first event is fast."""
+    def made_up(self, hits: int) -> list[NDArray[Any] | None]:
+        """Return made-up inputs of an event."""
         features = self.bundle.features
-        hits = min(WARM_UP_HITS, self.max_hits)
         sizes = {"C": len(features.wire_columns), "F": len(features.columns)}
         sizes |= {"D": self.bundle.embedding_dimension} | dict.fromkeys("NEPKT", hits)
         rng = np.random.default_rng(0)
-        self.run(
-            *(
-                rng.random(tensor.shape(sizes), np.float32)
-                if tensor.dtype == "FP32"
-                else np.broadcast_to(np.arange(hits), tensor.shape(sizes)).copy()
-                for tensor in self._table.inputs
-            )
-        )
+        return [
+            rng.random(tensor.shape(sizes), np.float32)
+            if tensor.dtype == "FP32"
+            else np.broadcast_to(np.arange(hits), tensor.shape(sizes)).copy()
+            for tensor in self._table.inputs
+            if "B" not in tensor.dims
+        ]
+
+    def _warm_up(self) -> None:
+        """Run once on made-up tensors: a model that can't fails at the start, a first event is fast."""
+        self.run(*self.made_up(min(WARM_UP_HITS, self.max_hits)))
 
     def _answer(self, request: Any) -> Any:
         try:

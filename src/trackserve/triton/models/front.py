@@ -13,19 +13,20 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import triton_python_backend_utils as pb
 
 from trackserve.triton import metrics
 from trackserve.triton.models.counters import Counters
 from trackserve.triton.settings import FRONTS, STOP
-from trackserve.triton.tensors import MODELS, UNUSABLE
+from trackserve.triton.tensors import COUNTS, MODELS, UNUSABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ FIRST_GUESS = 1.0
 """Seconds that an event is taken to need before one has been answered."""
 WEIGHT = 0.1
 """Of the latest event in the mean."""
+BATCH_HITS = 20_000
+"""Events go to an instance together up to so many hits: beyond, each is work enough alone."""
 LONG_WAIT = 0.1
 """Seconds after which it is worth asking whether the client is still there."""
 WATCH_SECONDS = 0.05
@@ -47,6 +50,7 @@ class Waiting:
     tensor: Any
     sender: Any
     since: float
+    hits: int
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,10 @@ class TritonPythonModel:
         self._logged = limits["log_requests"]
         # One more than can be worked on, so that no instance waits for its next event.
         self._under_way = min(int(limits["at_once"]), len(os.sched_getaffinity(0))) + 1
-        self._waiting: SimpleQueue[Waiting] = SimpleQueue()
+        self._batch = int(limits["batch"])
+        self._waiting: deque[Waiting] = deque()
         self._lock = threading.Lock()
+        self._somebody_waits = threading.Condition(self._lock)
         self._taken = self._unsent = 0
         self._seconds = FIRST_GUESS
         self._stopping = False
@@ -111,7 +117,12 @@ class TritonPythonModel:
             return _error(refusal)
         self._counters.add(metrics.PENDING, 1, self._table.name)
         tensor = pb.get_input_tensor_by_name(request, self._table.inputs[0].name)
-        self._waiting.put(Waiting(name, tensor, request.get_response_sender(), time.monotonic()))
+        taken = Waiting(
+            name, tensor, request.get_response_sender(), time.monotonic(), tensor.shape()[0]
+        )
+        with self._lock:
+            self._waiting.append(taken)
+            self._somebody_waits.notify()
         return None
 
     def _refusal(self) -> Outcome | None:
@@ -132,27 +143,49 @@ class TritonPythonModel:
 
     def _answer_always(self) -> None:
         while True:
-            self._answer(self._waiting.get())
+            self._answer(self._next())
 
-    def _answer(self, waiting: Waiting) -> None:
+    def _next(self) -> list[Waiting]:
+        """Wait for a request, and take small ones behind it, but leave others their share."""
+        with self._lock:
+            while not self._waiting:
+                self._somebody_waits.wait()
+            share = min(self._batch, -(-len(self._waiting) // self._under_way))
+            together = [self._waiting.popleft()]
+            hits = together[0].hits
+            while len(together) < share and hits + self._waiting[0].hits <= BATCH_HITS:
+                hits += self._waiting[0].hits
+                together.append(self._waiting.popleft())
+            return together
+
+    def _answer(self, together: list[Waiting]) -> None:
         began = time.monotonic()
-        response = None
-        outcome = self._late(waiting, began)
-        if outcome is None:
-            outcome, response = self._ask(waiting)
+        worth: list[Waiting] = []
+        for waiting in together:
+            if late := self._late(waiting, began):
+                self._end(waiting, late, None, began)
+            else:
+                worth.append(waiting)
+        answers = self._ask(worth)
+        if any(response is not None for _, response in answers):
+            each = (time.monotonic() - began) / len(answers)
+            with self._lock:
+                self._seconds += WEIGHT * (each - self._seconds)
+        for waiting, (outcome, response) in zip(worth, answers, strict=True):
+            self._end(waiting, outcome, response, began)
+
+    def _end(self, waiting: Waiting, outcome: Outcome, response: Any, began: float) -> None:
+        """Count a request and send what became of it."""
         ended = time.monotonic()
         with self._lock:
             self._taken -= 1
-            if outcome.kind == "answered":
-                self._seconds += WEIGHT * (ended - began - self._seconds)
         self._counters.add(metrics.QUEUE_SECONDS, began - waiting.since, self._table.name)
-        hits = waiting.tensor.shape()[0]
         if outcome.kind == "answered":
-            self._counters.add(metrics.HITS, hits)
+            self._counters.add(metrics.HITS, waiting.hits)
         self._record(
             waiting.request_id,
             outcome,
-            hits=hits,
+            hits=waiting.hits,
             waited=round(began - waiting.since, 6),
             worked=round(ended - began, 6),
         )
@@ -177,18 +210,39 @@ class TritonPythonModel:
             return Outcome("cancelled", "the client has gone")
         return None
 
-    def _ask(self, waiting: Waiting) -> tuple[Outcome, Any]:
-        """Hand a request on; return what became of it, and the response if there is one."""
+    def _ask(self, together: list[Waiting]) -> list[tuple[Outcome, Any]]:
+        """Hand requests on; return what became of each, and the response if there is one.
+
+        What can't be answered together is asked for alone: nobody fails for another's hits.
+        """
+        if len(together) > 1:
+            rows = np.concatenate([waiting.tensor.as_numpy() for waiting in together])
+            counts = np.array([waiting.hits for waiting in together])
+            tensors = [pb.Tensor(self._table.inputs[0].name, rows), pb.Tensor(COUNTS.name, counts)]
+            outcome, labels = self._hand_on(tensors, ",".join(w.request_id for w in together))
+            if labels is not None:
+                parts = np.split(labels.as_numpy(), np.cumsum(counts)[:-1])
+                name = labels.name()
+                return [(outcome, pb.InferenceResponse([pb.Tensor(name, p)])) for p in parts]
+        answers = (self._hand_on([waiting.tensor], waiting.request_id) for waiting in together)
+        return [
+            (outcome, None if labels is None else pb.InferenceResponse([labels]))
+            for outcome, labels in answers
+        ]
+
+    def _hand_on(self, tensors: list[Any], request_id: str) -> tuple[Outcome, Any]:
+        """Ask the worker; return what became of that, and its output if there is one."""
         (output,) = self._worker.outputs
         try:
             response = pb.InferenceRequest(
                 model_name=self._worker.name,
                 requested_output_names=[output.name],
-                inputs=[waiting.tensor],
-                request_id=waiting.request_id,
+                inputs=tensors,
+                request_id=request_id,
             ).exec()
             if not response.has_error():
-                return Outcome("answered"), pb.InferenceResponse(response.output_tensors())
+                (labels,) = response.output_tensors()
+                return Outcome("answered"), labels
             reason = response.error().message()
         except Exception as error:  # an instance serves on
             reason = f"the server failed: {type(error).__name__}: {error}"

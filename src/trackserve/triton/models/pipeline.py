@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trackserve.engines import open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import feature_matrix
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TritonPythonModel(Entry):
-    """HITS or FEATURES in, LABELS out."""
+    """HITS or FEATURES in, LABELS out; COUNTS where there are several events in a row."""
 
     def load(self) -> None:
         """Open the networks."""
@@ -27,19 +29,29 @@ class TritonPythonModel(Entry):
         )
         self.pipeline.told = self.told
 
-    def run(self, hits: Float32 | None, features: Float32 | None) -> Int64:
-        """Return the labels ``[N]`` of hits ``[N, C]`` or of features ``[N, F]``."""
-        if hits is not None:
-            self.check_count(len(hits))
-            features = feature_matrix(hits, self.bundle.features)
-            self.told("features")
-        elif features is not None:
-            self.check_count(len(features))
-        else:
+    def made_up(self, hits: int) -> list[NDArray[Any] | None]:
+        """Return hits, no features, and one event."""
+        return [super().made_up(hits)[0], None, None]
+
+    def run(self, hits: Float32 | None, features: Float32 | None, counts: Int64 | None) -> Int64:
+        """Return the labels ``[N]`` of hits ``[N, C]`` or of features ``[N, F]``, for each event apart."""
+        rows = features if hits is None else hits
+        if rows is None:
             message = "neither HITS nor FEATURES came; expected one of them"
             raise InputError(message)
-        return self.pipeline.find_tracks_from_features(features).labels
+        events = [rows] if counts is None else np.split(rows, np.cumsum(counts)[:-1])
+        labels = [self._labels(event, made=hits is None) for event in events]
+        for each in labels:
+            self.count_tracks(each)
+        return labels[0] if counts is None else np.concatenate(labels)
+
+    def _labels(self, rows: Float32, *, made: bool) -> Int64:
+        """Return the labels ``[N]`` of an event; its features may be made already."""
+        self.check_count(len(rows))
+        if not made:
+            rows = feature_matrix(rows, self.bundle.features)
+            self.told("features")
+        return self.pipeline.find_tracks_from_features(rows).labels
 
     def done(self, outputs: Sequence[NDArray[Any]]) -> None:
-        """Count the tracks; the pipeline has told of its stages."""
-        self.count_tracks(outputs[0])
+        """Count nothing more: the pipeline has told of its stages."""

@@ -1,0 +1,54 @@
+"""Several waiting events in one execution: each has its own answer, or its own error."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from served import FREE_PORTS
+from tiny_bundle import straight_tracks
+from trackserve.benchmark.times import read_statistics
+from trackserve.client import Client
+from trackserve.errors import InputError
+from trackserve.pipeline import Pipeline
+from trackserve.pipeline.features import hit_features
+from trackserve.triton.server import serve
+from trackserve.triton.settings import Settings
+
+pytestmark = pytest.mark.service
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_events_of_one_execution_are_answered_apart(tiny_bundle, batch):
+    pipeline = Pipeline(tiny_bundle)
+    slow = [straight_tracks(tracks=3000, noise=5000, seed=i) for i in range(4)]
+    small = [straight_tracks(tracks=i, noise=i % 3, seed=i) for i in range(16)]
+
+    bad = small[3].table(("x", "y", "z"))
+    bad[7, 2] = np.nan
+    asked = [(Client.find_tracks, hits) for hits in (*slow, *small, bad)]
+    features = [hit_features(hits, tiny_bundle.features) for hits in small]
+    asked += [(Client.find_tracks_from_features, each) for each in features]
+
+    def ask(method, what):
+        with Client(server.grpc_url) as client:
+            try:
+                return method(client, what).labels
+            except InputError as error:
+                return str(error)
+
+    with serve(tiny_bundle, Settings(batch=batch), **FREE_PORTS) as server:
+        with ThreadPoolExecutor(len(asked)) as pool:
+            answers = list(pool.map(ask, *zip(*asked, strict=True)))
+        statistics = read_statistics(server.grpc_url)
+    executions = statistics.count["pipeline", "success"]
+    if batch == 1:
+        assert executions >= len(asked) - 1  # Triton counts one with an error now and then
+    else:
+        assert executions < len(asked) - 8
+    expected = [pipeline.find_tracks(hits).labels for hits in (*slow, *small)]
+    expected += ["hit row 7: z is nan; every hit needs finite numbers", *expected[len(slow) :]]
+    for answer, right in zip(answers, expected, strict=True):
+        np.testing.assert_array_equal(answer, right)
