@@ -76,7 +76,7 @@ def test_a_search_on_a_server_goes_on_where_it_stopped(tiny_bundle, tmp_path, mo
         return Tuning(tiny_bundle, HITS, Goal(p99=5.0), tmp_path, **how)
 
     trials = tuning().search()
-    assert {p["load"]["concurrency"] for p in trials[0]["loads"]} == {1, 2, 4}
+    assert {p["load"]["concurrency"] for p in trials[0]["loads"]} == {1, 2, 4, 8}
     assert trials[0]["loads"][0]["counts"]["answered"] > 0
     assert trials[0]["memory"] > 1e7
     overloads = [trial for trial in trials if "overload" in trial]

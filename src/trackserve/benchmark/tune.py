@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 FREE_PORTS: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 GAIN = 1.03
 """A candidate is better if its score is so many times the best: less may be chance."""
+HOPELESS = 1.5
+"""Where p99 is so many times what it may be, no load with more events at once is tried."""
 SLOWEST = ("neighbours", "gnn", "filter", "embedding")
 """The stages of an ensemble that are given instances of their own."""
 BATCHES = (1, 4, 8)
@@ -192,7 +194,7 @@ class Tuning:
         }
         if self.goal.rate:
             return [Load(rate=self.goal.rate, **common)]
-        return [Load(concurrency=n, **common) for n in _steps(4 * self.cores)]
+        return [Load(concurrency=n, **common) for n in _steps(8 * self.cores)]
 
     def _try(self, candidate: Candidate, found: list[dict[str, Any]], bar: Any = None) -> float:
         """Return the score of a candidate, from its file if it has been tried."""
@@ -216,7 +218,11 @@ class Tuning:
                 with Client(server.grpc_url) as client:
                     events = first_answers(client, mix(client, [("events", self.hits)]))
                 for load in loads:
-                    trial["loads"].append(measure(url, events, load).to_json())
+                    point = measure(url, events, load).to_json()
+                    trial["loads"].append(point)
+                    p99 = point["latency"]["p99"]
+                    if self.goal.p99 and (p99 is None or p99 > HOPELESS * self.goal.p99):
+                        break  # with more at once events only wait longer
                 trial["memory"] = memory_of(server.pid)
         except ServerError as error:
             trial["error"] = str(error)
