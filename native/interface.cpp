@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <new>
+#include <tuple>
 
 namespace {
 
@@ -24,11 +25,12 @@ int guarded(const Work& work) {
     }
 }
 
-// Hand over a list of pairs, to be copied out and freed by trackserve_take_pairs.
-void give(std::vector<Pairs>&& pairs, void** list, int64_t* count) {
-    *count = 0;
-    for (const Pairs& piece : pairs) *count += piece.size();
-    *list = new std::vector<Pairs>(std::move(pairs));
+// A list of rows that Python has, to be given back by trackserve_give_back.
+using Rows = Pairs::Rows;
+
+void give(Pairs&& pairs, Rows* first, Rows* second, int64_t* count) {
+    *count = pairs.size();
+    std::tie(*first, *second) = pairs.release();
 }
 
 }  // namespace
@@ -47,30 +49,21 @@ int trackserve_space_order(const float* embedding, int64_t n, int dimensions, co
         [&] { trackserve::space_order(embedding, n, dimensions, phi, unit, order, threads); });
 }
 
-// Gives a list of edges, to be copied out and freed by trackserve_take_pairs.
+// Gives edges.
 int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
                           const float* phi, const float* z, const int32_t* rank,
                           double squared_radius, int32_t limit, const float* cuts, int threads,
-                          void** list, int64_t* count) {
+                          Rows* first, Rows* second, int64_t* count) {
     return guarded([&] {
         const trackserve::NeighbourSettings settings{
             squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}};
         give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, rank, settings, threads),
-             list, count);
+             first, second, count);
     });
 }
 
-int trackserve_take_pairs(void* list, int32_t* first, int32_t* second, int threads) {
-    return guarded([&] {
-        const std::unique_ptr<std::vector<Pairs>> pairs(static_cast<std::vector<Pairs>*>(list));
-        std::vector<size_t> begin{0};
-        for (const Pairs& piece : *pairs) begin.push_back(begin.back() + piece.size());
-        trackserve::parallel_for(threads, pairs->size(), [&](int64_t i, int) {
-            const Pairs piece = std::move((*pairs)[i]);
-            std::copy_n(piece.first(), piece.size(), first + begin[i]);
-            std::copy_n(piece.second(), piece.size(), second + begin[i]);
-        });
-    });
+void trackserve_give_back(void* rows, int64_t bytes) {
+    if (rows) trackserve::memory::give_back(rows, bytes);
 }
 
 int trackserve_keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
@@ -82,14 +75,16 @@ int trackserve_keep_edges(const float* logits, float threshold, int64_t count, i
     });
 }
 
-// Gives a list of triplets, to be copied out and freed by trackserve_take_pairs.
+// Gives triplets.
 int trackserve_join_edges(const float* r, const float* phi, const float* z, int64_t n,
                           const int32_t* inner, const int32_t* outer, int64_t edges,
-                          const float* cuts, int threads, void** list, int64_t* count) {
+                          const float* cuts, int threads, Rows* first, Rows* second, int64_t* count) {
     return guarded([&] {
-        give(trackserve::join_edges(r, phi, z, n, inner, outer, edges,
-                                    {cuts[0], cuts[1], cuts[2], cuts[3]}, threads),
-             list, count);
+        give(trackserve::joined(
+                 trackserve::join_edges(r, phi, z, n, inner, outer, edges,
+                                        {cuts[0], cuts[1], cuts[2], cuts[3]}, threads),
+                 threads),
+             first, second, count);
     });
 }
 
@@ -183,16 +178,17 @@ int trackserve_run_network(const void* network, const trackserve::Graph* graph, 
     });
 }
 
-// Gives a list of triplets, to be copied out and freed by trackserve_take_pairs; the network is one on
-// triplets.
+// Gives triplets; the network is one on triplets.
 int trackserve_find_triplets(const void* network, const trackserve::Graph* graph, const float* r,
                              const float* phi, const float* z, const float* cuts, float threshold,
-                             int threads, void** list, int64_t* count) {
+                             int threads, Rows* first, Rows* second, int64_t* count) {
     return guarded([&] {
         const auto& finder = dynamic_cast<const trackserve::TripletNetwork&>(
             *static_cast<const trackserve::Network*>(network));
-        give(finder.find(*graph, {r, phi, z}, {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold, threads),
-             list, count);
+        give(trackserve::joined(finder.find(*graph, {r, phi, z},
+                                            {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold, threads),
+                                threads),
+             first, second, count);
     });
 }
 

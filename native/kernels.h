@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace trackserve {
@@ -17,6 +18,10 @@ namespace trackserve {
 namespace memory {
 void* take(size_t& bytes);  // at least as much; gives how much it is
 void give_back(void* block, size_t bytes);
+// A block of `wanted` bytes or more, gives how many, with what is used of another, which is given back.
+void* grow(void* block, size_t bytes, size_t used, size_t& wanted);
+// Ask for large pages if a block is as large.
+void on_large_pages(void* start, size_t bytes);
 }  // namespace memory
 
 // Numbers that are written before they are read: unlike a vector's, not set to zero first. Large ones
@@ -41,24 +46,34 @@ class Array {
 // as rows of first and second edges.
 class Pairs {
   public:
+    Pairs() = default;
+    Pairs(Pairs&& other) noexcept { swap(other); }
+    Pairs& operator=(Pairs&& other) noexcept {
+        swap(other);
+        return *this;
+    }
+    ~Pairs() {
+        for (const Rows& rows : {first_, second_})
+            if (rows.start) memory::give_back(rows.start, rows.bytes);
+    }
+
+    void swap(Pairs& other) {
+        std::swap(first_, other.first_);
+        std::swap(second_, other.second_);
+        std::swap(size_, other.size_);
+        std::swap(room_, other.room_);
+    }
     size_t size() const { return size_; }
     void clear() { size_ = 0; }
-    const int32_t* first() const { return first_.get(); }
-    const int32_t* second() const { return second_.get(); }
+    const int32_t* first() const { return first_.start; }
+    const int32_t* second() const { return second_.start; }
 
     // Have room for so many pairs; then they may be written behind the last one, and counted.
     void reserve(size_t pairs) {
-        if (pairs <= room_) return;
-        room_ = std::max(pairs, 2 * room_);
-        for (auto* rows : {&first_, &second_}) {
-            auto* larger = static_cast<int32_t*>(std::realloc(rows->get(), room_ * sizeof(int32_t)));
-            if (!larger) throw std::bad_alloc();
-            (void)rows->release();
-            rows->reset(larger);
-        }
+        if (pairs > room_) make_room(std::max(pairs, 2 * room_));
     }
-    int32_t* first_end() { return first_.get() + size_; }
-    int32_t* second_end() { return second_.get() + size_; }
+    int32_t* first_end() { return first_.start + size_; }
+    int32_t* second_end() { return second_.start + size_; }
     void grow(size_t pairs) { size_ += pairs; }
 
     void push_back(int32_t first, int32_t second) {
@@ -76,24 +91,35 @@ class Pairs {
         size_ += __builtin_popcount(set);
     }
 
+    // The memory of a list of rows.
+    struct Rows {
+        int32_t* start = nullptr;
+        size_t bytes = 0;
+    };
+
+    // Give the rows away, to be given back to the memory by whoever has them; nothing is left.
+    std::pair<Rows, Rows> release() {
+        size_ = room_ = 0;
+        return {std::exchange(first_, {}), std::exchange(second_, {})};
+    }
+
     // Drop the pairs for which `wanted` is not true.
     template <class Wanted>
     void keep(const Wanted& wanted) {
         size_t kept = 0;
         for (size_t i = 0; i < size_; ++i) {
-            if (!wanted(first_.get()[i], second_.get()[i])) continue;
-            first_.get()[kept] = first_.get()[i];
-            second_.get()[kept++] = second_.get()[i];
+            if (!wanted(first_.start[i], second_.start[i])) continue;
+            first_.start[kept] = first_.start[i];
+            second_.start[kept++] = second_.start[i];
         }
         size_ = kept;
     }
 
   private:
-    struct Free {
-        void operator()(int32_t* rows) const { std::free(rows); }
-    };
-    std::unique_ptr<int32_t, Free> first_, second_;
+    Rows first_, second_;
     size_t size_ = 0, room_ = 0;
+
+    void make_room(size_t pairs);
 };
 
 // Unsigned integers in the order of the floats; NaN at the ends, -0 at 0.
@@ -129,10 +155,9 @@ inline constexpr int LEAF = 32;
 void space_order(const float* embedding, int64_t n, int dimensions, const float* phi, float unit,
                  int32_t* order, int threads);
 
-// Edges, in pieces, between hits given in such an order; `rank` is a hit's place from the origin.
-std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
-                              const float* phi, const float* z, const int32_t* rank,
-                              const NeighbourSettings& settings, int threads);
+// Edges between hits given in such an order; `rank` is a hit's place from the origin.
+Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
+                 const float* z, const int32_t* rank, const NeighbourSettings& settings, int threads);
 
 // Copies the edges whose logits reach the threshold, sorted by their inner hit; gives how many.
 int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,

@@ -11,6 +11,7 @@ namespace trackserve::memory {
 namespace {
 
 constexpr size_t LARGE_PAGE = 2 << 20;
+constexpr size_t HUGE_BLOCK = 64 << 20;  // beyond, no block is kept, and one that grows is moved
 constexpr size_t MOST_KEPT = 512 << 20;  // bytes, over all events
 
 struct Block {
@@ -35,7 +36,23 @@ Kept& kept() {
 
 }  // namespace
 
+void on_large_pages([[maybe_unused]] void* start, [[maybe_unused]] size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    // All pages that it touches: the system moves a larger block in one piece only if all are alike.
+    constexpr uintptr_t page = 4096;
+    const auto first = reinterpret_cast<uintptr_t>(start) / page * page;
+    const auto last = (reinterpret_cast<uintptr_t>(start) + bytes + page - 1) / page * page;
+    if (bytes >= LARGE_PAGE) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
 void* take(size_t& bytes) {
+    if (bytes >= HUGE_BLOCK) {
+        void* start = std::malloc(bytes);
+        if (!start) throw std::bad_alloc();
+        on_large_pages(start, bytes);
+        return start;
+    }
     const size_t page = bytes < LARGE_PAGE ? 64 : LARGE_PAGE;
     bytes = (bytes + page - 1) / page * page;
     if (page == LARGE_PAGE) {
@@ -56,14 +73,25 @@ void* take(size_t& bytes) {
     }
     void* start = std::aligned_alloc(page, bytes);
     if (bytes && !start) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    if (page == LARGE_PAGE) madvise(start, bytes, MADV_HUGEPAGE);
-#endif
+    on_large_pages(start, bytes);
     return start;
 }
 
+void* grow(void* block, size_t bytes, size_t used, size_t& wanted) {
+    if (wanted >= HUGE_BLOCK && bytes >= HUGE_BLOCK) {  // the system moves its pages, nothing is copied
+        void* larger = std::realloc(block, wanted);
+        if (!larger) throw std::bad_alloc();
+        on_large_pages(larger, wanted);
+        return larger;
+    }
+    void* larger = take(wanted);
+    if (used) std::memcpy(larger, block, used);
+    give_back(block, bytes);
+    return larger;
+}
+
 void give_back(void* block, size_t bytes) {
-    if (bytes >= LARGE_PAGE) {
+    if (bytes >= LARGE_PAGE && bytes < HUGE_BLOCK) {
         const std::lock_guard guard(kept().lock);
         if (kept().bytes + bytes <= MOST_KEPT) {
             kept().blocks.push_back({block, bytes});
@@ -77,6 +105,16 @@ void give_back(void* block, size_t bytes) {
 }  // namespace trackserve::memory
 
 namespace trackserve {
+
+void Pairs::make_room(size_t pairs) {
+    for (Rows* rows : {&first_, &second_}) {
+        size_t bytes = pairs * sizeof(int32_t);
+        void* larger = memory::grow(rows->start, rows->bytes, size_ * sizeof(int32_t), bytes);
+        rows->start = static_cast<int32_t*>(larger);
+        rows->bytes = bytes;
+    }
+    room_ = pairs;
+}
 
 Pairs joined(std::vector<Pairs>&& pieces, int threads) {
     std::vector<size_t> begin{0};

@@ -397,8 +397,7 @@ std::vector<Near> nearest(const Scan& scan, int64_t hit) {
 }
 
 // Replace the pairs of two crowded hits by those where one is among the nearest of the other.
-void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, std::vector<Pairs>& edges,
-                   int threads) {
+void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, Pairs& edges, int threads) {
     std::vector<int32_t> crowded;  // its rows, and for each row its place in this list
     std::vector<int32_t> place(scan.space.hits, -1);
     for (int64_t hit = 0; hit < scan.space.hits; ++hit)
@@ -407,8 +406,7 @@ void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, std::ve
             crowded.push_back(hit);
         }
     if (crowded.empty()) return;
-    for (Pairs& chunk : edges)
-        chunk.keep([&](int32_t inner, int32_t outer) { return place[inner] < 0 || place[outer] < 0; });
+    edges.keep([&](int32_t inner, int32_t outer) { return place[inner] < 0 || place[outer] < 0; });
 
     std::vector<Near> farthest(crowded.size());
     std::vector<std::vector<Near>> near(crowded.size());
@@ -423,14 +421,13 @@ void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, std::ve
             near[i].shrink_to_fit();
         }
     });
-    Pairs& added = edges.emplace_back();
     for (size_t i = 0; i < crowded.size(); ++i)
         for (const Near& other : near[i]) {
             const Near back{other.squared_distance, scan.hits.rank[crowded[i]], crowded[i]};
             const bool mutual = !(farthest[place[other.row]] < back);
             if (mutual && crowded[i] >= other.row) continue;
             const bool outwards = back.rank < other.rank;
-            added.push_back(outwards ? crowded[i] : other.row, outwards ? other.row : crowded[i]);
+            edges.push_back(outwards ? crowded[i] : other.row, outwards ? other.row : crowded[i]);
         }
 }
 
@@ -442,9 +439,8 @@ std::vector<float> padded(const float* from, int64_t n, int64_t size) {
 
 }  // namespace
 
-std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
-                              const float* phi, const float* z, const int32_t* rank,
-                              const NeighbourSettings& settings, int threads) {
+Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
+                 const float* z, const int32_t* rank, const NeighbourSettings& settings, int threads) {
     Space space(embedding, n, dimensions, threads);
     const int64_t size = space.leaves * LEAF;
     const std::vector<float> none(size);
@@ -457,19 +453,42 @@ std::vector<Pairs> neighbours(const float* embedding, int64_t n, int dimensions,
     scan.hits.rank.resize(size, std::numeric_limits<int32_t>::max());
     space.for_leaves(threads, [&](int64_t leaf) { scan.box_hits(leaf); });
 
+    // Each thread has a list of its own; the edges of all come in the order of the leaves.
+    struct Part {
+        int thread;
+        size_t begin, end;
+    };
     const int64_t chunks = (space.leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE;
-    std::vector<Pairs> edges(chunks);
-    std::vector<std::vector<int32_t>> degrees(std::max(threads, 1), std::vector<int32_t>(size));
+    std::vector<Part> parts(chunks);
+    std::vector<Pairs> found(std::max(threads, 1));
+    std::vector<std::vector<int32_t>> degrees(found.size(), std::vector<int32_t>(size));
     parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
         std::vector<int32_t> near;
+        const size_t begin = found[thread].size();
         const int64_t last = std::min(space.leaves, (chunk + 1) * LEAVES_AT_ONCE);
         for (int64_t leaf = chunk * LEAVES_AT_ONCE; leaf < last; ++leaf) {
             const auto box = [&](int k) { return space.axes[k].one(leaf); };
             near.clear();
             scan.leaves_near(box, scan.box(leaf), leaf, scan.radius.possible, near);
-            scan.compare(leaf, near, degrees[thread], edges[chunk]);
+            scan.compare(leaf, near, degrees[thread], found[thread]);
         }
+        parts[chunk] = {thread, begin, found[thread].size()};
     });
+    Pairs edges;
+    if (found.size() == 1) {
+        edges = std::move(found[0]);
+    } else {
+        std::vector<size_t> at{0};
+        for (const Part& part : parts) at.push_back(at.back() + part.end - part.begin);
+        edges.reserve(at.back());
+        parallel_for(threads, chunks, [&](int64_t chunk, int) {
+            const auto [thread, begin, end] = parts[chunk];
+            const Pairs& from = found[thread];
+            std::copy(from.first() + begin, from.first() + end, edges.first_end() + at[chunk]);
+            std::copy(from.second() + begin, from.second() + end, edges.second_end() + at[chunk]);
+        });
+        edges.grow(at.back());
+    }
     for (size_t thread = 1; thread < degrees.size(); ++thread)
         for (int64_t hit = 0; hit < n; ++hit) degrees[0][hit] += degrees[thread][hit];
     limit_crowded(scan, degrees[0], edges, threads);

@@ -121,8 +121,9 @@ void run(const std::string& kind, int64_t n, int dimensions, int limit, int widt
         ordered.insert(ordered.end(), &embedding[row * dimensions],
                        embedding.data() + (row + 1) * dimensions);
     const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}};
-    const std::vector<Pairs> edges = neighbours(ordered.data(), n, dimensions, r.data(), phi.data(),
-                                                z.data(), rank.data(), settings, threads);
+    std::vector<Pairs> edges;
+    edges.push_back(neighbours(ordered.data(), n, dimensions, r.data(), phi.data(), z.data(),
+                               rank.data(), settings, threads));
     const Sizes sizes{width, 1 + int(n % 2), dimensions};
     run_networks<float>(columns, sizes, features, edges, threads);
 #if defined(__AVX512BF16__)

@@ -15,7 +15,7 @@ from trackserve.errors import MissingDependencyError
 from trackserve.event import Int32
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from trackserve.event import Float32, Int64
 
@@ -92,6 +92,29 @@ def _pointer(array: np.ndarray[Any, Any]) -> c_void_p:
     return array.ctypes.data_as(c_void_p)
 
 
+class _Memory(ctypes.Structure):
+    """The memory of a list of rows (``trackserve::Pairs::Rows``)."""
+
+    _fields_ = (("start", c_void_p), ("bytes", c_int64))
+
+
+class _Rows:
+    """Rows in the library's memory, which has it back when no array looks at them any more."""
+
+    def __init__(self, memory: _Memory, count: int, give_back: Callable[..., None]) -> None:
+        self._memory, self._give_back = memory, give_back
+        self._none = np.empty(0, np.int32)  # an address, even where there are no rows
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (count,),
+            "typestr": np.dtype(np.int32).str,
+            "data": (memory.start or self._none.ctypes.data, False),
+        }
+
+    def __del__(self) -> None:
+        self._give_back(c_void_p(self._memory.start), c_int64(self._memory.bytes))
+
+
 class Library:
     """One variant's functions, on numpy arrays; calls leave other Python threads running.
 
@@ -102,6 +125,7 @@ class Library:
         self.variant = variant
         self._functions = ctypes.CDLL(str(_path(variant)))
         self._functions.trackserve_free_network.restype = None
+        self._functions.trackserve_give_back.restype = None
 
     def _call(self, function: str, *arguments: object) -> None:
         status = getattr(self._functions, f"trackserve_{function}")(*arguments)
@@ -163,20 +187,21 @@ class Library:
         ``position`` is r, phi, z ``[N]``; ``rank`` ``[N]`` is each hit's canonical row, which tells
         inner from outer; ``cuts`` are slope, z0, dphi, dcot of the doublet cuts.
         """
-        edges, count = c_void_p(), c_int64()
+        edges, count = (_Memory(), _Memory()), c_int64()
         self._call(
             "neighbours",
             *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
             *map(_pointer, position),
             *(_pointer(rank), c_double(squared_radius), min(limit, 2**31 - 1)),
-            *(_pointer(np.array(cuts, np.float32)), threads, byref(edges), byref(count)),
+            *(_pointer(np.array(cuts, np.float32)), threads, *map(byref, edges), byref(count)),
         )
-        return self._taken(edges, count, threads)
+        return self._taken(edges, count)
 
-    def _taken(self, given: c_void_p, count: c_int64, threads: int) -> Pairs:
-        pairs = np.empty(count.value, np.int32), np.empty(count.value, np.int32)
-        self._call("take_pairs", given, *map(_pointer, pairs), threads)
-        return pairs
+    def _taken(self, rows: tuple[_Memory, _Memory], count: c_int64) -> Pairs:
+        """Return two lists of rows that the library has made as arrays that look at them."""
+        give_back = self._functions.trackserve_give_back
+        first, second = (np.asarray(_Rows(each, count.value, give_back)) for each in rows)
+        return first, second
 
     def keep_edges(
         self, logits: Float32, threshold: float, edges: Pairs, hits: int, *, threads: int = 1
@@ -202,14 +227,14 @@ class Library:
 
         ``position`` is r, phi, z ``[N]``; ``cuts`` are kink, off, slope, dphi of the triplet cuts.
         """
-        triplets, count = c_void_p(), c_int64()
+        triplets, count = (_Memory(), _Memory()), c_int64()
         self._call(
             "join_edges",
             *(*map(_pointer, position), c_int64(len(position[0]))),
             *(*map(_pointer, edges), c_int64(len(edges[0]))),
-            *(_pointer(np.array(cuts, np.float32)), threads, byref(triplets), byref(count)),
+            *(_pointer(np.array(cuts, np.float32)), threads, *map(byref, triplets), byref(count)),
         )
-        return self._taken(triplets, count, threads)
+        return self._taken(triplets, count)
 
     def keep_chains(
         self, edges: Pairs, triplets: Pairs, chain: int, *, threads: int = 1
@@ -289,15 +314,15 @@ class Library:
 
         The triplets are sorted by the hit in which their edges meet.
         """
-        triplets, count = c_void_p(), c_int64()
+        triplets, count = (_Memory(), _Memory()), c_int64()
         graph = _graph(features, edges)
         self._call(
             "find_triplets",
             *(network, byref(graph), *map(_pointer, position)),
             *(_pointer(np.array(cuts, np.float32)), c_float(threshold), threads),
-            *(byref(triplets), byref(count)),
+            *(*map(byref, triplets), byref(count)),
         )
-        return self._taken(triplets, count, threads)
+        return self._taken(triplets, count)
 
 
 def _graph(features: Float32, edges: Pairs | None, triplets: Pairs | None = None) -> _Graph:
