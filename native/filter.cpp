@@ -21,7 +21,7 @@ class Filter final : public Network {
     }
 
     void run(const Graph& graph, float* logits, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
+        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
         parallel_for(threads, (graph.edges + at_once - 1) / at_once, [&](int64_t chunk, int) {
             std::array<float, MAX_INPUTS * BLOCK> inputs{};

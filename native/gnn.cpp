@@ -134,7 +134,7 @@ class Gnn final : public Network {
 
     void run(const Graph& graph, float* logits, int threads) const override {
         const Links links(graph, threads);
-        State state(*this, graph, links);
+        State state(*this, graph, links, threads);
         const auto blocks = [&](int64_t end, const auto& work) {
             const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
             parallel_for(threads, (end + at_once - 1) / at_once, [&](int64_t chunk, int) {
@@ -184,9 +184,9 @@ class Gnn final : public Network {
         Array<Number> nodes, links;         // [E, width], [T, width]
         Array<Number> to_first, to_second;  // what a node adds as first and as second of a link
 
-        State(const Gnn& gnn, const Graph& given, const Links& sorted)
+        State(const Gnn& gnn, const Graph& given, const Links& sorted, int threads)
             : links_of(sorted), graph(given),
-              positions(hit_positions(gnn.columns_, given.features, given.hits)),
+              positions(hit_positions(gnn.columns_, given.features, given.hits, threads)),
               nodes(rows(gnn, given.edges)), links(rows(gnn, given.triplets)),
               to_first(rows(gnn, given.edges)), to_second(rows(gnn, given.edges)) {
             graph.inner = sorted.inner.data();

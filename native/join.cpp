@@ -24,6 +24,7 @@ int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t 
     parallel_for(threads, chunks, [&](int64_t chunk, int) {
         Pairs& kept = pieces[chunk];
         const int64_t begin = chunk * edges_at_once, end = std::min(count, begin + edges_at_once);
+        kept.reserve(end - begin + LANES);
         for (int64_t e = begin; e < end; e += LANES) {
             const int64_t here = std::min<int64_t>(LANES, end - e);
             std::array<float, LANES> last;

@@ -22,10 +22,11 @@ std::vector<std::vector<float>> coordinates(const float* embedding, int64_t n, i
                                             const float* phi, float unit, int threads) {
     const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
     std::vector<std::vector<float>> along(dimensions + (phi != nullptr), std::vector<float>(n));
-    for (int64_t i = 0; i < n; ++i) {
-        for (int k = 0; k < dimensions; ++k) along[k][i] = turned.coordinates[i * dimensions + k];
-        if (phi) along[dimensions][i] = phi[i] * unit;
-    }
+    parallel_for(threads, along.size(), [&](int64_t axis, int) {
+        for (int64_t i = 0; i < n; ++i)
+            along[axis][i] = axis < dimensions ? turned.coordinates[i * dimensions + axis]
+                                               : phi[i] * unit;
+    });
     return along;
 }
 

@@ -24,7 +24,7 @@ class TripletFilter final : public TripletNetwork {
     }
 
     void run(const Graph& graph, float* logits, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
+        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         std::vector<TripletParts> parts(std::max(threads, 1), {graph, width_});
         const int64_t chunks = (graph.triplets + TRIPLETS_AT_ONCE - 1) / TRIPLETS_AT_ONCE;
         parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
@@ -39,7 +39,7 @@ class TripletFilter final : public TripletNetwork {
     // meets in some hits at a time is joined, scored and forgotten but for what is kept.
     std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
                             float threshold, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits);
+        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         const std::vector<int32_t> out = begins(graph.inner, graph.edges, graph.hits);
         const auto [in, ending] = group(graph.outer, graph.edges, graph.hits, threads);
 
