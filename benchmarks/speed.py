@@ -33,7 +33,7 @@ from trackserve.native import NativePipeline
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from trackserve.bundle import Bundle
     from trackserve.data import EventSource
@@ -180,7 +180,7 @@ def growth(bundle: Bundle, folders: Sequence[Path], repetitions: int) -> dict[st
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run every section."""
+    """Run every section, or those that are asked for and take the others as written."""
     bundle = read_bundle(options.bundle)
     quick = options.quick
     sources = find_events(options.events)[: 1 if quick else options.most]
@@ -188,21 +188,29 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     features = hit_features(hits, bundle.features)
     pipeline = NativePipeline(bundle)
     embedding = pipeline.run(features).embedding
-    search = neighbour_search.compare(embedding, bundle.radius, 1 if quick else 5)
+    sections: dict[str, Callable[[], Any]] = {
+        "whole": lambda: whole(bundle, sources),
+        "small": lambda: small(bundle, find_events(options.small)[0], hits, 20 if quick else 300),
+        "threads": lambda: threads(bundle, hits, 1 if quick else 15),
+        "side by side": lambda: side_by_side(bundle, features, 1 if quick else 10),
+        "growth": lambda: growth(bundle, options.growth, 1 if quick else 5),
+        "stage": lambda: neighbour_search.stage(pipeline, hits, 1),
+        "search": lambda: neighbour_search.compare(embedding, bundle.radius, 1 if quick else 5),
+        "sweeps": lambda: neighbour_search.sweeps(embedding, bundle.radius, quick=quick),
+        "layers": lambda: compiled("layers.cpp"),
+    }
+    written: dict[str, Any] = json.loads(options.json.read_text()) if options.only else {}
+    about = {"name": bundle.name, "digest": bundle.digest(), "radius": bundle.radius}
+    assert written.get("bundle", about) == about, "what is written is of another bundle"
     result = {
         "installation": installation(),
-        "bundle": {"name": bundle.name, "digest": bundle.digest(), "radius": bundle.radius},
-        "whole": whole(bundle, sources),
-        "small": small(bundle, find_events(options.small)[0], hits, 20 if quick else 300),
-        "threads": threads(bundle, hits, 1 if quick else 15),
-        "side by side": side_by_side(bundle, features, 1 if quick else 10),
-        "growth": growth(bundle, options.growth, 1 if quick else 5),
-        "stage": neighbour_search.stage(pipeline, hits, 1),
-        "search": search,
-        "sweeps": neighbour_search.sweeps(embedding, bundle.radius, quick=quick),
+        "bundle": about,
+        **{
+            name: written[name] if options.only and name not in options.only else section()
+            for name, section in sections.items()
+        },
     }
     each = {p: NativePipeline(bundle, precision=p) for p in precisions(pipeline)}
-    result["layers"] = compiled("layers.cpp")
     result["floor"] = floor(each, features, result["whole"]["stages"])
     return {
         "ratio_to_ckf": result["whole"]["ratio"],
@@ -225,6 +233,9 @@ def main() -> None:
     parser.add_argument("--small", type=Path, required=True, help="events without pileup")
     parser.add_argument("--bundle", type=Path, help="folder (default: the shipped bundle)")
     parser.add_argument("--json", type=Path, default=RESULT, help="file for every number")
+    parser.add_argument(
+        "--only", nargs="+", metavar="SECTION", help="these anew, others as written"
+    )
     parser.add_argument("--quick", action="store_true", help="once each: to see that all runs")
     options = parser.parse_args()
     result = measure(options)
