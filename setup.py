@@ -19,7 +19,8 @@ VARIANTS = {
     "portable": [],
     "avx2": AVX2,
     "avx512": AVX512,
-    "avx512bf16": [*AVX512, "-mavx512bf16"],
+    "avx512vnni": [*AVX512, "-mavx512vnni"],
+    "avx512bf16": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
 }
 # Products and sums stay apart unless the source says fma: the results must equal numpy's. GCC's own
 # headers of intrinsics trip its warning about uninitialised values.

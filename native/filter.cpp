@@ -58,6 +58,7 @@ std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& siz
 }
 
 template std::unique_ptr<Network> make_filter<float>(const HitColumns&, const Sizes&, Tensors);
+template std::unique_ptr<Network> make_filter<uint8_t>(const HitColumns&, const Sizes&, Tensors);
 #if defined(__AVX512BF16__)
 template std::unique_ptr<Network> make_filter<bfloat16>(const HitColumns&, const Sizes&, Tensors);
 #endif

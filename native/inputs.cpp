@@ -130,15 +130,17 @@ void chords(const float* positions, const int32_t* inner, const int32_t* outer, 
 
 Linear<float> Tensors::pair_layer(const HitColumns& columns, int outputs) {
     const int hit = columns.hit_inputs(), all = columns.pair_inputs();
-    const float *pair = take(), *bias = take(), *inner = take(), *outer = take();
+    const auto [pair, bias] = layer(PAIR_INPUTS, outputs);
+    const std::vector<float> inner = take(size_t(hit) * outputs, scale_);
+    const std::vector<float> outer = take(size_t(hit) * outputs, scale_);
     std::vector<float> weight(size_t(outputs) * all);
     for (int o = 0; o < outputs; ++o) {
         float* row = &weight[o * all];
-        std::copy(pair + o * PAIR_INPUTS, pair + (o + 1) * PAIR_INPUTS, row);
-        std::copy(inner + o * hit, inner + (o + 1) * hit, row + PAIR_INPUTS);
-        std::copy(outer + o * hit, outer + (o + 1) * hit, row + PAIR_INPUTS + hit);
+        std::copy_n(&pair[o * PAIR_INPUTS], PAIR_INPUTS, row);
+        std::copy_n(&inner[o * hit], hit, row + PAIR_INPUTS);
+        std::copy_n(&outer[o * hit], hit, row + PAIR_INPUTS + hit);
     }
-    return Linear<float>(weight, bias, all, outputs);
+    return Linear<float>(weight, bias.data(), all, outputs);
 }
 
 }  // namespace trackserve

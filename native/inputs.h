@@ -41,21 +41,34 @@ void chords(const float* positions, const int32_t* inner, const int32_t* outer, 
             int64_t per_row, float* result);
 
 // The trained numbers in the order in which torch lists them.
+//
+// Layers with ReLU between them may be scaled: a layer's outputs times s, the next one's weights over s.
+// For 8 bits there are ranges, the activation of each hidden layer in turn that is to become 255.
 class Tensors {
   public:
-    explicit Tensors(const float* const* next) : next_(next) {}
+    explicit Tensors(const float* const* next, const float* ranges = nullptr)
+        : next_(next), ranges_(ranges) {}
     const float* take() { return *next_++; }
-    std::vector<float> take(size_t size) {
+    std::vector<float> take(size_t size, float factor = 1) {
         const float* values = take();
-        return {values, values + size};
+        std::vector<float> taken(values, values + size);
+        for (float& x : taken) x *= factor;
+        return taken;
+    }
+    // Weight and bias of a layer on the outputs of the one before, each scaled.
+    std::pair<std::vector<float>, std::vector<float>> layer(int inputs, int outputs) {
+        const float before = scale_;
+        if (ranges_) scale_ = 255 / *ranges_++;
+        std::vector<float> weight = take(size_t(inputs) * outputs, scale_ / before);
+        return {std::move(weight), take(outputs, scale_)};
     }
     template <class Number>
     Linear<Number> linear(int inputs, int outputs) {
-        const std::vector<float> weight = take(size_t(inputs) * outputs);
-        return Linear<Number>(weight, take(), inputs, outputs);
+        const auto [weight, bias] = layer(inputs, outputs);
+        return Linear<Number>(weight, bias.data(), inputs, outputs);
     }
     Dot dot(int inputs) {
-        std::vector<float> weight = take(inputs);
+        std::vector<float> weight = take(inputs, 1 / scale_);
         return {std::move(weight), *take()};
     }
     // PairLayer's weights of the pair, the inner and the outer hit, side by side: one product.
@@ -63,6 +76,8 @@ class Tensors {
 
   private:
     const float* const* next_;
+    const float* ranges_;
+    float scale_ = 1;  // of the outputs of the layer that was taken last
 };
 
 }  // namespace trackserve

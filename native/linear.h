@@ -1,8 +1,9 @@
 // Layers of the networks on blocks of rows (hits or edges), small enough to stay in the first-level
 // cache from the inputs to the last layer. A row holds the features of one hit or edge.
 //
-// Number is what activations and weights are stored as: float, or bfloat16 where the processor
-// multiplies it (twice as fast). Sums are always float.
+// Number is what activations are stored as: float, or bfloat16 where the processor multiplies it
+// (twice as fast), with weights alike and sums of floats; or uint8_t, with weights of 8 bits and sums
+// of integers.
 #pragma once
 
 #include "simd.h"
@@ -40,12 +41,21 @@ struct OnLines {
     bool operator==(const OnLines&) const { return true; }
 };
 
-// How a Number is kept, and how vectors of outputs gain a product of inputs and weights.
+// How a Number and its weights are kept, and how vectors of outputs gain a product of both.
 template <class Number>
 struct Arithmetic;
 
+struct SumsOfFloats {
+    using Sum = float;
+    using Sums = Vec;
+    static float unit(const float*, int, float) { return 1; }
+    static float round_bias(float x) { return x; }
+    static Vec outputs(Vec sums, const float*) { return sums; }
+};
+
 template <>
-struct Arithmetic<float> {
+struct Arithmetic<float> : SumsOfFloats {
+    using Weight = float;
     static constexpr int TOGETHER = 1;  // inputs that are multiplied in one instruction
     static float round(float x) { return x; }
     static Vec add_product(Vec total, const float* inputs, const float* weights) {
@@ -62,7 +72,8 @@ struct bfloat16 {
 };
 
 template <>
-struct Arithmetic<bfloat16> {
+struct Arithmetic<bfloat16> : SumsOfFloats {
+    using Weight = bfloat16;
     static constexpr int TOGETHER = 2;
     static bfloat16 round(float x) {
         uint32_t u;
@@ -88,6 +99,54 @@ inline void narrow(bfloat16* to, Vec v) {
 }
 #endif
 
+// Activations fill 0..255 (Tensors sees to that), the weights of an output -127..127: its sum counts
+// in units of its own. Sums and bias stay below 2^24, where a float holds them exactly.
+template <>
+struct Arithmetic<uint8_t> {
+    using Weight = int8_t;
+    using Sum = int32_t;
+    using Sums = VecInt;
+    static constexpr int TOGETHER = 4;
+    static float unit(const float* weights, int inputs, float bias) {
+        float unit = std::max(std::abs(bias) * 0x1p-23f, 1e-30f);
+        for (int k = 0; k < inputs; ++k) unit = std::max(unit, std::abs(weights[k]) / 127);
+        return unit;
+    }
+    static int8_t round(float x) { return int8_t(std::lrint(x)); }
+    static int32_t round_bias(float x) { return int32_t(std::lrint(x)); }
+    static Vec outputs(VecInt sums, const float* units) {
+        return __builtin_convertvector(sums, Vec) * load(units);
+    }
+    static VecInt add_product(VecInt total, const uint8_t* inputs, const int8_t* weights) {
+        int32_t four;
+        std::memcpy(&four, inputs, sizeof four);
+        VecInt w;
+        std::memcpy(&w, weights, sizeof w);
+#if defined(__AVX512VNNI__)
+        return reinterpret_cast<VecInt>(
+            _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(total), _mm512_set1_epi32(four),
+                                reinterpret_cast<__m512i>(w)));
+#else  // the same, more slowly than in float: for tests
+        for (int t = 0; t < 32; t += 8) total += (four >> t & 255) * (w << (24 - t) >> 24);
+        return total;
+#endif
+    }
+};
+
+inline Vec widen(const uint8_t* from) {
+    uint8_t __attribute__((vector_size(LANES))) bytes;
+    std::memcpy(&bytes, from, sizeof bytes);
+    return __builtin_convertvector(__builtin_convertvector(bytes, VecInt), Vec);
+}
+// Of numbers that are not negative: 255 where they are larger.
+inline void narrow(uint8_t* to, Vec v) {
+    // Adding 2^23 rounds to the nearest integer, and leaves it in the lowest bits.
+    const Vec rounded = min(v, broadcast(255.0f)) + broadcast(0x1p23f);
+    using Bytes = uint8_t __attribute__((vector_size(LANES)));
+    const Bytes bytes = __builtin_convertvector(reinterpret_cast<VecInt>(rounded), Bytes);
+    std::memcpy(to, &bytes, sizeof bytes);
+}
+
 // Values of a block: element k of a row is at values[row * per_row + k * per_element].
 template <class Number>
 struct Rows {
@@ -99,22 +158,27 @@ struct Rows {
 template <class Number>
 class Linear {
   public:
+    using Sum = typename Arithmetic<Number>::Sum;
     int inputs = 0, outputs = 0;  // outputs are padded to a multiple of WIDTH_STEP with zeros
-    std::vector<float> bias;
+    std::vector<Sum> bias;
 
     Linear() = default;
 
     // `weight` is [outputs, inputs], as torch has it; no bias is a bias of zero.
     Linear(const std::vector<float>& weight, const float* b, int in, int out)
-        : inputs(in), outputs((out + WIDTH_STEP - 1) / WIDTH_STEP * WIDTH_STEP), bias(outputs) {
-        if (b) std::copy(b, b + out, bias.begin());
+        : inputs(in), outputs((out + WIDTH_STEP - 1) / WIDTH_STEP * WIDTH_STEP), bias(outputs),
+          units_(outputs, 1.0f) {
+        for (int o = 0; o < out; ++o) {
+            units_[o] = Arithmetic<Number>::unit(&weight[o * inputs], inputs, b ? b[o] : 0.0f);
+            if (b) bias[o] = Arithmetic<Number>::round_bias(b[o] / units_[o]);
+        }
         // [panel of outputs][inputs / TOGETHER][output of the panel][TOGETHER]
         for (int first = 0; first < outputs; first += panel(first))
             for (int k = 0; k < inputs; k += TOGETHER)
                 for (int o = first; o < first + panel(first); ++o)
                     for (int t = k; t < k + TOGETHER; ++t)
                         weights_.push_back(Arithmetic<Number>::round(
-                            o < out && t < in ? weight[o * in + t] : 0.0f));
+                            o < out && t < in ? weight[o * in + t] / units_[o] : 0.0f));
     }
 
     // What the products are added to: the bias, or that on top of states [BLOCK, outputs].
@@ -136,7 +200,7 @@ class Linear {
     template <class Start, class Out>
     void operator()(Rows<Number> in, const Start& start, bool relu, Out* out, int begin,
                     int end) const {
-        const Number* weights = weights_.data();
+        const Weight* weights = weights_.data();
         for (int first = 0; first < outputs; first += panel(first)) {
             switch (panel(first) / LANES) {
                 case 1: multiply<1>(in, start, relu, out, first, weights, begin, end); break;
@@ -149,13 +213,15 @@ class Linear {
     }
 
   private:
+    using Weight = typename Arithmetic<Number>::Weight;
     static constexpr int TOGETHER = Arithmetic<Number>::TOGETHER;
 #if defined(__AVX512F__) || defined(__aarch64__)
     static constexpr int SUMS = 24, VECTORS = 4;  // of the 32 registers
 #else
     static constexpr int SUMS = 12, VECTORS = 2;  // of the 16 registers
 #endif
-    std::vector<Number, OnLines<Number>> weights_;
+    std::vector<Weight, OnLines<Weight>> weights_;
+    std::vector<float> units_;  // [outputs] of weights and sums
 
     // Outputs that are worked out together.
     int panel(int first) const { return std::min(outputs - first, VECTORS * LANES); }
@@ -163,18 +229,18 @@ class Linear {
     // A tile of sums stays in registers while the inputs go by.
     template <int V, class Start, class Out>
     void multiply(Rows<Number> in, const Start& start, bool relu, Out* out, int first,
-                  const Number* weights, int begin, int end) const {
+                  const Weight* weights, int begin, int end) const {
         constexpr int R = std::min(SUMS / V, 12);
         static_assert(BLOCK % R == 0);
         for (int row = 0; row < BLOCK; row += R) {
-            Vec sums[R][V];
+            typename Arithmetic<Number>::Sums sums[R][V];
 #pragma GCC unroll 12
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
                 for (int v = 0; v < V; ++v)
                     sums[r][v] = start(row + r, first + v * LANES);
             const Number* x = in.values + row * in.per_row + begin * in.per_element;
-            const Number* w = weights + begin * V * LANES;
+            const Weight* w = weights + begin * V * LANES;
             for (int k = begin; k < end; k += TOGETHER) {
 #pragma GCC unroll 12
                 for (int r = 0; r < R; ++r)
@@ -188,9 +254,11 @@ class Linear {
 #pragma GCC unroll 12
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-                for (int v = 0; v < V; ++v)
-                    narrow(out + (row + r) * outputs + first + v * LANES,
-                           relu ? max(sums[r][v], Vec{}) : sums[r][v]);
+                for (int v = 0; v < V; ++v) {
+                    const int column = first + v * LANES;
+                    const Vec y = Arithmetic<Number>::outputs(sums[r][v], &units_[column]);
+                    narrow(out + (row + r) * outputs + column, relu ? max(y, Vec{}) : y);
+                }
         }
     }
 };

@@ -142,10 +142,10 @@ TripletLayer::TripletLayer(const HitColumns& columns, Tensors& tensors, int widt
     : columns_(columns), width_(width) {
     const int hit = columns.hit_inputs(), edge = columns.pair_inputs();
     const int all = OWN_INPUTS + edge + PAIR_INPUTS + hit;
-    const float *weight = tensors.take(), *bias = tensors.take();
+    const auto [weight, bias] = tensors.layer(all, width);
     std::vector<float> own, first, second;
     for (int o = 0; o < width; ++o) {
-        const float* next = weight + o * all;
+        const float* next = &weight[o * all];
         const auto move = [&](std::vector<float>& part, int count) {
             part.insert(part.end(), next, next + count);
             next += count;
@@ -157,7 +157,7 @@ TripletLayer::TripletLayer(const HitColumns& columns, Tensors& tensors, int widt
         move(second, hit);
     }
     own_ = {own, nullptr, OWN_INPUTS, width};
-    first_ = {first, bias, edge, width};
+    first_ = {first, bias.data(), edge, width};
     second_ = {second, nullptr, edge, width};
 }
 
@@ -266,6 +266,8 @@ std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns,
 
 template std::unique_ptr<TripletNetwork> make_triplet_filter<float>(const HitColumns&, const Sizes&,
                                                                     Tensors);
+template std::unique_ptr<TripletNetwork> make_triplet_filter<uint8_t>(const HitColumns&,
+                                                                      const Sizes&, Tensors);
 #if defined(__AVX512BF16__)
 template std::unique_ptr<TripletNetwork> make_triplet_filter<bfloat16>(const HitColumns&,
                                                                        const Sizes&, Tensors);

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
     from trackserve.event import Float32, Int64
 
-VARIANTS = ("portable", "avx2", "avx512", "avx512bf16")
+VARIANTS = ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16")
 """What the library is compiled for, in the order of the levels that it reports for a processor."""
-PRECISIONS = ("float32", "bfloat16")
-"""Numbers that networks are computed in, in the order of the library's codes."""
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""Numbers that networks are computed in, in the order of the library's codes.
+
+In int8 these are the hidden layers of the filter and of the network on triplets.
+"""
 KINDS = ("embedding", "filter", "triplets", "gnn")
 
 
@@ -35,6 +38,7 @@ class Description(ctypes.Structure):
         *((name, c_float) for name in ("r_scale", "phi_scale", "z_scale")),
         ("further_columns", POINTER(c_int32)),
         ("tensors", POINTER(c_void_p)),
+        ("ranges", POINTER(c_float)),
     )
 
 
@@ -137,7 +141,7 @@ class Library:
             raise RuntimeError(message)
 
     def precisions(self) -> tuple[str, ...]:
-        """Return the precisions that networks can be computed in."""
+        """Return the precisions that this variant has instructions for."""
         has = self._functions.trackserve_has_precision
         return tuple(name for code, name in enumerate(PRECISIONS) if has(code))
 
