@@ -22,7 +22,7 @@ import numpy as np
 from ckf import CONFIGURATIONS, KalmanFilter
 from clock import exponent, medians, spread, stage_seconds
 from compiled import run as compiled
-from floor import floor
+from floor import BYTES, floor
 from record import installation, write_json
 from speed_tables import SPEED
 from tqdm import tqdm
@@ -48,8 +48,10 @@ SMALL_EVENT = 1321
 
 
 def precisions(pipeline: NativePipeline) -> list[str]:
-    """Return the bundle's own precision and then the others that the engine has here."""
-    return [pipeline.precision, *sorted(set(pipeline.library.precisions()) - {pipeline.precision})]
+    """Return the bundle's own precision and then the others that the engine computes it in here."""
+    others = sorted(set(pipeline.library.precisions()) - {pipeline.precision})
+    as_asked = [p for p in others if not NativePipeline(pipeline.bundle, precision=p).notes]
+    return [pipeline.precision, *as_asked]
 
 
 def whole(bundle: Bundle, sources: Sequence[EventSource]) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for name, section in sections.items()
         },
     }
-    each = {p: NativePipeline(bundle, precision=p) for p in precisions(pipeline)}
+    each = {p: NativePipeline(bundle, precision=p) for p in precisions(pipeline) if p in BYTES}
     result["floor"] = floor(each, features, result["whole"]["stages"])
     return {
         "ratio_to_ckf": result["whole"]["ratio"],

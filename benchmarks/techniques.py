@@ -37,9 +37,10 @@ from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.engines import open_pipeline
 from trackserve.event import TripletGraph
-from trackserve.native import NativePipeline
+from trackserve.native import NativePipeline, library
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.networks import METADATA
+from trackserve.training.calibrate import calibrate
 from trackserve.training.export import export_network, write_description
 from trackserve.training.fit import fit
 from trackserve.training.gnn import among
@@ -196,6 +197,15 @@ class Workshop:
         inside = np.minimum(away, 2 * turn - away) <= share * turn
         return inside[out.joined.edges].all(axis=0)
 
+    # ---- 8 bits
+
+    def calibrated(self) -> Path:
+        """Return the bundle with the ranges that the native engine needs for 8 bits."""
+        path = self.folder / "calibrated"
+        if not path.exists():
+            calibrate(self.bundle, self.training, path)
+        return path
+
     # ---- the filter on onnxruntime, in float32 and in 8 bits
 
     def undescribed_filter(self) -> Path:
@@ -244,6 +254,9 @@ def variants(shop: Workshop) -> Iterator[Variant]:
     yield Variant(BASE, own)
     yield Variant("operators one by one", own, engine="reference", slow=True)
     yield Variant("bfloat16", shop.with_settings("bfloat16", precision="bfloat16"))
+    if "int8" in library().precisions():
+        files = [shop.calibrated() / f"{kind}.onnx" for kind in ("filter", "triplets")]
+        yield Variant("int8", shop.with_networks("int8", *files, precision="int8"))
     yield Variant(
         "filter on onnxruntime",
         shop.with_networks("filter on onnxruntime", shop.undescribed_filter(), **plain),

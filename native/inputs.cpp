@@ -128,18 +128,31 @@ void chords(const float* positions, const int32_t* inner, const int32_t* outer, 
     }
 }
 
+void Tensors::scale(std::vector<float>& weight, std::vector<float>& bias) {
+    if (!ranges_) return;
+    const size_t outputs = bias.size(), inputs = weight.size() / outputs;
+    for (size_t o = 0; o < outputs; ++o) {
+        const float factor = 255 / ranges_[o];
+        bias[o] *= factor;
+        for (size_t i = 0; i < inputs; ++i)
+            weight[o * inputs + i] *= before_ ? factor * (before_[i] / 255) : factor;
+    }
+    before_ = ranges_;
+    ranges_ += outputs;
+}
+
 Linear<float> Tensors::pair_layer(const HitColumns& columns, int outputs) {
     const int hit = columns.hit_inputs(), all = columns.pair_inputs();
-    const auto [pair, bias] = layer(PAIR_INPUTS, outputs);
-    const std::vector<float> inner = take(size_t(hit) * outputs, scale_);
-    const std::vector<float> outer = take(size_t(hit) * outputs, scale_);
-    std::vector<float> weight(size_t(outputs) * all);
+    const float* pair = take();
+    std::vector<float> weight(size_t(outputs) * all), bias = take(outputs);
+    const float *inner = take(), *outer = take();
     for (int o = 0; o < outputs; ++o) {
         float* row = &weight[o * all];
-        std::copy_n(&pair[o * PAIR_INPUTS], PAIR_INPUTS, row);
-        std::copy_n(&inner[o * hit], hit, row + PAIR_INPUTS);
-        std::copy_n(&outer[o * hit], hit, row + PAIR_INPUTS + hit);
+        std::copy(pair + o * PAIR_INPUTS, pair + (o + 1) * PAIR_INPUTS, row);
+        std::copy(inner + o * hit, inner + (o + 1) * hit, row + PAIR_INPUTS);
+        std::copy(outer + o * hit, outer + (o + 1) * hit, row + PAIR_INPUTS + hit);
     }
+    scale(weight, bias);
     return Linear<float>(weight, bias.data(), all, outputs);
 }
 

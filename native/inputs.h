@@ -42,25 +42,22 @@ void chords(const float* positions, const int32_t* inner, const int32_t* outer, 
 
 // The trained numbers in the order in which torch lists them.
 //
-// Layers with ReLU between them may be scaled: a layer's outputs times s, the next one's weights over s.
-// For 8 bits there are ranges, the activation of each hidden layer in turn that is to become 255.
+// For 8 bits there are ranges, too: of each output of the hidden layers in turn, the activation that is
+// to become 255. ReLU lets such a scale through, so it is put into the weights before and after it.
 class Tensors {
   public:
     explicit Tensors(const float* const* next, const float* ranges = nullptr)
         : next_(next), ranges_(ranges) {}
     const float* take() { return *next_++; }
-    std::vector<float> take(size_t size, float factor = 1) {
+    std::vector<float> take(size_t size) {
         const float* values = take();
-        std::vector<float> taken(values, values + size);
-        for (float& x : taken) x *= factor;
-        return taken;
+        return {values, values + size};
     }
-    // Weight and bias of a layer on the outputs of the one before, each scaled.
+    // Weight [outputs, inputs] and bias of the next layer, scaled.
     std::pair<std::vector<float>, std::vector<float>> layer(int inputs, int outputs) {
-        const float before = scale_;
-        if (ranges_) scale_ = 255 / *ranges_++;
-        std::vector<float> weight = take(size_t(inputs) * outputs, scale_ / before);
-        return {std::move(weight), take(outputs, scale_)};
+        std::vector<float> weight = take(size_t(inputs) * outputs), bias = take(outputs);
+        scale(weight, bias);
+        return {std::move(weight), std::move(bias)};
     }
     template <class Number>
     Linear<Number> linear(int inputs, int outputs) {
@@ -68,7 +65,8 @@ class Tensors {
         return Linear<Number>(weight, bias.data(), inputs, outputs);
     }
     Dot dot(int inputs) {
-        std::vector<float> weight = take(inputs, 1 / scale_);
+        std::vector<float> weight = take(inputs);
+        for (int i = 0; before_ && i < inputs; ++i) weight[i] *= before_[i] / 255;
         return {std::move(weight), *take()};
     }
     // PairLayer's weights of the pair, the inner and the outer hit, side by side: one product.
@@ -76,8 +74,9 @@ class Tensors {
 
   private:
     const float* const* next_;
-    const float* ranges_;
-    float scale_ = 1;  // of the outputs of the layer that was taken last
+    const float *ranges_, *before_ = nullptr;  // of the next layer's outputs, and of its inputs
+
+    void scale(std::vector<float>& weight, std::vector<float>& bias);
 };
 
 }  // namespace trackserve

@@ -148,7 +148,7 @@ struct trackserve_description {
     float r_scale, phi_scale, z_scale;
     const int32_t* further_columns;
     const float* const* tensors;
-    const float* ranges;  // for INT8, which the filter and the network on triplets have
+    const float* ranges;  // [depth, width] for INT8, which the filter and the network on triplets have
 };
 
 // Gives a network, to be freed by trackserve_free_network.
@@ -159,11 +159,12 @@ int trackserve_make_network(const trackserve_description* d, void** network) {
             {d->further_columns, d->further_columns + d->further}};
         const trackserve::Sizes sizes{d->width, d->depth, d->dimension};
         const auto make = [&]<class Number>(Number) -> std::unique_ptr<trackserve::Network> {
-            const trackserve::Tensors tensors(d->tensors, d->ranges);
+            constexpr bool in_8_bits = std::is_same_v<Number, uint8_t>;
+            const trackserve::Tensors tensors(d->tensors, in_8_bits ? d->ranges : nullptr);
             if (d->kind == FILTER) return trackserve::make_filter<Number>(columns, sizes, tensors);
             if (d->kind == TRIPLETS)
                 return trackserve::make_triplet_filter<Number>(columns, sizes, tensors);
-            if constexpr (std::is_same_v<Number, uint8_t>)
+            if constexpr (in_8_bits)
                 throw std::invalid_argument("this network has no 8 bits");
             else if (d->kind == EMBEDDING)
                 return trackserve::make_embedding<Number>(columns, sizes, tensors);

@@ -99,7 +99,7 @@ inline void narrow(bfloat16* to, Vec v) {
 }
 #endif
 
-// Activations fill 0..255 (Tensors sees to that), the weights of an output -127..127: its sum counts
+// Activations fill 0..255 (see Tensors), the weights of an output -127..127: its sum counts
 // in units of its own. Sums and bias stay below 2^24, where a float holds them exactly.
 template <>
 struct Arithmetic<uint8_t> {
@@ -138,12 +138,16 @@ inline Vec widen(const uint8_t* from) {
     std::memcpy(&bytes, from, sizeof bytes);
     return __builtin_convertvector(__builtin_convertvector(bytes, VecInt), Vec);
 }
-// Of numbers that are not negative: 255 where they are larger.
+// What is not in 0..255 becomes the nearer of both.
 inline void narrow(uint8_t* to, Vec v) {
-    // Adding 2^23 rounds to the nearest integer, and leaves it in the lowest bits.
-    const Vec rounded = min(v, broadcast(255.0f)) + broadcast(0x1p23f);
+    // Adding 2^23 rounds to the nearest integer and leaves it in the lowest bits; bits of floats are
+    // in order as integers, too.
+    const VecInt least = reinterpret_cast<VecInt>(broadcast(0x1p23f)), most = least + 255;
+    VecInt rounded = reinterpret_cast<VecInt>(v + broadcast(0x1p23f));
+    rounded = rounded > least ? rounded : least;
+    rounded = rounded < most ? rounded : most;
     using Bytes = uint8_t __attribute__((vector_size(LANES)));
-    const Bytes bytes = __builtin_convertvector(reinterpret_cast<VecInt>(rounded), Bytes);
+    const Bytes bytes = __builtin_convertvector(rounded, Bytes);
     std::memcpy(to, &bytes, sizeof bytes);
 }
 
@@ -257,7 +261,8 @@ class Linear {
                 for (int v = 0; v < V; ++v) {
                     const int column = first + v * LANES;
                     const Vec y = Arithmetic<Number>::outputs(sums[r][v], &units_[column]);
-                    narrow(out + (row + r) * outputs + column, relu ? max(y, Vec{}) : y);
+                    const bool rectify = relu && !std::is_unsigned_v<Out>;  // these already are
+                    narrow(out + (row + r) * outputs + column, rectify ? max(y, Vec{}) : y);
                 }
         }
     }

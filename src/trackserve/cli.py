@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_tune,
         _add_simulate,
         _add_train,
+        _add_calibrate,
         _add_bundle,
         _add_info,
     ):
@@ -857,6 +858,28 @@ def _train(options: argparse.Namespace) -> None:
     from trackserve.training.train import train
 
     train(options.data, options.output, read_recipe(options.recipe), device=options.device)
+    print(options.output)
+
+
+def _add_calibrate(commands: Subparsers) -> None:
+    parser = _command(
+        commands,
+        "calibrate",
+        _calibrate,
+        "Write a copy of a bundle that can be computed in 8 bits, which training does by itself.",
+        epilog="Its filter and its network on triplets get the ranges of their activations.",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder")
+    _add_events(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="NEW", help="folder")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from trackserve.bundle import read_bundle
+    from trackserve.training.calibrate import calibrate
+
+    sources = _sources(options.events, distinct=False)
+    calibrate(read_bundle(options.bundle), sources, options.output)
     print(options.output)
 
 

@@ -54,6 +54,9 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
         return result;
     };
     const Tensors numbered(tensors.data());
+    const std::vector<float> ranges(sizes.depth * sizes.width, 0.3f);
+    const Tensors in_8_bits(tensors.data(), ranges.data());
+    run_network(make_filter<uint8_t>(columns, sizes, in_8_bits), graph.edges);
     run_network(make_embedding<Number>(columns, sizes, numbered), n * sizes.dimension);
     std::vector<float> logits =
         run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
@@ -79,6 +82,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     const auto finder = make_triplet_filter<Number>(columns, sizes, numbered);
     std::vector<float> scores(graph.triplets);
     finder->run(graph, scores.data(), threads);
+    make_triplet_filter<uint8_t>(columns, sizes, in_8_bits)->run(graph, scores.data(), threads);
     run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
     first.clear();
     second.clear();

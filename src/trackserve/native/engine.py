@@ -17,7 +17,7 @@ import numpy as np
 
 from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TripletGraph
 from trackserve.native.library import Library, Pairs, library
-from trackserve.native.networks import NativeNetwork, UnknownNetworkError
+from trackserve.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
 from trackserve.pipeline import Pipeline, StageOutputs
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trackserve.bundle import Bundle
+    from trackserve.native.networks import Family
     from trackserve.pipeline.components import TrackBuilder
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.neighbours import DoubletCuts
@@ -73,8 +74,9 @@ class Found:
 class NativePipeline(Pipeline):
     """A bundle on the native engine; where it can't run a network, the reference runs that one.
 
-    ``precision`` is what the networks are computed in, the bundle's own if None; ``notes`` says in
-    one sentence each what is not as asked for. Raises :class:`MissingDependencyError` where the
+    ``precision`` is what the networks are computed in, the bundle's own if None: in ``int8`` the filter
+    and the network on triplets, the others in the best other one. ``notes`` says in one sentence each
+    what is not as asked for. Raises :class:`MissingDependencyError` where the
     engine is not installed.
     """
 
@@ -107,12 +109,24 @@ class NativePipeline(Pipeline):
     def _network(self, path: Path) -> Network:
         reference = ReferenceNetwork(path, self.threads)
         try:
-            check_agreement(NativeNetwork(path, self.library), reference, self.bundle.features)
-            return NativeNetwork(path, self.library, precision=self.precision)
+            exact = NativeNetwork(path, self.library)
+            check_agreement(exact, reference, self.bundle.features)
+            return NativeNetwork(path, self.library, precision=self._precision_of(exact.family))
         except UnknownNetworkError as error:
             self.notes.append(f"the reference engine runs {path.name}: {error}")
             warnings.warn(self.notes[-1], stacklevel=3)
             return reference
+
+    def _precision_of(self, family: Family) -> str:
+        if self.precision != "int8" or family.ranges is not None:
+            return self.precision
+        best = "bfloat16" if "bfloat16" in self.library.precisions() else "float32"
+        if family.kind in CALIBRATED:
+            self.notes.append(
+                f"{family.kind}.onnx has no ranges for int8 and is computed in {best}; "
+                "`trackserve calibrate` writes them"
+            )
+        return best
 
     def find_tracks_from_features(self, features: Float32) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""

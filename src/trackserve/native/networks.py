@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 METRE = 1000.0
 WIDTHS = range(16, 129, 16)
 MAX_INPUTS = 64
+C_FLOATS = ctypes.POINTER(ctypes.c_float)
+CALIBRATED = ("filter", "triplets")
+"""Kinds of networks that can be computed in 8 bits, with the ranges of their hidden layers."""
 
 
 class UnknownNetworkError(Exception):
@@ -41,6 +44,7 @@ class Family:
     dimension: int
     columns: tuple[str, ...]
     scales: tuple[float, ...]
+    ranges: Float32 | None = None  # [depth, width], of a network that was calibrated for 8 bits
 
     def further(self) -> list[int]:
         """Return the columns beyond r, phi, z."""
@@ -128,6 +132,7 @@ def read_family(model: onnx.ModelProto) -> Family:
             dimension=int(given.get("dimension", 1)),
             columns=tuple(map(str, given["columns"])),
             scales=tuple(map(float, given["scales"])),
+            ranges=np.array(given["ranges"], np.float32) if "ranges" in given else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         message = f"its metadata has no complete {METADATA!r} ({type(error).__name__}: {error})"
@@ -148,18 +153,34 @@ def read_family(model: onnx.ModelProto) -> Family:
             f"{WIDTHS[-1]} and at most {MAX_INPUTS}"
         )
         raise UnknownNetworkError(message)
+    _check_ranges(family)
     return family
+
+
+def _check_ranges(family: Family) -> None:
+    if (ranges := family.ranges) is None:
+        return
+    shape = (family.depth, family.width)
+    usable = ranges.shape == shape and bool(((ranges > 0) & (ranges < np.inf)).all())
+    if family.kind not in CALIBRATED or not usable:
+        message = (
+            f"it is a {family.kind!r} with ranges {list(ranges.shape)} from {ranges.min(initial=0):g} "
+            f"on; expected {' or '.join(CALIBRATED)} with positive ones {list(shape)}"
+        )
+        raise UnknownNetworkError(message)
 
 
 class NativeNetwork:
     """A network of the family, ready to run.
 
-    Raises :class:`UnknownNetworkError` for a file that holds another network.
+    ``int8`` is for networks with ranges. Raises :class:`UnknownNetworkError` for a file that holds
+    another network.
     """
 
     def __init__(self, path: Path, library: Library, *, precision: str = "float32") -> None:
         model = onnx.load(path)
         self.family = read_family(model)
+        assert precision != "int8" or self.family.ranges is not None, "no ranges for int8"
         self._library = library
         tensors = self.family.tensors(model)
         self._network = library.make_network(_description(self.family, tensors, precision))
@@ -216,6 +237,7 @@ def _description(family: Family, tensors: list[Float32], precision: str) -> Desc
         features=len(family.columns),
         further=len(further),
         further_columns=(ctypes.c_int32 * len(further))(*further),
+        ranges=None if family.ranges is None else family.ranges.ctypes.data_as(C_FLOATS),
         tensors=(ctypes.c_void_p * len(tensors))(*(t.ctypes.data for t in tensors)),
         **at,
         **scale,

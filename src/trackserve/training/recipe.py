@@ -130,7 +130,7 @@ class Recipe:
     seed: int = 1
     min_pt: float = 0.9
     long_edge: float = 150.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
     validation: float = 0.05
     test: float = 0.05
     features: FeatureColumns = field(

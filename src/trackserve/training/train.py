@@ -1,6 +1,7 @@
 """The whole training: events in, bundle out.
 
-embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> physics on unseen events
+embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> ranges for 8 bits
+-> physics on unseen events
 
 Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
 own stages; the filter and the network on triplets are pruned first, where the recipe says so.
@@ -40,6 +41,7 @@ from trackserve.pipeline.gnn import score_edges
 from trackserve.pipeline.neighbours import neighbours
 from trackserve.pipeline.networks import load_network
 from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
+from trackserve.training.calibrate import EVENTS, some, write_ranges
 from trackserve.training.embedding import EmbeddingLoss, choose_radius
 from trackserve.training.export import export_network, write_description
 from trackserve.training.filter import FilterLoss, choose_cut
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trackserve.data.sources import EventSource
+    from trackserve.training.calibrate import Seen
     from trackserve.training.prune import AnyFilter
     from trackserve.training.recipe import (
         EmbeddingRecipe,
@@ -113,6 +116,7 @@ class Training:
         self._choose("served_filter_cut", partial(self._choose_filter_cut, served=True))
         self._choose("served_triplet_cut", partial(self._choose_triplet_cut, served=True))
         self._choose("track_cut", self._choose_track_cut)
+        self._calibrate()
         self._describe(physics={})
         self._describe(physics=self._physics())
         publish(self.folder, self.bundle)
@@ -387,6 +391,17 @@ class Training:
         return float(json.loads((self.folder / "chosen.json").read_text())[name])
 
     # ---- the finished bundle
+
+    def _calibrate(self) -> None:
+        """Write into the networks that 8 bits are for what these must hold on validation events."""
+        seen: dict[str, list[Seen]] = {"filter": [], "triplets": []}
+        for source in self.validation[:EVENTS]:
+            features = self._sample(source).features
+            edges, triplets = self._triplets(source)
+            seen["filter"].append((features, some(self._candidates(source))))
+            seen["triplets"].append((features, edges, some(triplets)))
+        for name, events in seen.items():
+            write_ranges(self.folder / f"{name}.onnx", events)
 
     def _physics(self) -> dict[str, Any]:
         """Measure the bundle on the events that nothing was trained or chosen on, by data set."""
