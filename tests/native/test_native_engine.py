@@ -12,12 +12,14 @@ from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.event import Hits, ScoredGraph
 from trackserve.native.engine import NativePipeline
-from trackserve.native.library import variants
+from trackserve.native.library import Library, library, variants
+from trackserve.native.networks import NativeNetwork
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.neighbours import DoubletCuts, neighbours
 from trackserve.pipeline.triplets import TripletCuts
+from trackserve.training.calibrate import write_ranges
 from trackserve.training.export import export_network
 
 each_variant = pytest.mark.parametrize("variant", variants())
@@ -191,3 +193,83 @@ def test_a_bundle_without_triplets_has_its_gnn_run_on_the_reference(bundle, tmp_
     found, reference = pipeline.run(features), Pipeline(other).run(features)
     np.testing.assert_array_equal(found.joined.edges, reference.filtered.edges)
     np.testing.assert_array_equal(found.labels(), reference.labels())
+
+
+# ---- 8 bits
+
+
+@pytest.fixture
+def everywhere(monkeypatch):
+    """Let variants offer 8 bits that can compute them only slowly."""
+    monkeypatch.setattr(Library, "precisions", lambda _: ("float32", "int8"))
+
+
+@pytest.fixture
+def with_ranges(bundle, tmp_path):
+    """The engine tests' bundle, calibrated on made-up tracks."""
+    shutil.copytree(bundle.path, tmp_path / "calibrated")
+    copy = replace(bundle, path=tmp_path / "calibrated")
+    found = NativePipeline(bundle).run(hit_features(straight_tracks(tracks=100), bundle.features))
+    features, edges = found.scored.features, found.filtered.edges
+    write_ranges(copy.filter_path, [(features, found.candidates.edges)])
+    first, second = np.nonzero(edges[1][:, None] == edges[0])
+    write_ranges(copy.triplets_path, [(features, edges, np.stack([first, second]))])
+    return copy
+
+
+@each_variant
+@pytest.mark.usefixtures("everywhere")
+def test_a_pipeline_in_8_bits_finds_nearly_the_same(with_ranges, variant):
+    hits = straight_tracks(tracks=150, noise=200)
+    features = hit_features(hits, with_ranges.features)
+    exact = NativePipeline(with_ranges, variant=variant).run(features)
+    pipeline = NativePipeline(with_ranges, precision="int8", variant=variant, threads=2)
+    assert (pipeline.precision, pipeline.notes) == ("int8", [])
+    found = pipeline.run(features)
+    np.testing.assert_array_equal(found.candidates.edges, exact.candidates.edges)
+    ours, theirs = (set(map(tuple, each.filtered.edges.T.tolist())) for each in (found, exact))
+    assert (
+        0 < len(ours ^ theirs) < 0.5 * len(theirs)
+    )  # scores of random numbers are all near the cut
+    assert found.joined.edges.shape[1] > 0
+
+
+@each_variant
+def test_triplets_are_found_by_the_logits_that_the_network_gives(with_ranges, variant):
+    features = hit_features(straight_tracks(tracks=60), with_ranges.features)
+    native = NativeNetwork(with_ranges.triplets_path, library(variant), precision="int8")
+    hits = len(features) - 3
+    inner = np.repeat(np.arange(hits, dtype=np.int32), 3)
+    outer = inner + np.tile(np.arange(1, 4, dtype=np.int32), hits)
+    position = tuple(np.ascontiguousarray(column) for column in features.T)
+    cuts, order = (np.inf, 0.0, np.inf, 0.0), (inner, outer)
+    triplets = library(variant).join_edges(position, order, cuts=cuts, threads=1)
+    logits = native(features, order, triplets)
+    least = float(np.median(logits))
+    found = native.find_triplets(features, order, position, cuts=cuts, threshold=least)
+    kept = logits >= least
+    expected = set(zip(triplets[0][kept].tolist(), triplets[1][kept].tolist(), strict=True))
+    assert set(zip(*(rows.tolist() for rows in found), strict=True)) == expected
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_networks_without_ranges_are_computed_in_the_best_other_precision(bundle):
+    pipeline = NativePipeline(bundle, precision="int8")
+    assert len(pipeline.notes) == 2
+    assert pipeline.notes[0] == (
+        "filter.onnx has no ranges for int8 and is computed in float32; "
+        "`trackserve calibrate` writes them"
+    )
+    features = hit_features(straight_tracks(tracks=50, noise=50), bundle.features)
+    labels = NativePipeline(bundle, precision="float32").run(features).labels()
+    np.testing.assert_array_equal(pipeline.run(features).labels(), labels)
+
+
+@each_variant
+def test_8_bits_are_offered_where_the_processor_multiplies_them(variant, with_ranges):
+    fast = variant in {"avx512vnni", "avx512bf16"}
+    assert ("int8" in library(variant).precisions()) == fast
+    pipeline = NativePipeline(with_ranges, precision="int8", variant=variant)
+    note = f"int8 is computed in float32 by the engine's {variant} variant"
+    assert pipeline.notes == ([] if fast else [note])
+    assert pipeline.precision == ("int8" if fast else "float32")

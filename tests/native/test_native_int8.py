@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from known_networks import COLUMNS, describe, inputs_of, made_up_event, network, write_numbers
-from test_native_engine import bundle as bundle  # a fixture
 
-from tiny_bundle import straight_tracks
-from trackserve.native.engine import NativePipeline
-from trackserve.native.library import Library, library, variants
+from trackserve.native.library import library, variants
 from trackserve.native.networks import NativeNetwork, UnknownNetworkError
-from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.networks import METADATA
-from trackserve.training.calibrate import write_ranges
 
 SIZES = [
     ("filter", {"width": 16, "layers": 1}),
@@ -163,12 +156,12 @@ def change(path, changed):
 @pytest.mark.parametrize(
     ("ranges", "complaint"),
     [
-        ([[1.0] * 16], r"ranges \[1, 16\] from 1 on; .* positive ones \[2, 16\]"),
-        ([[1.0] * 16, [0.0] * 16], "from 0 on"),
-        ([[1.0] * 16, [float("nan")] * 16], "from nan on"),
+        ([[1.0] * 16], r"ranges \[1, 16\], .* positive ones \[2, 16\]"),
+        ([[1.0] * 16, [0.0] * 16], "the least 0,"),
+        ([[1.0] * 16, [float("nan")] * 16], "the least nan,"),
         ([[1.0] * 16, [1.0] * 8], "no complete"),
         ("large", "no complete"),
-        ([[1e39] * 16] * 2, "from inf on"),
+        ([[1e39] * 16] * 2, r"the largest 1e\+39;"),
     ],
 )
 def test_ranges_that_can_not_be_are_declined(calibrated, ranges, complaint):
@@ -176,83 +169,3 @@ def test_ranges_that_can_not_be_are_declined(calibrated, ranges, complaint):
     change(path, lambda described: described.update(ranges=ranges))
     with pytest.raises(UnknownNetworkError, match=complaint):
         NativeNetwork(path, library())
-
-
-# ---- in the pipeline
-
-
-@pytest.fixture
-def everywhere(monkeypatch):
-    """Let variants offer 8 bits that can compute them only slowly."""
-    monkeypatch.setattr(Library, "precisions", lambda _: ("float32", "int8"))
-
-
-@pytest.fixture
-def with_ranges(bundle, tmp_path):
-    """The engine tests' bundle, calibrated on made-up tracks."""
-    shutil.copytree(bundle.path, tmp_path / "calibrated")
-    copy = replace(bundle, path=tmp_path / "calibrated")
-    found = NativePipeline(bundle).run(hit_features(straight_tracks(tracks=100), bundle.features))
-    features, edges = found.scored.features, found.filtered.edges
-    write_ranges(copy.filter_path, [(features, found.candidates.edges)])
-    first, second = np.nonzero(edges[1][:, None] == edges[0])
-    write_ranges(copy.triplets_path, [(features, edges, np.stack([first, second]))])
-    return copy
-
-
-@each_variant
-@pytest.mark.usefixtures("everywhere")
-def test_a_pipeline_in_8_bits_finds_nearly_the_same(with_ranges, variant):
-    hits = straight_tracks(tracks=150, noise=200)
-    features = hit_features(hits, with_ranges.features)
-    exact = NativePipeline(with_ranges, variant=variant).run(features)
-    pipeline = NativePipeline(with_ranges, precision="int8", variant=variant, threads=2)
-    assert (pipeline.precision, pipeline.notes) == ("int8", [])
-    found = pipeline.run(features)
-    np.testing.assert_array_equal(found.candidates.edges, exact.candidates.edges)
-    for name in ("filtered", "joined"):
-        ours, theirs = (
-            set(map(tuple, getattr(each, name).edges.T.tolist())) for each in (found, exact)
-        )
-        assert 0 < len(ours ^ theirs) < 0.1 * len(theirs)
-
-
-@each_variant
-def test_triplets_are_found_by_the_logits_that_the_network_gives(with_ranges, variant):
-    features = hit_features(straight_tracks(tracks=60), with_ranges.features)
-    native = NativeNetwork(with_ranges.triplets_path, library(variant), precision="int8")
-    hits = len(features) - 3
-    inner = np.repeat(np.arange(hits, dtype=np.int32), 3)
-    outer = inner + np.tile(np.arange(1, 4, dtype=np.int32), hits)
-    position = tuple(np.ascontiguousarray(column) for column in features.T)
-    cuts, order = (np.inf, 0.0, np.inf, 0.0), (inner, outer)
-    triplets = library(variant).join_edges(position, order, cuts=cuts, threads=1)
-    logits = native(features, order, triplets)
-    least = float(np.median(logits))
-    found = native.find_triplets(features, order, position, cuts=cuts, threshold=least)
-    kept = logits >= least
-    expected = set(zip(triplets[0][kept].tolist(), triplets[1][kept].tolist(), strict=True))
-    assert set(zip(*(rows.tolist() for rows in found), strict=True)) == expected
-
-
-@pytest.mark.usefixtures("everywhere")
-def test_networks_without_ranges_are_computed_in_the_best_other_precision(bundle):
-    pipeline = NativePipeline(bundle, precision="int8")
-    assert len(pipeline.notes) == 2
-    assert pipeline.notes[0] == (
-        "filter.onnx has no ranges for int8 and is computed in float32; "
-        "`trackserve calibrate` writes them"
-    )
-    features = hit_features(straight_tracks(tracks=50, noise=50), bundle.features)
-    labels = NativePipeline(bundle, precision="float32").run(features).labels()
-    np.testing.assert_array_equal(pipeline.run(features).labels(), labels)
-
-
-@each_variant
-def test_8_bits_are_offered_where_the_processor_multiplies_them(variant, with_ranges):
-    fast = variant in {"avx512vnni", "avx512bf16"}
-    assert ("int8" in library(variant).precisions()) == fast
-    pipeline = NativePipeline(with_ranges, precision="int8", variant=variant)
-    note = f"int8 is computed in float32 by the engine's {variant} variant"
-    assert pipeline.notes == ([] if fast else [note])
-    assert pipeline.precision == ("int8" if fast else "float32")

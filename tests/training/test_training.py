@@ -71,6 +71,14 @@ def test_radius_and_cut_keep_the_share_that_was_asked_for(place):
     assert chosen["track_cut"] in {0.3, 0.6}
 
 
+def test_the_networks_for_8_bits_know_their_ranges(place):
+    for name, layers in (("filter", 3), ("triplets", 2)):
+        (entry,) = onnx.load(place / f"bundle/{name}.onnx").metadata_props
+        ranges = np.array(json.loads(entry.value)["ranges"])
+        assert ranges.shape == (layers, 4)
+        assert (ranges > 0).all()
+
+
 def test_every_update_is_logged(place):
     lines = (place / "bundle.training/metrics.jsonl").read_text().splitlines()
     logged = [json.loads(line) for line in lines]

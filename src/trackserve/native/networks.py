@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trackserve.event import Float32
+    from trackserve.event import Float32, Float64
     from trackserve.native.library import Pairs
 
 METRE = 1000.0
 WIDTHS = range(16, 129, 16)
 MAX_INPUTS = 64
-C_FLOATS = ctypes.POINTER(ctypes.c_float)
 CALIBRATED = ("filter", "triplets")
 """Kinds of networks that can be computed in 8 bits, with the ranges of their hidden layers."""
 
@@ -44,7 +43,7 @@ class Family:
     dimension: int
     columns: tuple[str, ...]
     scales: tuple[float, ...]
-    ranges: Float32 | None = None  # [depth, width], of a network that was calibrated for 8 bits
+    ranges: Float64 | None = None  # [depth, width], of a network that was calibrated for 8 bits
 
     def further(self) -> list[int]:
         """Return the columns beyond r, phi, z."""
@@ -132,7 +131,7 @@ def read_family(model: onnx.ModelProto) -> Family:
             dimension=int(given.get("dimension", 1)),
             columns=tuple(map(str, given["columns"])),
             scales=tuple(map(float, given["scales"])),
-            ranges=np.array(given["ranges"], np.float32) if "ranges" in given else None,
+            ranges=np.array(given["ranges"], np.float64) if "ranges" in given else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         message = f"its metadata has no complete {METADATA!r} ({type(error).__name__}: {error})"
@@ -161,11 +160,12 @@ def _check_ranges(family: Family) -> None:
     if (ranges := family.ranges) is None:
         return
     shape = (family.depth, family.width)
-    usable = ranges.shape == shape and bool(((ranges > 0) & (ranges < np.inf)).all())
+    usable = ranges.shape == shape and bool(((ranges > 1e-30) & (ranges < 1e30)).all())
     if family.kind not in CALIBRATED or not usable:
         message = (
-            f"it is a {family.kind!r} with ranges {list(ranges.shape)} from {ranges.min(initial=0):g} "
-            f"on; expected {' or '.join(CALIBRATED)} with positive ones {list(shape)}"
+            f"it is a {family.kind!r} with ranges {list(ranges.shape)}, the least "
+            f"{ranges.min(initial=np.inf):g}, the largest {ranges.max(initial=0):g}; expected "
+            f"{' or '.join(CALIBRATED)} with positive ones {list(shape)}"
         )
         raise UnknownNetworkError(message)
 
@@ -237,8 +237,12 @@ def _description(family: Family, tensors: list[Float32], precision: str) -> Desc
         features=len(family.columns),
         further=len(further),
         further_columns=(ctypes.c_int32 * len(further))(*further),
-        ranges=None if family.ranges is None else family.ranges.ctypes.data_as(C_FLOATS),
+        ranges=None if family.ranges is None else _floats(family.ranges),
         tensors=(ctypes.c_void_p * len(tensors))(*(t.ctypes.data for t in tensors)),
         **at,
         **scale,
     )
+
+
+def _floats(values: Float64) -> ctypes.Array[ctypes.c_float]:
+    return (ctypes.c_float * values.size)(*values.ravel())
