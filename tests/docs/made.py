@@ -159,7 +159,7 @@ RECIPE = {
     "seed": "of all that is drawn at random",
     "min_pt": "GeV; charged primaries above it are the targets of the training",
     "long_edge": "mm; a true edge of this length counts twice as much as a short one, one of twice the length five times",
-    "precision": "what the native engine computes the finished bundle in, where the processor can: `float32` or `bfloat16`",
+    "precision": "what the native engine computes the finished bundle in, where the processor can: `float32`, `bfloat16` or `int8`",
     "triplet_cuts.kink": "in r and z; as `triplets.cuts` of the bundle",
     "triplet_cuts.off": "mm",
     "triplet_cuts.slope": "rad/mm",
