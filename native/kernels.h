@@ -43,10 +43,9 @@ void space_order(const float* embedding, int64_t n, int dimensions, const float*
 Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
                  const float* z, const int32_t* rank, const NeighbourSettings& settings, int threads);
 
-// Copies the edges whose logits reach the threshold, sorted by their inner hit; gives how many.
-int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
-                   const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
-                   int32_t* kept_outer, int threads);
+// The edges whose logits reach the threshold, sorted by their inner hit.
+Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
+                 const int32_t* inner, const int32_t* outer, int threads);
 
 struct TripletCuts {
     float kink, off, slope, dphi;
@@ -58,15 +57,14 @@ std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, 
                               const int32_t* inner, const int32_t* outer, int64_t count,
                               const TripletCuts& cuts, int threads);
 
-struct Kept {
-    int64_t triplets, edges;
+struct Chains {
+    Pairs edges, triplets;
 };
 
-// Copies, in their order, the triplets through which a chain of at least so many edges runs, each two of
-// them a triplet, and the edges that are in one of those; gives how many there are.
-Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
-                 int64_t edges, const int32_t* inner, const int32_t* outer, int32_t* kept_first,
-                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer, int threads);
+// In their order, the triplets through which a chain of at least so many edges runs, each two of them a
+// triplet, and the edges that are in one of those.
+Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
+                   int64_t edges, const int32_t* inner, const int32_t* outer, int threads);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.

@@ -18,11 +18,12 @@ constexpr int64_t SEEN = 32;   // of the points of a range, to find along which 
 constexpr int64_t SORTED = 64;  // so many items are sorted to find a pivot among them
 
 // Points along their principal axes and, if wanted, along the azimuth: [axes][n].
-std::vector<std::vector<float>> coordinates(const float* embedding, int64_t n, int dimensions,
-                                            const float* phi, float unit, int threads) {
+std::vector<List<float>> coordinates(const float* embedding, int64_t n, int dimensions, const float* phi,
+                                     float unit, int threads) {
     const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
-    std::vector<std::vector<float>> along(dimensions + (phi != nullptr), std::vector<float>(n));
+    std::vector<List<float>> along(dimensions + (phi != nullptr));
     parallel_for(threads, along.size(), [&](int64_t axis, int) {
+        along[axis].resize(n);
         for (int64_t i = 0; i < n; ++i)
             along[axis][i] = axis < dimensions ? turned.coordinates[i * dimensions + axis]
                                                : phi[i] * unit;
@@ -31,12 +32,11 @@ std::vector<std::vector<float>> coordinates(const float* embedding, int64_t n, i
 }
 
 // The axis along which a sample of the rows is spread widest.
-const std::vector<float>& widest(const std::vector<std::vector<float>>& along, const uint64_t* items,
-                                 int64_t n) {
+const List<float>& widest(const std::vector<List<float>>& along, const uint64_t* items, int64_t n) {
     const int64_t step = std::max<int64_t>(1, n / SEEN);
-    const std::vector<float>* axis = &along[0];
+    const List<float>* axis = &along[0];
     float widest = -1;
-    for (const std::vector<float>& each : along) {
+    for (const List<float>& each : along) {
         float low = std::numeric_limits<float>::infinity(), high = -low;
         for (int64_t i = 0; i < n; i += step) {
             const float x = each[uint32_t(items[i])];
@@ -85,7 +85,7 @@ void put_least_first(uint64_t* items, int64_t n, int64_t middle, uint64_t* spare
 
 void canonical_order(const float* features, int64_t n, int columns, const float* distance,
                      int64_t* order) {
-    std::vector<Keyed> items(n);
+    List<Keyed> items(n);
     for (int64_t i = 0; i < n; ++i) items[i] = {ordered(distance[i]), int32_t(i)};
     sort_by_key(items);
     // Hits at one distance: by their features, the last one first.
@@ -106,7 +106,7 @@ void canonical_order(const float* features, int64_t n, int columns, const float*
 void space_order(const float* embedding, int64_t n, int dimensions, const float* phi, float unit,
                  int32_t* order, int threads) {
     const auto along = coordinates(embedding, n, dimensions, phi, unit, threads);
-    std::vector<uint64_t> items(n), spare(n);  // a coordinate, ordered, above the row
+    List<uint64_t> items(n), spare(n);  // a coordinate, ordered, above the row
     std::iota(items.begin(), items.end(), 0);
     using Range = std::pair<int64_t, int64_t>;
     std::vector<Range> ranges{{0, n}};
@@ -116,7 +116,7 @@ void space_order(const float* embedding, int64_t n, int dimensions, const float*
             const auto [first, last] = ranges[i];
             const int64_t middle = first + (last - first + LEAF - 1) / LEAF / 2 * LEAF;
             if (middle == first) return;
-            const std::vector<float>& axis = widest(along, &items[first], last - first);
+            const List<float>& axis = widest(along, &items[first], last - first);
             for (int64_t k = first; k < last; ++k) {
                 const uint32_t row = items[k];
                 items[k] = uint64_t(ordered(axis[row])) << 32 | row;

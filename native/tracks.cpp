@@ -12,9 +12,9 @@ namespace {
 
 // The edges that are taken, the best first, when each hit may have one step inwards and one outwards.
 // Of equal scores the edge of the lower inner, then of the lower outer hit is first.
-std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer,
-                                const float* scores, const std::vector<int64_t>& edges) {
-    std::vector<Keyed> sorted;
+List<int32_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                         const List<int32_t>& edges) {
+    List<Keyed> sorted;
     sorted.reserve(edges.size());
     for (const int64_t edge : edges) sorted.push_back({~ordered(scores[edge]), int32_t(edge)});
     sort_by_key(sorted);
@@ -24,7 +24,7 @@ std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* 
         });
     });
     std::vector<bool> left(n), reached(n);
-    std::vector<int64_t> taken;
+    List<int32_t> taken;
     for (const auto& [key, edge] : sorted) {
         if (left[inner[edge]] || reached[outer[edge]]) continue;
         left[inner[edge]] = reached[outer[edge]] = true;
@@ -37,13 +37,13 @@ std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* 
 
 void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
                   int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {
-    std::vector<int64_t> edges;
+    List<int32_t> edges;
     for (int64_t edge = 0; edge < count; ++edge)
         if (scores[edge] >= cut) edges.push_back(edge);
     if (walk) edges = best_steps(n, inner, outer, scores, edges);
 
     // Union-find; the root of a set is its lowest hit.
-    std::vector<int32_t> parent(n);
+    List<int32_t> parent(n);
     std::iota(parent.begin(), parent.end(), 0);
     const auto root = [&](int32_t hit) {
         while (parent[hit] != hit) hit = parent[hit] = parent[parent[hit]];
@@ -53,7 +53,7 @@ void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const f
         const int32_t a = root(inner[edge]), b = root(outer[edge]);
         parent[std::max(a, b)] = std::min(a, b);
     }
-    std::vector<int32_t> size(n);
+    List<int32_t> size(n, 0);
     for (int64_t hit = 0; hit < n; ++hit) ++size[root(hit)];
     int64_t tracks = 0;
     for (int64_t hit = 0; hit < n; ++hit) {
