@@ -42,22 +42,15 @@ int trackserve_canonical_order(const float* features, int64_t n, int columns, co
     return guarded([&] { trackserve::canonical_order(features, n, columns, distance, order); });
 }
 
-// `phi` may be missing.
-int trackserve_space_order(const float* embedding, int64_t n, int dimensions, const float* phi,
-                           float unit, int32_t* order, int threads) {
-    return guarded(
-        [&] { trackserve::space_order(embedding, n, dimensions, phi, unit, order, threads); });
-}
-
 // Gives edges.
 int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
-                          const float* phi, const float* z, const int32_t* rank,
-                          double squared_radius, int32_t limit, const float* cuts, int threads,
-                          Rows* first, Rows* second, int64_t* count) {
+                          const float* phi, const float* z, double squared_radius, int32_t limit,
+                          const float* cuts, float radian, int threads, int32_t* order, Rows* first,
+                          Rows* second, int64_t* count) {
     return guarded([&] {
         const trackserve::NeighbourSettings settings{
-            squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}};
-        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, rank, settings, threads),
+            squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}, radian};
+        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, settings, order, threads),
              first, second, count);
     });
 }

@@ -1,7 +1,6 @@
 // Algorithm 1, as pipeline/neighbours.py: pairs of hits within a radius in the embedding.
 //
-// Hits are handed over in an order in which consecutive ones lie close together (space_order), and
-// every LEAF consecutive hits are a leaf with a bounding box, along the embedding's principal axes and
+// Hits are put in an order in which consecutive ones lie close together (space_order), and every LEAF consecutive hits are a leaf with a bounding box, along the embedding's principal axes and
 // in the detector. Leaves whose boxes are within the radius, and between which the doublet cuts may
 // be passed, are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in
 // float64 with the reference's order of summation where float32 can't tell on which side of the
@@ -79,6 +78,7 @@ enum Quantity { PHI, R, COT, INVERSE_R, QUANTITIES };
 
 struct Space {
     const float* embedding;  // [hits, dimensions]
+    const int32_t* order;    // [hits] its row for each
     int64_t hits, leaves;
     int dimensions, padded;          // padded to a multiple of 4 with zeros
     double error;                    // of a distance along the principal axes
@@ -86,16 +86,14 @@ struct Space {
     std::vector<Intervals> axes;     // [dimensions]
     std::vector<Intervals> cuts;     // [QUANTITIES]
 
-    Space(const float* embedding, int64_t n, int d, int threads)
-        : embedding(embedding), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
-          padded((d + 3) / 4 * 4), coordinates(leaves * padded * LEAF),
+    Space(const float* embedding, const Turned& turned, const int32_t* order, int64_t n, int d, int threads)
+        : embedding(embedding), order(order), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
+          padded((d + 3) / 4 * 4), error(turned.error), coordinates(leaves * padded * LEAF),
           axes(d, Intervals(leaves)), cuts(QUANTITIES, Intervals(leaves)) {
-        const Turned turned = turn_to_principal_axes(embedding, n, d, threads);
-        error = turned.error;
         for_leaves(threads, [&](int64_t leaf) {
             for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row)
                 for (int k = 0; k < d; ++k) {
-                    const float x = row < n ? turned.coordinates[row * d + k] : NO_NUMBER;
+                    const float x = row < n ? turned.coordinates[order[row] * d + k] : NO_NUMBER;
                     coordinates[(leaf * padded + k) * LEAF + row % LEAF] = x;
                     axes[k].add(leaf, x);
                 }
@@ -118,7 +116,8 @@ struct Space {
 
     // As scipy's cKDTree adds the squares up.
     double squared_distance(int64_t a, int64_t b) const {
-        const float *one = embedding + a * dimensions, *other = embedding + b * dimensions;
+        const float* one = embedding + int64_t(order[a]) * dimensions;
+        const float* other = embedding + int64_t(order[b]) * dimensions;
         std::array<double, 4> parts{};
         int k = 0;
         for (; k + 4 <= dimensions; k += 4)
@@ -138,7 +137,10 @@ struct Space {
 struct Hits {  // [leaves * LEAF]
     List<float> r, phi, z, distance;  // from the origin, squared
     List<float> cot, inverse_r;
-    List<int32_t> rank;
+    List<int32_t> rank;  // the place in the order from the origin
+
+    explicit Hits(int64_t size)
+        : r(size), phi(size), z(size), distance(size), cot(size), inverse_r(size), rank(size) {}
 };
 
 struct Scan {
@@ -148,19 +150,29 @@ struct Scan {
     Radius radius;
     List<int32_t> lowest_rank;  // of each leaf
 
+    Scan(Space& space, const NeighbourSettings& settings)
+        : space(space), settings(settings), hits(space.leaves * LEAF),
+          radius(settings.squared_radius, space.dimensions, space.error), lowest_rank(space.leaves) {}
+
     bool cuts_slope() const { return std::isfinite(settings.cuts.slope); }
     bool cuts_z0() const { return std::isfinite(settings.cuts.z0); }
 
     // Fill the boxes in the detector, and what they are made of.
-    void box_hits(int64_t leaf) {
+    void box_hits(int64_t leaf, const float* r_of, const float* phi_of, const float* z_of) {
         constexpr float least = 1e-15, most = 1e15;
         for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row) {
-            const float r = hits.r[row], z = hits.z[row];
+            const bool some = row < space.hits;
+            const int32_t rank = some ? space.order[row] : std::numeric_limits<int32_t>::max();
+            const float r = some ? r_of[rank] : 0, z = some ? z_of[rank] : 0;
+            hits.r[row] = r;
+            hits.phi[row] = some ? phi_of[rank] : 0;
+            hits.z[row] = z;
+            hits.rank[row] = rank;
             hits.distance[row] = r * r + z * z;
             const bool usual = r > least && r < most && std::abs(z) < most;
             hits.cot[row] = usual ? z / r : NO_NUMBER;
             hits.inverse_r[row] = usual ? 1 / r : NO_NUMBER;
-            if (row >= space.hits) continue;
+            if (!some) continue;
             space.cuts[PHI].add(leaf, hits.phi[row]);
             space.cuts[R].add(leaf, r);
             for (const float sign : {-1.0f, 1.0f}) {
@@ -430,27 +442,16 @@ void limit_crowded(const Scan& scan, const List<int32_t>& degree, Pairs& edges, 
         }
 }
 
-template <class Number>
-List<Number> padded(const Number* from, int64_t n, int64_t size, Number beyond) {
-    List<Number> to(size);
-    std::fill(std::copy(from, from + n, to.begin()), to.end(), beyond);
-    return to;
-}
-
 }  // namespace
 
 Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
-                 const float* z, const int32_t* rank, const NeighbourSettings& settings, int threads) {
-    Space space(embedding, n, dimensions, threads);
+                 const float* z, const NeighbourSettings& settings, int32_t* order, int threads) {
+    const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
+    space_order(turned.coordinates.data(), n, dimensions, phi, settings.radian, order, threads);
+    Space space(embedding, turned, order, n, dimensions, threads);
     const int64_t size = space.leaves * LEAF;
-    const auto list = [&](const float* from) { return padded(from, n, size, 0.0f); };
-    Scan scan{space,
-              settings,
-              {list(r), list(phi), list(z), List<float>(size), List<float>(size), List<float>(size),
-               padded(rank, n, size, std::numeric_limits<int32_t>::max())},
-              Radius(settings.squared_radius, dimensions, space.error),
-              List<int32_t>(space.leaves)};
-    space.for_leaves(threads, [&](int64_t leaf) { scan.box_hits(leaf); });
+    Scan scan(space, settings);
+    space.for_leaves(threads, [&](int64_t leaf) { scan.box_hits(leaf, r, phi, z); });
 
     // Each thread has a list of its own; the edges of all come in the order of the leaves.
     struct Part {

@@ -1,7 +1,6 @@
 // Two orders of hits: the canonical one, as canonical_order in pipeline/features.py, and one in which those
 // close together in the embedding are close together in memory.
 
-#include "axes.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "radix.h"
@@ -17,16 +16,14 @@ namespace {
 constexpr int64_t SEEN = 32;   // of the points of a range, to find along which axis they are spread
 constexpr int64_t SORTED = 64;  // so many items are sorted to find a pivot among them
 
-// Points along their principal axes and, if wanted, along the azimuth: [axes][n].
-std::vector<List<float>> coordinates(const float* embedding, int64_t n, int dimensions, const float* phi,
-                                     float unit, int threads) {
-    const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
-    std::vector<List<float>> along(dimensions + (phi != nullptr));
+// Points along each axis and, if a radian counts, along the azimuth: [axes][n].
+std::vector<List<float>> coordinates(const float* points, int64_t n, int dimensions, const float* phi,
+                                     float radian, int threads) {
+    std::vector<List<float>> along(dimensions + (radian > 0));
     parallel_for(threads, along.size(), [&](int64_t axis, int) {
         along[axis].resize(n);
         for (int64_t i = 0; i < n; ++i)
-            along[axis][i] = axis < dimensions ? turned.coordinates[i * dimensions + axis]
-                                               : phi[i] * unit;
+            along[axis][i] = axis < dimensions ? points[i * dimensions + axis] : phi[i] * radian;
     });
     return along;
 }
@@ -103,9 +100,9 @@ void canonical_order(const float* features, int64_t n, int columns, const float*
     for (int64_t i = 0; i < n; ++i) order[i] = items[i].row;
 }
 
-void space_order(const float* embedding, int64_t n, int dimensions, const float* phi, float unit,
+void space_order(const float* points, int64_t n, int dimensions, const float* phi, float radian,
                  int32_t* order, int threads) {
-    const auto along = coordinates(embedding, n, dimensions, phi, unit, threads);
+    const auto along = coordinates(points, n, dimensions, phi, radian, threads);
     List<uint64_t> items(n), spare(n);  // a coordinate, ordered, above the row
     std::iota(items.begin(), items.end(), 0);
     using Range = std::pair<int64_t, int64_t>;

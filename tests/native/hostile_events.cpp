@@ -110,17 +110,11 @@ void run(const std::string& kind, int64_t n, int dimensions, int limit, int widt
     }
     std::vector<int64_t> canonical(n);
     canonical_order(features.data(), n, columns.features, distance.data(), canonical.data());
-    std::vector<int32_t> place(n), rank(canonical.begin(), canonical.end());
-    space_order(embedding.data(), n, dimensions, limit == 9 ? nullptr : phi.data(), 2.0f,
-                place.data(), threads);
-    std::vector<float> ordered;
-    for (const int64_t row : place)
-        ordered.insert(ordered.end(), &embedding[row * dimensions],
-                       embedding.data() + (row + 1) * dimensions);
-    const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}};
+    std::vector<int32_t> place(n);
+    const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}, limit == 9 ? 0.0f : 2.0f};
     std::vector<Pairs> edges;
-    edges.push_back(neighbours(ordered.data(), n, dimensions, r.data(), phi.data(), z.data(),
-                               rank.data(), settings, threads));
+    edges.push_back(neighbours(embedding.data(), n, dimensions, r.data(), phi.data(), z.data(), settings,
+                               place.data(), threads));
     const Sizes sizes{width, 1 + int(n % 2), dimensions};
     run_networks<float>(columns, sizes, features, edges, threads);
 #if defined(__AVX512BF16__)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.neighbours import DoubletCuts
     from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
-RADIAN, MOST_UNIT = 4.0, 1e9
+RADIAN, MOST_RADIAN = 4.0, 1e9
 """A radian of azimuth counts as so many radii where hits are put in space order, and at most as this."""
 TOLERANCE = 1e-4
 """Largest difference of a float32 output from the reference's, relative to the largest output."""
@@ -153,20 +153,9 @@ class NativePipeline(Pipeline):
         self._tell("order")
         embedding = self._embed(features, threads=threads)
         self._tell("embedding")
-        place = _space_order(
+        place, candidates = _neighbours(
             embedding,
             features,
-            bundle.features,
-            radius=bundle.radius,
-            cuts=bundle.doublet_cuts,
-            threads=threads,
-            library=run,
-        )
-        local = features.take(place, axis=0)
-        candidates = _space_neighbours(
-            embedding,
-            local,
-            place,
             bundle.features,
             radius=bundle.radius,
             limit=bundle.neighbour_limit,
@@ -174,6 +163,7 @@ class NativePipeline(Pipeline):
             threads=threads,
             library=run,
         )
+        local = features.take(place, axis=0)
         self._tell("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
         self._tell("filter")
@@ -294,20 +284,9 @@ def neighbours(
 
     A hit whose embedding is not finite has no neighbours.
     """
-    embedding = np.ascontiguousarray(embedding)
-    place = _space_order(
-        embedding,
+    place, edges = _neighbours(
+        np.ascontiguousarray(embedding),
         features,
-        columns,
-        radius=radius,
-        cuts=cuts,
-        threads=threads,
-        library=library,
-    )
-    edges = _space_neighbours(
-        embedding,
-        features.take(place, axis=0),
-        place,
         columns,
         radius=radius,
         limit=limit,
@@ -344,28 +323,9 @@ def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
     ), which
 
 
-def _space_order(
+def _neighbours(
     embedding: Float32,
     features: Float32,
-    columns: FeatureColumns,
-    *,
-    radius: float,
-    cuts: DoubletCuts,
-    threads: int,
-    library: Library,
-) -> Int32:
-    """Return the canonical rows in space order; thin in azimuth where a cut bounds the step in it."""
-    if not np.isfinite(cuts.slope):
-        return library.space_order(embedding, threads=threads)
-    _, phi, _ = _position(features, columns)
-    unit = min(RADIAN * radius, MOST_UNIT)
-    return library.space_order(embedding, phi=phi, unit=unit, threads=threads)
-
-
-def _space_neighbours(
-    embedding: Float32,
-    local: Float32,
-    place: Int32,
     columns: FeatureColumns,
     *,
     radius: float,
@@ -373,16 +333,17 @@ def _space_neighbours(
     cuts: DoubletCuts,
     threads: int,
     library: Library,
-) -> Pairs:
-    """Return edges between the hits in space order, whose features ``local`` are ``[N, F]``."""
+) -> tuple[Int32, Pairs]:
+    """Return the canonical rows in space order and edges as places in it."""
     return library.neighbours(
-        embedding.take(place, axis=0),
-        _position(local, columns),
-        place,
+        embedding,
+        _position(features, columns),
         # cKDTree keeps pairs whose squared distance is at most this.
         squared_radius=float(np.nextafter(radius * radius, np.inf)),
         limit=limit,
         cuts=(cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
+        # Thin in azimuth where a cut bounds the step in it.
+        radian=min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
         threads=threads,
     )
 

@@ -158,51 +158,34 @@ class Library:
         )
         return order
 
-    def space_order(
-        self,
-        embedding: Float32,
-        *,
-        phi: Float32 | None = None,
-        unit: float = 1.0,
-        threads: int = 1,
-    ) -> Int32:
-        """Return the rows ``[N]`` in an order in which consecutive points are close together.
-
-        If there is ``phi`` ``[N]``, in azimuth, too: a radian counts as ``unit`` in the embedding.
-        """
-        order = self._empty((len(embedding),), np.int32)
-        self._call(
-            "space_order",
-            *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
-            *(None if phi is None else _pointer(phi), c_float(unit), _pointer(order), threads),
-        )
-        return order
-
     def neighbours(
         self,
         embedding: Float32,
         position: tuple[Float32, Float32, Float32],
-        rank: Int32,
         *,
         squared_radius: float,
         limit: int,
         cuts: Sequence[float],
-        threads: int,
-    ) -> Pairs:
-        """Return edges between hits that come in space order.
+        radian: float = 0.0,
+        threads: int = 1,
+    ) -> tuple[Int32, Pairs]:
+        """Return hits in space order and edges as places in it, for hits in canonical order.
 
-        ``position`` is r, phi, z ``[N]``; ``rank`` ``[N]`` is each hit's canonical row, which tells
-        inner from outer; ``cuts`` are slope, z0, dphi, dcot of the doublet cuts.
+        In space order, rows ``[N]``, consecutive hits are close together in the embedding, and, if
+        ``radian`` is not 0, in azimuth, where one counts as much. ``position`` is r, phi, z ``[N]``;
+        ``cuts`` are slope, z0, dphi, dcot of the doublet cuts.
         """
+        order = self._empty((len(embedding),), np.int32)
         edges, count = (_Memory(), _Memory()), c_int64()
         self._call(
             "neighbours",
             *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
             *map(_pointer, position),
-            *(_pointer(rank), c_double(squared_radius), min(limit, 2**31 - 1)),
-            *(_pointer(np.array(cuts, np.float32)), threads, *map(byref, edges), byref(count)),
+            *(c_double(squared_radius), min(limit, 2**31 - 1)),
+            *(_pointer(np.array(cuts, np.float32)), c_float(radian), threads),
+            *(_pointer(order), *map(byref, edges), byref(count)),
         )
-        return self._taken(edges, count)
+        return order, self._taken(edges, count)
 
     def _empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray[Any, Any]:
         """Return an array to be written, in memory that is kept from one event to the next."""
