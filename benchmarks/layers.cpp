@@ -83,7 +83,7 @@ void in_8_bits(const int8_t* weights, const float* scale, const float* bias, con
 template <int VECTORS>
 double in_8_bits() {
     constexpr int width = 16 * VECTORS;
-    const std::vector<int8_t, OnLines<int8_t>> weights(width * width, 1);
+    const List<int8_t> weights(width * width, 1);
     const std::vector<float> scale(width, 0.1f), bias(width, 1.0f);
     std::vector<uint8_t> in(BLOCK * width, 3), out(BLOCK * width);
     return nanoseconds_a_row([&] {

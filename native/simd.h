@@ -43,8 +43,26 @@ inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline void store(int32_t* to, VecInt v) { std::memcpy(to, &v, sizeof v); }
 inline Vec broadcast(float x) { return x - Vec{}; }
 inline VecInt broadcast(int32_t x) { return x - VecInt{}; }
-inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
-inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+// The second where one is not a number. (GCC makes two instructions of `a > b ? a : b`.)
+inline Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_max_ps(a, b);
+#else
+    return a > b ? a : b;
+#endif
+}
+inline Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_min_ps(a, b);
+#else
+    return a < b ? a : b;
+#endif
+}
 inline Vec abs(Vec a) { return reinterpret_cast<Vec>(reinterpret_cast<VecInt>(a) & 0x7fffffff); }
 
 // a * b + c, rounded once where the processor can.
