@@ -1,10 +1,11 @@
 // Algorithm 1, as pipeline/neighbours.py: pairs of hits within a radius in the embedding.
 //
-// Hits are put in an order in which consecutive ones lie close together (space_order), and every LEAF consecutive hits are a leaf with a bounding box, along the embedding's principal axes and
-// in the detector. Leaves whose boxes are within the radius, and between which the doublet cuts may
-// be passed, are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in
-// float64 with the reference's order of summation where float32 can't tell on which side of the
-// radius a pair lies, so the pairs are exactly those of scipy's cKDTree.
+// Hits are put in an order in which consecutive ones lie close together (space_order), and every LEAF
+// consecutive hits are a leaf with a bounding box, along the embedding's principal axes and in the
+// detector. Leaves whose boxes are within the radius, and between which the doublet cuts may be passed,
+// are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in float64 with
+// the reference's order of summation where float32 can't tell on which side of the radius a pair lies, so
+// the pairs are exactly those of scipy's cKDTree.
 //
 // A hit with more than `limit` neighbours that pass the cuts is crowded. Once both hits of a pair are known to be
 // crowded the pair is passed over, which bounds time and memory by the limit however dense the
