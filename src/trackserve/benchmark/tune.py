@@ -24,8 +24,8 @@ from trackserve.client import Client
 from trackserve.errors import InputError, ServerError
 from trackserve.triton.process import children
 from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
-from trackserve.triton.tensors import PIPELINE, STAGES
+from trackserve.triton.settings import PIPELINE, Settings
+from trackserve.triton.tensors import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,8 +100,8 @@ class Candidate:
     @property
     def settings(self) -> Settings:
         """What a server is started with."""
-        models = (PIPELINE.name,) if self.shape == "monolith" else SLOWEST
-        every = (PIPELINE.name,) if self.shape == "monolith" else [stage.name for stage in STAGES]
+        models = (PIPELINE,) if self.shape == "monolith" else SLOWEST
+        every = (PIPELINE,) if self.shape == "monolith" else [stage.name for stage in STAGES]
         return Settings(
             shape=self.shape,
             engine=self.engine,

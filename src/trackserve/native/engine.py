@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from trackserve.pipeline.networks import load_network, run_network
 from trackserve.pipeline.triplets import triplet_logits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trackserve.bundle import Bundle
@@ -56,10 +58,14 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the stages gave; ``order`` ``[N]`` as in StageOutputs, hits of edges in space order."""
+    """What the stages gave for events one behind the other; hits of edges are in space order.
+
+    ``orders`` are as in StageOutputs, of each event, ``rows`` where its hits are.
+    """
 
     features: Float32
-    order: Int64
+    orders: Sequence[Int64]
+    rows: Sequence[slice]
     place: Int32
     embedding: Float32
     candidates: Pairs
@@ -116,14 +122,24 @@ class NativePipeline(Pipeline):
 
     def find_tracks_from_features(self, features: Float32) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        found = self._find(features)
-        labels = np.empty_like(found.labels)
-        labels[found.order] = found.labels
-        return Tracks(labels)
+        return self.find_tracks_of_events([features])[0]
+
+    def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
+        """Return the tracks of each of several events, which go through the stages together."""
+        if not events:
+            return []
+        found, tracks, first = self._find(events), [], 0
+        for order, rows in zip(found.orders, found.rows, strict=True):
+            of_event = found.labels[rows]  # numbered on from the event before
+            labels = np.empty_like(of_event)
+            labels[order] = np.where(of_event < 0, -1, of_event - first)
+            tracks.append(Tracks(labels))
+            first = max(first, of_event.max(initial=-1) + 1)
+        return tracks
 
     def run(self, features: Float32) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
-        found = self._find(features)
+        found = self._find([features])
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
         edges, which = sorted_edges(found.joined, found.place)
@@ -136,7 +152,7 @@ class NativePipeline(Pipeline):
             in_order = np.lexsort((second, first))
             joined = TripletGraph(graph, edges, np.stack([first, second])[:, in_order])
         return StageOutputs(
-            found.order,
+            found.orders[0],
             found.embedding,
             Graph(graph, candidates),
             Graph(graph, filtered),
@@ -145,23 +161,35 @@ class NativePipeline(Pipeline):
             Tracks(found.labels),
         )
 
-    def _find(self, features: Float32) -> Found:
+    def _find(self, events: Sequence[Float32]) -> Found:
         bundle, run, threads = self.bundle, self.library, self.threads
-        bundle.check_features(features)
-        order = canonical_order(features, bundle.features, run)
-        features = features.take(order, axis=0)
+        for features in events:
+            bundle.check_features(features)
+        orders = [canonical_order(features, bundle.features, run) for features in events]
+        features = _joined([f.take(o, axis=0) for f, o in zip(events, orders, strict=True)])
+        begins = np.cumsum([0, *map(len, events)]).tolist()
+        rows = [slice(*ends) for ends in pairwise(begins)]
         self._tell("order")
         embedding = self._embed(features, threads=threads)
         self._tell("embedding")
-        place, candidates = _neighbours(
-            embedding,
-            features,
-            bundle.features,
-            radius=bundle.radius,
-            limit=bundle.neighbour_limit,
-            cuts=bundle.doublet_cuts,
-            threads=threads,
-            library=run,
+        near = [
+            _neighbours(
+                embedding[of_event],
+                features[of_event],
+                bundle.features,
+                radius=bundle.radius,
+                limit=bundle.neighbour_limit,
+                cuts=bundle.doublet_cuts,
+                threads=threads,
+                library=run,
+            )
+            for of_event in rows
+        ]
+        # No edge leads from one event to another; what follows takes them for one.
+        place = _joined([places for places, _ in near], begins)
+        candidates = (
+            _joined([inner for _, (inner, _) in near], begins),
+            _joined([outer for _, (_, outer) in near], begins),
         )
         local = features.take(place, axis=0)
         self._tell("neighbours", len(candidates[0]))
@@ -183,7 +211,8 @@ class NativePipeline(Pipeline):
         self._tell("tracks")
         return Found(
             features=features,
-            order=order,
+            orders=orders,
+            rows=rows,
             place=place,
             embedding=embedding,
             candidates=candidates,
@@ -346,6 +375,17 @@ def _neighbours(
         radian=min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
         threads=threads,
     )
+
+
+Joined = TypeVar("Joined", Float32, Int32)
+
+
+def _joined(arrays: Sequence[Joined], begins: Sequence[int] = ()) -> Joined:
+    """Return arrays one behind the other; rows of hits move to where those of the event begin."""
+    if len(arrays) == 1:
+        return arrays[0]
+    moved = [a + np.int32(b) for a, b in zip(arrays, begins, strict=False)] if begins else arrays
+    return np.concatenate(moved)
 
 
 def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Float32, Float32]:

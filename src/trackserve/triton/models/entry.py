@@ -111,7 +111,6 @@ class Entry(ABC):
             if tensor.dtype == "FP32"
             else np.broadcast_to(np.arange(hits), tensor.shape(sizes)).copy()
             for tensor in self._table.inputs
-            if "B" not in tensor.dims
         ]
 
     def _warm_up(self) -> None:
