@@ -77,7 +77,6 @@ def processors(results: Sequence[Record]) -> str:
                 f"{spread(wall['1'])} and {spread(wall['2'])} s",
                 f"{result['threads']['speedup']:.2f}",
                 f"{result['side by side']['throughput']:.2f}",
-                f"{result['search']['speedup']:.1f}",
                 f"{result['side by side']['peak_bytes'] / MEGABYTE:.0f} MB",
             )
         )
@@ -91,7 +90,6 @@ def processors(results: Sequence[Record]) -> str:
         "one and two threads, wall",
         "two threads over one",
         "two workers side by side over one",
-        "neighbours: cKDTree's time over ours",
         "worker's peak memory",
     )
     heading, *rows = zip(names, *columns, strict=True)

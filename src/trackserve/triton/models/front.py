@@ -1,4 +1,4 @@
-"""The served models: each takes a request or refuses it at once, and hands it on when its turn comes.
+"""The served models: each takes a request or refuses it at once, and finds its tracks when its turn comes.
 
 Triton's own bound on a queue makes a request sleep for half a second beside an idle instance now and
 then, and a refusal of its own can't say when to come back. So requests wait here. ``execute`` returns
@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -142,7 +143,10 @@ class TritonPythonModel:
 
     def _answer_always(self, worker: Worker) -> None:
         while True:
-            self._answer(worker, self._next())
+            try:
+                self._answer(worker, self._next())
+            except Exception:  # the next ones are answered
+                pb.Logger.log_error(f"{self._table.name}: {traceback.format_exc()}")
 
     def _next(self) -> list[Waiting]:
         """Wait for a request, and take small ones behind it, but leave others their share."""

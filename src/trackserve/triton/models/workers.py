@@ -14,6 +14,7 @@ from trackserve.engines import open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import feature_matrix
 from trackserve.triton import metrics
+from trackserve.triton.models.entry import WARM_UP_HITS
 from trackserve.triton.tensors import FEATURES, LABELS, MODELS, UNUSABLE
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from trackserve.event import Float32
     from trackserve.triton.models.counters import Counters
     from trackserve.triton.tensors import Tensor
-
-WARM_UP_HITS = 256
 
 
 @dataclass(frozen=True)
