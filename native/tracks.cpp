@@ -23,13 +23,18 @@ List<int32_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer, 
             return std::tie(inner[a.row], outer[a.row]) < std::tie(inner[b.row], outer[b.row]);
         });
     });
-    std::vector<bool> left(n), reached(n);
-    List<int32_t> taken;
+    List<uint8_t> left(n, 0), reached(n, 0);
+    List<int32_t> taken(sorted.size());
+    int64_t many = 0;
     for (const auto& [key, edge] : sorted) {
-        if (left[inner[edge]] || reached[outer[edge]]) continue;
-        left[inner[edge]] = reached[outer[edge]] = true;
-        taken.push_back(edge);
+        uint8_t &from = left[inner[edge]], &to = reached[outer[edge]];
+        const bool free = !(from | to);
+        from |= free;
+        to |= free;
+        taken[many] = edge;
+        many += free;
     }
+    taken.resize(many);
     return taken;
 }
 
@@ -37,9 +42,13 @@ List<int32_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer, 
 
 void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
                   int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {
-    List<int32_t> edges;
-    for (int64_t edge = 0; edge < count; ++edge)
-        if (scores[edge] >= cut) edges.push_back(edge);
+    List<int32_t> edges(count);
+    int64_t many = 0;
+    for (int64_t edge = 0; edge < count; ++edge) {
+        edges[many] = edge;
+        many += scores[edge] >= cut;
+    }
+    edges.resize(many);
     if (walk) edges = best_steps(n, inner, outer, scores, edges);
 
     // Union-find; the root of a set is its lowest hit.

@@ -24,6 +24,8 @@ VARIANTS = ("portable", "avx2", "avx512", "avx512bf16")
 """What the library is compiled for, in the order of the levels that it reports for a processor."""
 PRECISIONS = ("float32", "bfloat16")
 """Numbers that networks are computed in, in the order of the library's codes."""
+KEPT_BYTES = 64 << 10
+"""The library keeps no smaller blocks of memory."""
 KINDS = ("embedding", "filter", "triplets", "gnn")
 
 
@@ -89,8 +91,11 @@ def _path(variant: str) -> Path:
 
 
 def _pointer(array: np.ndarray[Any, Any]) -> c_void_p:
+    """Return where the numbers are; the array stays for as long as the pointer."""
     assert array.flags.c_contiguous
-    return array.ctypes.data_as(c_void_p)
+    pointer = c_void_p(array.ctypes.data)
+    pointer.array = array  # type: ignore[attr-defined]  # any name will do
+    return pointer
 
 
 class _Memory(ctypes.Structure):
@@ -188,9 +193,11 @@ class Library:
         return order, self._taken(edges, count)
 
     def _empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray[Any, Any]:
-        """Return an array to be written, in memory that is kept from one event to the next."""
-        memory = _Memory()
+        """Return an array to be written; a large one in memory that is kept from one event to the next."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size < KEPT_BYTES:
+            return np.empty(shape, dtype)
+        memory = _Memory()
         self._call("take", c_int64(size), byref(memory))
         return self._lent(memory, shape, dtype)
 
