@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 STAGES = {
     **dict.fromkeys(("hit_features", "canonical_order"), "order"),
     "embed": "embedding",
-    "space_order": "neighbours",
     **dict.fromkeys(("filter_logits", "keep_edges"), "filter"),
     **dict.fromkeys(
         ("join_edges", "triplet_logits", "keep_triplets", "find_triplets", "keep_chains"),

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-OPTIONS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", f"-I{HERE.parent / 'native'}")
+NATIVE = HERE.parent / "native"
+OPTIONS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", f"-I{NATIVE}")
 
 
 def run(source: str) -> Any:
     """Compile a file of this folder (with ``CXX`` or g++), run it, and return what it prints."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "program"
-        command = [os.environ.get("CXX", "g++"), *OPTIONS, str(HERE / source), "-o", str(program)]
+        sources = (str(HERE / source), str(NATIVE / "memory.cpp"))
+        command = [os.environ.get("CXX", "g++"), *OPTIONS, *sources, "-o", str(program)]
         subprocess.run(command, check=True, capture_output=True)
         return json.loads(subprocess.run([program], check=True, capture_output=True).stdout)

@@ -34,19 +34,15 @@ if TYPE_CHECKING:
 
 def native(embedding: Float32, radius: float) -> Any:
     """Search with the native engine, without cuts and limit; give two lists of rows."""
-    run = library()
-    place = run.space_order(embedding)
     # Hits at different distances from the origin: no pair is left out.
     distance = 1 + np.arange(len(embedding), dtype=np.float32)
     nothing = np.zeros_like(distance)
-    inner, outer = run.neighbours(
-        embedding[place],
-        (distance[place], nothing, nothing),
-        place,
+    place, (inner, outer) = library().neighbours(
+        embedding,
+        (distance, nothing, nothing),
         squared_radius=float(np.nextafter(radius * radius, np.inf)),
         limit=len(embedding),
         cuts=(np.inf, np.inf, 0, 0),
-        threads=1,
     )
     return place, inner, outer
 

@@ -14,7 +14,7 @@
 namespace {
 
 // Sums that don't wait for each other, as many as keep every unit busy.
-constexpr int SUMS = 16, REPEATS = 1000;
+constexpr int SUMS = 12, REPEATS = 1000;
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -43,7 +43,7 @@ double products(int each, Number x, const Add& add) {
     Vec sums[SUMS]{};
     const double rounds = rate([&] {
         for (int i = 0; i < REPEATS; ++i) {
-#pragma GCC unroll 16
+#pragma GCC unroll 12
             for (Vec& sum : sums) sum = add(sum, x);
             asm volatile("" : "+v"(x));  // not worked out in advance
         }

@@ -186,11 +186,11 @@ def columns(record: Mapping[str, Any]) -> str:
     """Return what x, y, z alone cost, and what the other engine finds."""
     precision = record["bundle"]["precision"]
     found = {
-        f"native, {precision}": record["engines"]["native"],
+        f"native, {precision}": record,
+        "native, float32": record["float32"],
         "reference, float32": record["engines"]["reference"],
+        "native, float32, beside it": record["engines"]["native"],
         "native, x, y, z alone": record["positions_only"],
-        f"native, {precision}, all events": record,
-        "native, float32, all events": record["float32"],
     }
     each = list(found.values())
     table = markdown(

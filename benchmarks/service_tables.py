@@ -143,11 +143,11 @@ def _overload(found: Record) -> dict[str, str]:
             f"{memory[each]:.0f}" for each in when
         )
         + " MB",
-        "cores: the pipelines, refusing and the wire, the load": ", ".join(
+        "cores: the models, tritonserver, the load": ", ".join(
             f"{each:.2f}"
             for each in (
-                cores["pipeline"],
-                sum(cores[name] for name in cores if name not in {"pipeline", "load"}),
+                sum(cores[name] for name in cores if name not in {"tritonserver", "load"}),
+                cores["tritonserver"],
                 cores["load"],
             )
         ),

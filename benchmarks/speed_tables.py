@@ -60,6 +60,42 @@ def headline(result: Record) -> str:
     )
 
 
+def processors(results: Sequence[Record]) -> str:
+    """Return what was measured on each of several processors, side by side."""
+    columns = []
+    for result in results:
+        own = result["whole"]["precision"]
+        seconds, wall = result["whole"]["seconds"], result["threads"]["wall_seconds"]
+        columns.append(
+            (
+                result["installation"]["processor"],
+                f"{result['installation']['engine native'].split()[0]}, {own}",
+                f"{spread(seconds[own])} s",
+                f"{spread(seconds['chain'])} s",
+                f"{result['whole']['ratio']:.2f}",
+                f"{spread(result['small']['quiet']['ms'], 1)} ms",
+                f"{spread(wall['1'])} and {spread(wall['2'])} s",
+                f"{result['threads']['speedup']:.2f}",
+                f"{result['side by side']['throughput']:.2f}",
+                f"{result['side by side']['peak_bytes'] / MEGABYTE:.0f} MB",
+            )
+        )
+    names = (
+        "",
+        "variant of the engine, precision",
+        "an event at pileup 200, processor",
+        "ACTS chain, configuration fast",
+        "ours over the chain's",
+        "an event of 1,321 hits",
+        "one and two threads, wall",
+        "two threads over one",
+        "two workers side by side over one",
+        "worker's peak memory",
+    )
+    heading, *rows = zip(names, *columns, strict=True)
+    return table(heading, rows)
+
+
 def stages(result: Record) -> str:
     """Return milliseconds of each stage in each precision, and of each step of the chain."""
     found = result["whole"]["stages"]

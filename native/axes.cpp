@@ -78,7 +78,7 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
 
     constexpr int64_t at_once = 4096;
     const int64_t chunks = (n + at_once - 1) / at_once;
-    Turned turned{std::vector<float>(n * dimensions)};
+    Turned turned{List<float>(n * dimensions)};
     std::vector<double> largest(chunks);
     parallel_for(threads, chunks, [&](int64_t chunk, int) {
         for (int64_t i = chunk * at_once; i < std::min(n, (chunk + 1) * at_once); ++i) {

@@ -4,14 +4,15 @@
 // boxes around hits are small, and the first few coordinates tell most of a distance.
 #pragma once
 
+#include "memory.h"
+
 #include <cstdint>
-#include <vector>
 
 namespace trackserve {
 
 // Points turned to their principal axes, in float32.
 struct Turned {
-    std::vector<float> coordinates;  // [n, dimensions]; NaN for a point that is not finite
+    List<float> coordinates;  // [n, dimensions]; NaN for a point that is not finite
     // How far, at most, the distance of two points may be off by the turn; 0 if they were left as
     // they are: in many dimensions, or where numbers are too large.
     double error = 0;

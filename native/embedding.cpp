@@ -22,10 +22,9 @@ class Embedding final : public Network {
     void run(const Graph& graph, float* embedding, int threads) const override {
         const int64_t n = graph.hits;
         const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
-        parallel_for(threads, (n + at_once - 1) / at_once, [&](int64_t chunk, int) {
-            std::array<float, MAX_INPUTS * BLOCK> inputs{};
-            Block<Number> states{}, next{};
-            Block<float> points;
+        std::vector<Scratch> scratches(std::max(threads, 1));
+        parallel_for(threads, (n + at_once - 1) / at_once, [&](int64_t chunk, int thread) {
+            auto& [inputs, states, next, points] = scratches[thread];
             const int64_t end = std::min(n, (chunk + 1) * at_once);
             for (int64_t hit = chunk * at_once; hit < end; hit += BLOCK) {
                 const int64_t rows = std::min<int64_t>(BLOCK, end - hit);
@@ -45,6 +44,13 @@ class Embedding final : public Network {
     }
 
   private:
+    // Where one thread works.
+    struct Scratch {
+        std::array<float, MAX_INPUTS * BLOCK> inputs{};
+        Block<Number> states{}, next{};
+        Block<float> points{};
+    };
+
     HitColumns columns_;
     int dimension_;
     Linear<float> first_;
@@ -52,7 +58,7 @@ class Embedding final : public Network {
     Linear<Number> last_;
 
     void embedding_inputs(const float* features, int64_t rows, float* inputs) const {
-        const std::vector<float> positions = hit_positions(columns_, features, rows);
+        const List<float> positions = hit_positions(columns_, features, rows);
         for (int64_t i = 0; i < rows; ++i) {
             const float r = positions[i * 4], phi = positions[i * 4 + 1];
             const float cos = std::cos(phi), sin = std::sin(phi);

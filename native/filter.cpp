@@ -21,11 +21,11 @@ class Filter final : public Network {
     }
 
     void run(const Graph& graph, float* logits, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
+        const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
-        parallel_for(threads, (graph.edges + at_once - 1) / at_once, [&](int64_t chunk, int) {
-            std::array<float, MAX_INPUTS * BLOCK> inputs{};
-            Block<Number> states{}, next{};
+        std::vector<Scratch> scratches(std::max(threads, 1));
+        parallel_for(threads, (graph.edges + at_once - 1) / at_once, [&](int64_t chunk, int thread) {
+            auto& [inputs, states, next] = scratches[thread];
             const int64_t end = std::min(graph.edges, (chunk + 1) * at_once);
             for (int64_t edge = chunk * at_once; edge < end; edge += BLOCK) {
                 const int64_t rows = std::min<int64_t>(BLOCK, end - edge);
@@ -43,6 +43,12 @@ class Filter final : public Network {
     }
 
   private:
+    // Where one thread works.
+    struct Scratch {
+        std::array<float, MAX_INPUTS * BLOCK> inputs{};
+        Block<Number> states{}, next{};
+    };
+
     HitColumns columns_;
     Linear<float> first_;
     std::vector<Linear<Number>> hidden_;

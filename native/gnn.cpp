@@ -20,29 +20,32 @@ constexpr int64_t SORTED_AT_ONCE = 64 * BLOCK;  // nodes near each other stay so
 // The edges as nodes, of some at once those that are no triplet's second first and those that are no
 // triplet's first last, and the triplets as links.
 struct Links {
-    std::vector<int32_t> nodes;          // [E] the edges in this order
-    std::vector<int32_t> inner, outer;   // [E] and their hits
-    std::vector<int32_t> first, second;  // [T] nodes of each link, sorted, and a block of zeros
-    std::vector<int32_t> outgoing;       // [E + 1] where the links begin of which a node is the first
-    std::vector<int32_t> incoming;       // [E + 1] and, in the list below, is the second
-    std::vector<int32_t> incoming_links;
+    List<int32_t> nodes;          // [E] the edges in this order
+    List<int32_t> inner, outer;   // [E] and their hits
+    List<int32_t> first, second;  // [T] nodes of each link, sorted, and a block of zeros
+    List<int32_t> outgoing;       // [E + 1] where the links begin of which a node is the first
+    List<int32_t> incoming;       // [E + 1] and, in the list below, is the second
+    List<int32_t> incoming_links;
 
     Links(const Graph& graph, int threads)
         : nodes(graph.edges), inner(graph.edges), outer(graph.edges), first(graph.triplets + BLOCK),
-          second(first) {
+          second(first.size()) {
+        std::fill_n(&first[graph.triplets], BLOCK, 0);
+        std::fill_n(&second[graph.triplets], BLOCK, 0);
         enum { ALONE, FIRST, SECOND, BOTH };
-        std::vector<uint8_t> role(graph.edges);
-        for (int64_t t = 0; t < graph.triplets; ++t) {
-            role[graph.first[t]] |= FIRST;
-            role[graph.second[t]] |= SECOND;
-        }
-        std::vector<int32_t> number(graph.edges);
+        std::array<List<uint8_t>, 2> roles;
+        parallel_for(threads, 2, [&](int64_t side, int) {
+            roles[side].resize(graph.edges, ALONE);
+            const int32_t* edges = side ? graph.second : graph.first;
+            for (int64_t t = 0; t < graph.triplets; ++t) roles[side][edges[t]] = side ? SECOND : FIRST;
+        });
+        List<int32_t> number(graph.edges);
         parallel_for(threads, (graph.edges + SORTED_AT_ONCE - 1) / SORTED_AT_ONCE, [&](int64_t chunk, int) {
             int64_t next = chunk * SORTED_AT_ONCE;
             const int64_t begin = next, end = std::min(graph.edges, begin + SORTED_AT_ONCE);
             for (const int wanted : {FIRST, BOTH, SECOND, ALONE})
                 for (int64_t e = begin; e < end; ++e) {
-                    if (role[e] != wanted) continue;
+                    if ((roles[0][e] | roles[1][e]) != wanted) continue;
                     nodes[next] = e;
                     inner[next] = graph.inner[e];
                     outer[next] = graph.outer[e];
@@ -57,7 +60,7 @@ struct Links {
                              for (int64_t t = begin; t < end; ++t) work(t);
                          });
         };
-        std::vector<int32_t> one(graph.triplets);
+        List<int32_t> one(graph.triplets);
         for_links([&](int64_t t) { one[t] = number[graph.first[t]]; });
         Grouping sorted = group(one.data(), graph.triplets, graph.edges, threads);
         outgoing = std::move(sorted.begin);
@@ -135,13 +138,13 @@ class Gnn final : public Network {
     void run(const Graph& graph, float* logits, int threads) const override {
         const Links links(graph, threads);
         State state(*this, graph, links, threads);
+        std::vector<Scratch> scratches(std::max(threads, 1));
         const auto blocks = [&](int64_t end, const auto& work) {
             const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
-            parallel_for(threads, (end + at_once - 1) / at_once, [&](int64_t chunk, int) {
-                Scratch scratch;
+            parallel_for(threads, (end + at_once - 1) / at_once, [&](int64_t chunk, int thread) {
                 const int64_t last = std::min(end, (chunk + 1) * at_once);
                 for (int64_t row = chunk * at_once; row < last; row += BLOCK)
-                    work(scratch, row, std::min<int64_t>(BLOCK, last - row));
+                    work(scratches[thread], row, std::min<int64_t>(BLOCK, last - row));
             });
         };
         encode_links(state, threads);
@@ -180,9 +183,9 @@ class Gnn final : public Network {
     struct State {
         const Links& links_of;
         Graph graph;  // of these nodes and links
-        std::vector<float> positions;
-        Array<Number> nodes, links;         // [E, width], [T, width]
-        Array<Number> to_first, to_second;  // what a node adds as first and as second of a link
+        List<float> positions;
+        List<Number> nodes, links;         // [E, width], [T, width]
+        List<Number> to_first, to_second;  // what a node adds as first and as second of a link
 
         State(const Gnn& gnn, const Graph& given, const Links& sorted, int threads)
             : links_of(sorted), graph(given),
@@ -199,6 +202,7 @@ class Gnn final : public Network {
         }
     };
 
+    // Where one thread works.
     struct Scratch {
         std::array<float, MAX_INPUTS * BLOCK> inputs{};
         Block<float> totals{};
@@ -237,7 +241,7 @@ class Gnn final : public Network {
 
     // Bring these rows of a table into the cache while a block before them is worked on. (Always
     // inline: GCC takes a function that only does this for one that does nothing.)
-    [[gnu::always_inline]] void fetch(const Array<Number>& table, const std::vector<int32_t>& rows,
+    [[gnu::always_inline]] void fetch(const List<Number>& table, const List<int32_t>& rows,
                                       int64_t first, int64_t last) const {
         for (int64_t i = first; i < std::min<int64_t>(last, rows.size()); ++i)
             for (int k = 0; k < width_; k += 64 / sizeof(Number))

@@ -3,10 +3,9 @@
 
 namespace trackserve {
 
-std::vector<float> hit_positions(const HitColumns& columns, const float* features, int64_t n,
-                                 int threads) {
+List<float> hit_positions(const HitColumns& columns, const float* features, int64_t n, int threads) {
     constexpr int64_t at_once = 8192;
-    std::vector<float> positions(n * 4);
+    List<float> positions(n * 4);
     parallel_for(threads, (n + at_once - 1) / at_once, [&](int64_t chunk, int) {
         for (int64_t i = chunk * at_once; i < std::min(n, (chunk + 1) * at_once); ++i) {
             const float* row = features + i * columns.features;

@@ -20,8 +20,7 @@ struct HitColumns {
 };
 
 // r (m), phi (rad), z (m) and pseudorapidity of each hit, side by side: [n, 4].
-std::vector<float> hit_positions(const HitColumns& columns, const float* features, int64_t n,
-                                 int threads = 1);
+List<float> hit_positions(const HitColumns& columns, const float* features, int64_t n, int threads = 1);
 
 // The inputs of a block of hits: r, z / 2, eta / 2, further features; [hit_inputs, BLOCK].
 void hit_inputs(const HitColumns& columns, const float* features, const float* positions,

@@ -43,23 +43,25 @@ int trackserve_canonical_order(const float* features, int64_t n, int columns, co
     return guarded([&] { trackserve::canonical_order(features, n, columns, distance, order); });
 }
 
-// `phi` may be missing.
-int trackserve_space_order(const float* embedding, int64_t n, int dimensions, const float* phi,
-                           float unit, int32_t* order, int threads) {
-    return guarded(
-        [&] { trackserve::space_order(embedding, n, dimensions, phi, unit, order, threads); });
-}
-
 // Gives edges.
 int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
-                          const float* phi, const float* z, const int32_t* rank,
-                          double squared_radius, int32_t limit, const float* cuts, int threads,
-                          Rows* first, Rows* second, int64_t* count) {
+                          const float* phi, const float* z, double squared_radius, int32_t limit,
+                          const float* cuts, float radian, int threads, int32_t* order, Rows* first,
+                          Rows* second, int64_t* count) {
     return guarded([&] {
         const trackserve::NeighbourSettings settings{
-            squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}};
-        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, rank, settings, threads),
+            squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}, radian};
+        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, settings, order, threads),
              first, second, count);
+    });
+}
+
+// Gives memory for a result.
+int trackserve_take(int64_t bytes, Rows* memory) {
+    return guarded([&] {
+        size_t room = bytes;
+        memory->start = static_cast<int32_t*>(trackserve::memory::take(room));
+        memory->bytes = room;
     });
 }
 
@@ -67,12 +69,13 @@ void trackserve_give_back(void* rows, int64_t bytes) {
     if (rows) trackserve::memory::give_back(rows, bytes);
 }
 
+// Gives edges.
 int trackserve_keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
-                          const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
-                          int32_t* kept_outer, int threads, int64_t* kept) {
+                          const int32_t* inner, const int32_t* outer, int threads, Rows* first,
+                          Rows* second, int64_t* kept) {
     return guarded([&] {
-        *kept = trackserve::keep_edges(logits, threshold, count, n, inner, outer, kept_inner,
-                                       kept_outer, threads);
+        give(trackserve::keep_edges(logits, threshold, count, n, inner, outer, threads), first,
+             second, kept);
     });
 }
 
@@ -89,16 +92,17 @@ int trackserve_join_edges(const float* r, const float* phi, const float* z, int6
     });
 }
 
+// Gives edges, and triplets of these.
 int trackserve_keep_chains(int32_t chain, int64_t triplets, const int32_t* first,
                            const int32_t* second, int64_t edges, const int32_t* inner,
-                           const int32_t* outer, int32_t* kept_first, int32_t* kept_second,
-                           int32_t* kept_inner, int32_t* kept_outer, int threads,
-                           int64_t* kept_triplets, int64_t* kept_edges) {
+                           const int32_t* outer, int threads, Rows* kept_inner, Rows* kept_outer,
+                           int64_t* kept_edges, Rows* kept_first, Rows* kept_second,
+                           int64_t* kept_triplets) {
     return guarded([&] {
-        const auto kept = trackserve::keep_chains(chain, triplets, first, second, edges, inner, outer,
-                                                  kept_first, kept_second, kept_inner, kept_outer, threads);
-        *kept_triplets = kept.triplets;
-        *kept_edges = kept.edges;
+        trackserve::Chains kept = trackserve::keep_chains(chain, triplets, first, second, edges, inner,
+                                                          outer, threads);
+        give(std::move(kept.edges), kept_inner, kept_outer, kept_edges);
+        give(std::move(kept.triplets), kept_first, kept_second, kept_triplets);
     });
 }
 

@@ -5,25 +5,42 @@
 #include "grouping.h"
 
 #include <array>
+#include <atomic>
 
 namespace trackserve {
 
-std::vector<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n) {
-    std::vector<int32_t> begin(n + 1);
-    for (int64_t e = 0; e < edges; ++e) ++begin[hit[e] + 1];
-    for (int64_t i = 0; i < n; ++i) begin[i + 1] += begin[i];
+namespace {
+
+constexpr int64_t AT_ONCE = 65536;  // of edges or triplets that little is done with
+
+// Call work(chunk, first, last) for all of some rows, on several threads.
+template <class Work>
+void for_chunks(int threads, int64_t rows, const Work& work) {
+    parallel_for(threads, (rows + AT_ONCE - 1) / AT_ONCE, [&](int64_t chunk, int) {
+        work(chunk, chunk * AT_ONCE, std::min(rows, (chunk + 1) * AT_ONCE));
+    });
+}
+
+// Lists of pairs, one for each chunk of so many rows.
+std::vector<Pairs> pieces_of(int64_t rows) { return std::vector<Pairs>((rows + AT_ONCE - 1) / AT_ONCE); }
+
+}  // namespace
+
+List<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n, int threads) {
+    List<int32_t> begin(n + 1);
+    for_chunks(threads, edges, [&](int64_t, int64_t first, int64_t last) {
+        for (int64_t e = first; e < last; ++e)
+            for (int64_t i = e ? hit[e - 1] + 1 : 0; i <= hit[e]; ++i) begin[i] = e;
+    });
+    std::fill(begin.begin() + (edges ? hit[edges - 1] + 1 : 0), begin.end(), edges);
     return begin;
 }
 
-int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
-                   const int32_t* inner, const int32_t* outer, int32_t* kept_inner,
-                   int32_t* kept_outer, int threads) {
-    constexpr int64_t edges_at_once = 65536;
-    const int64_t chunks = (count + edges_at_once - 1) / edges_at_once;
-    std::vector<Pairs> pieces(chunks);
-    parallel_for(threads, chunks, [&](int64_t chunk, int) {
+Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
+                 const int32_t* inner, const int32_t* outer, int threads) {
+    std::vector<Pairs> pieces = pieces_of(count);
+    for_chunks(threads, count, [&](int64_t chunk, int64_t begin, int64_t end) {
         Pairs& kept = pieces[chunk];
-        const int64_t begin = chunk * edges_at_once, end = std::min(count, begin + edges_at_once);
         kept.reserve(end - begin + LANES);
         for (int64_t e = begin; e < end; e += LANES) {
             const int64_t here = std::min<int64_t>(LANES, end - e);
@@ -44,23 +61,25 @@ int64_t keep_edges(const float* logits, float threshold, int64_t count, int64_t 
             kept.add_several(load(from), load(to), set);
         }
     });
-    Pairs all = joined(std::move(pieces), threads);
-    const Grouping sorted = group(all.first(), all.size(), n, threads);
-    parallel_for(threads, (all.size() + edges_at_once - 1) / edges_at_once, [&](int64_t chunk, int) {
-        const int64_t end = std::min<int64_t>(all.size(), (chunk + 1) * edges_at_once);
-        for (int64_t e = chunk * edges_at_once; e < end; ++e) {
-            kept_inner[e] = all.first()[sorted.rows[e]];
-            kept_outer[e] = all.second()[sorted.rows[e]];
+    const Pairs all = joined(std::move(pieces), threads);
+    const Grouping by_inner = group(all.first(), all.size(), n, threads);
+    Pairs sorted;
+    sorted.reserve(all.size());
+    for_chunks(threads, all.size(), [&](int64_t, int64_t begin, int64_t end) {
+        for (int64_t e = begin; e < end; ++e) {
+            sorted.first_end()[e] = all.first()[by_inner.rows[e]];
+            sorted.second_end()[e] = all.second()[by_inner.rows[e]];
         }
     });
-    return all.size();
+    sorted.grow(all.size());
+    return sorted;
 }
 
 std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
                               const int32_t* inner, const int32_t* outer, int64_t count,
                               const TripletCuts& cuts, int threads) {
     constexpr int64_t edges_at_once = 4096;
-    const std::vector<int32_t> begin = begins(inner, count, n);
+    const List<int32_t> begin = begins(inner, count, n, threads);
     Steps steps;
     steps.resize(count);
     const int64_t chunks = (count + edges_at_once - 1) / edges_at_once;
@@ -84,13 +103,13 @@ std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, 
     return triplets;
 }
 
-Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
-                 int64_t edges, const int32_t* inner, const int32_t* outer, int32_t* kept_first,
-                 int32_t* kept_second, int32_t* kept_inner, int32_t* kept_outer, int threads) {
+Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
+                   int64_t edges, const int32_t* inner, const int32_t* outer, int threads) {
     // The edges of the longest chain that ends with an edge, and of that which begins with it. Each round
     // tells all chains that have one edge more.
-    std::vector<uint8_t> before(edges, 1), after(edges, 1);
-    const auto lengthen = [&](std::vector<uint8_t>& length, const int32_t* from, const int32_t* to) {
+    List<uint8_t> before, after;
+    const auto lengthen = [&](List<uint8_t>& length, const int32_t* from, const int32_t* to) {
+        length.resize(edges, 1);
         bool longer = true;
         for (int round = 2; round < chain && longer; ++round) {
             longer = false;
@@ -105,32 +124,35 @@ Kept keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const in
     parallel_for(threads, 2, [&](int64_t direction, int) {
         direction ? lengthen(after, second, first) : lengthen(before, first, second);
     });
-    std::vector<int32_t> place(edges);
-    Kept kept{0, 0};
-    for (int64_t t = 0; t < triplets; ++t) {
-        kept_first[kept.triplets] = first[t];
-        kept_second[kept.triplets] = second[t];
-        const bool wanted = before[first[t]] + after[second[t]] >= chain;
-        place[first[t]] |= wanted;
-        place[second[t]] |= wanted;
-        kept.triplets += wanted;
-    }
-    for (int64_t e = 0; e < edges; ++e) {
-        const bool wanted = place[e];
-        place[e] = kept.edges;
-        kept_inner[kept.edges] = inner[e];
-        kept_outer[kept.edges] = outer[e];
-        kept.edges += wanted;
-    }
-    constexpr int64_t at_once = 65536;
-    parallel_for(threads, (kept.triplets + at_once - 1) / at_once, [&](int64_t chunk, int) {
-        const int64_t end = std::min(kept.triplets, (chunk + 1) * at_once);
-        for (int64_t t = chunk * at_once; t < end; ++t) {
-            kept_first[t] = place[kept_first[t]];
-            kept_second[t] = place[kept_second[t]];
+
+    const auto runs_through = [&](int64_t t) { return before[first[t]] + after[second[t]] >= chain; };
+    List<uint8_t> wanted(edges, false);
+    for_chunks(threads, triplets, [&](int64_t, int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t)
+            if (runs_through(t))
+                for (const int32_t edge : {first[t], second[t]})  // other threads may say so, too
+                    std::atomic_ref(wanted[edge]).store(true, std::memory_order_relaxed);
+    });
+    std::vector<Pairs> kept = pieces_of(edges);
+    List<int32_t> place(edges);  // of an edge among those of its chunk
+    for_chunks(threads, edges, [&](int64_t chunk, int64_t begin, int64_t end) {
+        kept[chunk].reserve(end - begin);
+        for (int64_t e = begin; e < end; ++e) {
+            place[e] = kept[chunk].size();
+            if (wanted[e]) kept[chunk].push_back(inner[e], outer[e]);
         }
     });
-    return kept;
+    std::vector<int32_t> before_chunk{0};
+    for (const Pairs& of_chunk : kept) before_chunk.push_back(before_chunk.back() + of_chunk.size());
+    const auto number = [&](int32_t edge) { return before_chunk[edge / AT_ONCE] + place[edge]; };
+    std::vector<Pairs> kept_triplets = pieces_of(triplets);
+    for_chunks(threads, triplets, [&](int64_t chunk, int64_t begin, int64_t end) {
+        kept_triplets[chunk].reserve(end - begin);
+        for (int64_t t = begin; t < end; ++t)
+            if (runs_through(t))
+                kept_triplets[chunk].push_back(number(first[t]), number(second[t]));
+    });
+    return {joined(std::move(kept), threads), joined(std::move(kept_triplets), threads)};
 }
 
 }  // namespace trackserve

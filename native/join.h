@@ -55,6 +55,6 @@ inline uint32_t passing(const Steps& firsts, int64_t first, const Steps& seconds
 }
 
 // Where, in a list of edges that is sorted by a hit of theirs, those of each hit begin: [n + 1].
-std::vector<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n);
+List<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n, int threads);
 
 }  // namespace trackserve

@@ -6,11 +6,11 @@
 // of integers.
 #pragma once
 
+#include "memory.h"
 #include "simd.h"
 
 #include <array>
 #include <cstddef>
-#include <new>
 #include <vector>
 
 namespace trackserve {
@@ -25,20 +25,6 @@ inline constexpr int MAX_INPUTS = 64;  // of a network's first layer
 template <class Number>
 struct alignas(64) Block : std::array<Number, BLOCK * MAX_WIDTH> {
     std::array<Number, 64 / sizeof(Number)> apart;
-};
-
-// As std::allocator, on whole cache lines: a vector that lies across two takes twice as long to read.
-template <class Number>
-struct OnLines {
-    using value_type = Number;
-    OnLines() = default;
-    template <class Other>
-    OnLines(const OnLines<Other>&) {}
-    Number* allocate(size_t n) {
-        return static_cast<Number*>(::operator new(n * sizeof(Number), std::align_val_t(64)));
-    }
-    void deallocate(Number* numbers, size_t) { ::operator delete(numbers, std::align_val_t(64)); }
-    bool operator==(const OnLines&) const { return true; }
 };
 
 // How a Number and its weights are kept, and how vectors of outputs gain a product of both.
@@ -224,7 +210,7 @@ class Linear {
 #else
     static constexpr int SUMS = 12, VECTORS = 2;  // of the 16 registers
 #endif
-    std::vector<Weight, OnLines<Weight>> weights_;
+    List<Weight> weights_;  // on whole cache lines: a load across two takes twice as long
     std::vector<float> units_;  // [outputs] of weights and sums
 
     // Outputs that are worked out together.

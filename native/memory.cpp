@@ -15,6 +15,7 @@ namespace trackserve::memory {
 namespace {
 
 constexpr size_t LARGE_PAGE = 2 << 20;
+constexpr size_t SMALLEST_KEPT = 64 << 10;
 constexpr size_t HUGE_BLOCK = 64 << 20;  // beyond, no block is kept, and one that grows is moved
 constexpr size_t MOST_KEPT = 512 << 20;  // bytes, over all events
 
@@ -38,8 +39,7 @@ Kept& kept() {
     return all;
 }
 
-}  // namespace
-
+// Ask for large pages if a block is as large.
 void on_large_pages([[maybe_unused]] void* start, [[maybe_unused]] size_t bytes) {
 #if defined(MADV_HUGEPAGE)
     // All pages that it touches: the system moves a larger block in one piece only if all are alike.
@@ -50,6 +50,8 @@ void on_large_pages([[maybe_unused]] void* start, [[maybe_unused]] size_t bytes)
 #endif
 }
 
+}  // namespace
+
 void* take(size_t& bytes) {
     if (bytes >= HUGE_BLOCK) {
         void* start = std::malloc(bytes);
@@ -59,7 +61,7 @@ void* take(size_t& bytes) {
     }
     const size_t page = bytes < LARGE_PAGE ? 64 : LARGE_PAGE;
     bytes = (bytes + page - 1) / page * page;
-    if (page == LARGE_PAGE) {
+    if (bytes >= SMALLEST_KEPT) {
         const std::lock_guard guard(kept().lock);
         auto& blocks = kept().blocks;
         auto best = blocks.end();  // the smallest that is large enough, and not much too large
@@ -95,7 +97,7 @@ void* grow(void* block, size_t bytes, size_t used, size_t& wanted) {
 }
 
 void give_back(void* block, size_t bytes) {
-    if (bytes >= LARGE_PAGE && bytes < HUGE_BLOCK) {
+    if (bytes >= SMALLEST_KEPT && bytes < HUGE_BLOCK) {
         const std::lock_guard guard(kept().lock);
         if (kept().bytes + bytes <= MOST_KEPT) {
             kept().blocks.push_back({block, bytes});

@@ -1,11 +1,11 @@
 // Algorithm 1, as pipeline/neighbours.py: pairs of hits within a radius in the embedding.
 //
-// Hits are handed over in an order in which consecutive ones lie close together (space_order), and
-// every LEAF consecutive hits are a leaf with a bounding box, along the embedding's principal axes and
-// in the detector. Leaves whose boxes are within the radius, and between which the doublet cuts may
-// be passed, are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in
-// float64 with the reference's order of summation where float32 can't tell on which side of the
-// radius a pair lies, so the pairs are exactly those of scipy's cKDTree.
+// Hits are put in an order in which consecutive ones lie close together (space_order), and every LEAF
+// consecutive hits are a leaf with a bounding box, along the embedding's principal axes and in the
+// detector. Leaves whose boxes are within the radius, and between which the doublet cuts may be passed,
+// are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in float64 with
+// the reference's order of summation where float32 can't tell on which side of the radius a pair lies, so
+// the pairs are exactly those of scipy's cKDTree.
 //
 // A hit with more than `limit` neighbours that pass the cuts is crowded. Once both hits of a pair are known to be
 // crowded the pair is passed over, which bounds time and memory by the limit however dense the
@@ -38,7 +38,7 @@ struct Interval {
 
 // Intervals of all leaves, side by side; as many more as a vector may reach beyond the last.
 struct Intervals {
-    std::vector<float> low, high;
+    List<float> low, high;
 
     explicit Intervals(int64_t leaves) : low(leaves + LANES, INFINITE), high(leaves + LANES, -INFINITE) {}
     void add(int64_t leaf, float x) {
@@ -79,26 +79,27 @@ enum Quantity { PHI, R, COT, INVERSE_R, QUANTITIES };
 
 struct Space {
     const float* embedding;  // [hits, dimensions]
+    const int32_t* order;    // [hits] its row for each
     int64_t hits, leaves;
     int dimensions, padded;          // padded to a multiple of 4 with zeros
     double error;                    // of a distance along the principal axes
-    std::vector<float> coordinates;  // [leaves, padded, LEAF] along them; NaN beyond the last hit
+    List<float> coordinates;         // [leaves, padded, LEAF] along them; NaN beyond the last hit
     std::vector<Intervals> axes;     // [dimensions]
     std::vector<Intervals> cuts;     // [QUANTITIES]
 
-    Space(const float* embedding, int64_t n, int d, int threads)
-        : embedding(embedding), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
-          padded((d + 3) / 4 * 4), coordinates(leaves * padded * LEAF, 0.0f),
+    Space(const float* embedding, const Turned& turned, const int32_t* order, int64_t n, int d, int threads)
+        : embedding(embedding), order(order), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
+          padded((d + 3) / 4 * 4), error(turned.error), coordinates(leaves * padded * LEAF),
           axes(d, Intervals(leaves)), cuts(QUANTITIES, Intervals(leaves)) {
-        const Turned turned = turn_to_principal_axes(embedding, n, d, threads);
-        error = turned.error;
         for_leaves(threads, [&](int64_t leaf) {
             for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row)
                 for (int k = 0; k < d; ++k) {
-                    const float x = row < n ? turned.coordinates[row * d + k] : NO_NUMBER;
+                    const float x = row < n ? turned.coordinates[order[row] * d + k] : NO_NUMBER;
                     coordinates[(leaf * padded + k) * LEAF + row % LEAF] = x;
                     axes[k].add(leaf, x);
                 }
+            const auto row = &coordinates[leaf * padded * LEAF];
+            std::fill(row + d * LEAF, row + padded * LEAF, 0.0f);
         });
     }
 
@@ -116,7 +117,8 @@ struct Space {
 
     // As scipy's cKDTree adds the squares up.
     double squared_distance(int64_t a, int64_t b) const {
-        const float *one = embedding + a * dimensions, *other = embedding + b * dimensions;
+        const float* one = embedding + int64_t(order[a]) * dimensions;
+        const float* other = embedding + int64_t(order[b]) * dimensions;
         std::array<double, 4> parts{};
         int k = 0;
         for (; k + 4 <= dimensions; k += 4)
@@ -134,9 +136,12 @@ struct Space {
 };
 
 struct Hits {  // [leaves * LEAF]
-    std::vector<float> r, phi, z, distance;  // from the origin, squared
-    std::vector<float> cot, inverse_r;
-    std::vector<int32_t> rank;
+    List<float> r, phi, z, distance;  // from the origin, squared
+    List<float> cot, inverse_r;
+    List<int32_t> rank;  // the place in the order from the origin
+
+    explicit Hits(int64_t size)
+        : r(size), phi(size), z(size), distance(size), cot(size), inverse_r(size), rank(size) {}
 };
 
 struct Scan {
@@ -144,21 +149,31 @@ struct Scan {
     const NeighbourSettings& settings;
     Hits hits;
     Radius radius;
-    std::vector<int32_t> lowest_rank;  // of each leaf
+    List<int32_t> lowest_rank;  // of each leaf
+
+    Scan(Space& space, const NeighbourSettings& settings)
+        : space(space), settings(settings), hits(space.leaves * LEAF),
+          radius(settings.squared_radius, space.dimensions, space.error), lowest_rank(space.leaves) {}
 
     bool cuts_slope() const { return std::isfinite(settings.cuts.slope); }
     bool cuts_z0() const { return std::isfinite(settings.cuts.z0); }
 
     // Fill the boxes in the detector, and what they are made of.
-    void box_hits(int64_t leaf) {
+    void box_hits(int64_t leaf, const float* r_of, const float* phi_of, const float* z_of) {
         constexpr float least = 1e-15, most = 1e15;
-        const int64_t last = std::min(space.hits, (leaf + 1) * LEAF);
-        for (int64_t row = leaf * LEAF; row < last; ++row) {
-            const float r = hits.r[row], z = hits.z[row];
+        for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row) {
+            const bool some = row < space.hits;
+            const int32_t rank = some ? space.order[row] : std::numeric_limits<int32_t>::max();
+            const float r = some ? r_of[rank] : 0, z = some ? z_of[rank] : 0;
+            hits.r[row] = r;
+            hits.phi[row] = some ? phi_of[rank] : 0;
+            hits.z[row] = z;
+            hits.rank[row] = rank;
             hits.distance[row] = r * r + z * z;
             const bool usual = r > least && r < most && std::abs(z) < most;
             hits.cot[row] = usual ? z / r : NO_NUMBER;
             hits.inverse_r[row] = usual ? 1 / r : NO_NUMBER;
+            if (!some) continue;
             space.cuts[PHI].add(leaf, hits.phi[row]);
             space.cuts[R].add(leaf, r);
             for (const float sign : {-1.0f, 1.0f}) {
@@ -286,7 +301,7 @@ struct Scan {
         return found;
     }
 
-    uint32_t crowded(int64_t leaf, const std::vector<int32_t>& degree) const {
+    uint32_t crowded(int64_t leaf, const List<int32_t>& degree) const {
         uint32_t set = 0;
         for (int part = 0; part < PARTS; ++part)
             set |= bits(load(&degree[leaf * LEAF + part * LANES]) > broadcast(settings.limit))
@@ -295,8 +310,7 @@ struct Scan {
     }
 
     // Append the pairs of a hit with these hits of leaf b, and count them for the latter.
-    void append(int64_t hit, int64_t b, uint32_t found, std::vector<int32_t>& degree,
-                Pairs& edges) const {
+    void append(int64_t hit, int64_t b, uint32_t found, List<int32_t>& degree, Pairs& edges) const {
         const VecInt lane = lanes(), here = broadcast(int32_t(hit));
         const VecInt rank = broadcast(hits.rank[hit]);
         for (int part = 0; part < PARTS; ++part) {
@@ -312,8 +326,7 @@ struct Scan {
 
     // Append the pairs of hits of leaf `a` with hits of the leaves near it, itself and later ones.
     template <int D>
-    void compare(int64_t a, const std::vector<int32_t>& near, std::vector<int32_t>& degree,
-                 Pairs& edges) const {
+    void compare(int64_t a, const std::vector<int32_t>& near, List<int32_t>& degree, Pairs& edges) const {
         for (const int64_t b : near) {
             const uint32_t crowded_a = crowded(a, degree), crowded_b = crowded(b, degree);
             for (uint32_t some = near_leaf(a, b); some; some &= some - 1) {
@@ -329,8 +342,7 @@ struct Scan {
         }
     }
 
-    void compare(int64_t a, const std::vector<int32_t>& near, std::vector<int32_t>& degree,
-                 Pairs& edges) const {
+    void compare(int64_t a, const std::vector<int32_t>& near, List<int32_t>& degree, Pairs& edges) const {
         switch (space.padded) {  // widths known to the compiler stay in registers
             case 4: return compare<4>(a, near, degree, edges);
             case 8: return compare<8>(a, near, degree, edges);
@@ -397,9 +409,9 @@ std::vector<Near> nearest(const Scan& scan, int64_t hit) {
 }
 
 // Replace the pairs of two crowded hits by those where one is among the nearest of the other.
-void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, Pairs& edges, int threads) {
+void limit_crowded(const Scan& scan, const List<int32_t>& degree, Pairs& edges, int threads) {
     std::vector<int32_t> crowded;  // its rows, and for each row its place in this list
-    std::vector<int32_t> place(scan.space.hits, -1);
+    List<int32_t> place(scan.space.hits, -1);
     for (int64_t hit = 0; hit < scan.space.hits; ++hit)
         if (degree[hit] > scan.settings.limit) {
             place[hit] = crowded.size();
@@ -431,27 +443,16 @@ void limit_crowded(const Scan& scan, const std::vector<int32_t>& degree, Pairs& 
         }
 }
 
-std::vector<float> padded(const float* from, int64_t n, int64_t size) {
-    std::vector<float> to(size, 0.0f);
-    std::copy(from, from + n, to.begin());
-    return to;
-}
-
 }  // namespace
 
 Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
-                 const float* z, const int32_t* rank, const NeighbourSettings& settings, int threads) {
-    Space space(embedding, n, dimensions, threads);
+                 const float* z, const NeighbourSettings& settings, int32_t* order, int threads) {
+    const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
+    space_order(turned.coordinates.data(), n, dimensions, phi, settings.radian, order, threads);
+    Space space(embedding, turned, order, n, dimensions, threads);
     const int64_t size = space.leaves * LEAF;
-    const std::vector<float> none(size);
-    Scan scan{space,
-              settings,
-              {padded(r, n, size), padded(phi, n, size), padded(z, n, size), none, none, none, {}},
-              Radius(settings.squared_radius, dimensions, space.error),
-              std::vector<int32_t>(space.leaves)};
-    scan.hits.rank.assign(rank, rank + n);
-    scan.hits.rank.resize(size, std::numeric_limits<int32_t>::max());
-    space.for_leaves(threads, [&](int64_t leaf) { scan.box_hits(leaf); });
+    Scan scan(space, settings);
+    space.for_leaves(threads, [&](int64_t leaf) { scan.box_hits(leaf, r, phi, z); });
 
     // Each thread has a list of its own; the edges of all come in the order of the leaves.
     struct Part {
@@ -461,7 +462,7 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
     const int64_t chunks = (space.leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE;
     std::vector<Part> parts(chunks);
     std::vector<Pairs> found(std::max(threads, 1));
-    std::vector<std::vector<int32_t>> degrees(found.size(), std::vector<int32_t>(size));
+    std::vector<List<int32_t>> degrees(found.size(), List<int32_t>(size, 0));
     parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
         std::vector<int32_t> near;
         const size_t begin = found[thread].size();

@@ -1,7 +1,6 @@
 // Two orders of hits: the canonical one, as canonical_order in pipeline/features.py, and one in which those
 // close together in the embedding are close together in memory.
 
-#include "axes.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "radix.h"
@@ -17,26 +16,24 @@ namespace {
 constexpr int64_t SEEN = 32;   // of the points of a range, to find along which axis they are spread
 constexpr int64_t SORTED = 64;  // so many items are sorted to find a pivot among them
 
-// Points along their principal axes and, if wanted, along the azimuth: [axes][n].
-std::vector<std::vector<float>> coordinates(const float* embedding, int64_t n, int dimensions,
-                                            const float* phi, float unit, int threads) {
-    const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
-    std::vector<std::vector<float>> along(dimensions + (phi != nullptr), std::vector<float>(n));
+// Points along each axis and, if a radian counts, along the azimuth: [axes][n].
+std::vector<List<float>> coordinates(const float* points, int64_t n, int dimensions, const float* phi,
+                                     float radian, int threads) {
+    std::vector<List<float>> along(dimensions + (radian > 0));
     parallel_for(threads, along.size(), [&](int64_t axis, int) {
+        along[axis].resize(n);
         for (int64_t i = 0; i < n; ++i)
-            along[axis][i] = axis < dimensions ? turned.coordinates[i * dimensions + axis]
-                                               : phi[i] * unit;
+            along[axis][i] = axis < dimensions ? points[i * dimensions + axis] : phi[i] * radian;
     });
     return along;
 }
 
 // The axis along which a sample of the rows is spread widest.
-const std::vector<float>& widest(const std::vector<std::vector<float>>& along, const uint64_t* items,
-                                 int64_t n) {
+const List<float>& widest(const std::vector<List<float>>& along, const uint64_t* items, int64_t n) {
     const int64_t step = std::max<int64_t>(1, n / SEEN);
-    const std::vector<float>* axis = &along[0];
+    const List<float>* axis = &along[0];
     float widest = -1;
-    for (const std::vector<float>& each : along) {
+    for (const List<float>& each : along) {
         float low = std::numeric_limits<float>::infinity(), high = -low;
         for (int64_t i = 0; i < n; i += step) {
             const float x = each[uint32_t(items[i])];
@@ -85,7 +82,7 @@ void put_least_first(uint64_t* items, int64_t n, int64_t middle, uint64_t* spare
 
 void canonical_order(const float* features, int64_t n, int columns, const float* distance,
                      int64_t* order) {
-    std::vector<Keyed> items(n);
+    List<Keyed> items(n);
     for (int64_t i = 0; i < n; ++i) items[i] = {ordered(distance[i]), int32_t(i)};
     sort_by_key(items);
     // Hits at one distance: by their features, the last one first.
@@ -103,10 +100,10 @@ void canonical_order(const float* features, int64_t n, int columns, const float*
     for (int64_t i = 0; i < n; ++i) order[i] = items[i].row;
 }
 
-void space_order(const float* embedding, int64_t n, int dimensions, const float* phi, float unit,
+void space_order(const float* points, int64_t n, int dimensions, const float* phi, float radian,
                  int32_t* order, int threads) {
-    const auto along = coordinates(embedding, n, dimensions, phi, unit, threads);
-    std::vector<uint64_t> items(n), spare(n);  // a coordinate, ordered, above the row
+    const auto along = coordinates(points, n, dimensions, phi, radian, threads);
+    List<uint64_t> items(n), spare(n);  // a coordinate, ordered, above the row
     std::iota(items.begin(), items.end(), 0);
     using Range = std::pair<int64_t, int64_t>;
     std::vector<Range> ranges{{0, n}};
@@ -116,7 +113,7 @@ void space_order(const float* embedding, int64_t n, int dimensions, const float*
             const auto [first, last] = ranges[i];
             const int64_t middle = first + (last - first + LEAF - 1) / LEAF / 2 * LEAF;
             if (middle == first) return;
-            const std::vector<float>& axis = widest(along, &items[first], last - first);
+            const List<float>& axis = widest(along, &items[first], last - first);
             for (int64_t k = first; k < last; ++k) {
                 const uint32_t row = items[k];
                 items[k] = uint64_t(ordered(axis[row])) << 32 | row;

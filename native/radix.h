@@ -1,10 +1,11 @@
 // Sorting by 32-bit keys: eleven bits at a time, from the least significant; equal keys keep their order.
 #pragma once
 
+#include "memory.h"
+
 #include <array>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 namespace trackserve {
 
@@ -13,13 +14,13 @@ struct Keyed {
     int32_t row;
 };
 
-inline void sort_by_key(std::vector<Keyed>& items) {
+inline void sort_by_key(List<Keyed>& items) {
     constexpr int bits = 11, passes = 3;
     std::array<std::array<int64_t, 1 << bits>, passes> begin{};
     const auto digit = [](uint32_t key, int pass) { return key >> (bits * pass) & ((1 << bits) - 1); };
     for (const Keyed& item : items)
         for (int pass = 0; pass < passes; ++pass) ++begin[pass][digit(item.key, pass)];
-    std::vector<Keyed> sorted(items.size());
+    List<Keyed> sorted(items.size());
     for (int pass = 0; pass < passes; ++pass) {
         int64_t total = 0;
         for (int64_t& count : begin[pass]) total += std::exchange(count, total);
@@ -30,7 +31,7 @@ inline void sort_by_key(std::vector<Keyed>& items) {
 
 // Call work(first, last) for every range of two items or more with one key.
 template <class Work>
-void for_ties(const std::vector<Keyed>& items, const Work& work) {
+void for_ties(const List<Keyed>& items, const Work& work) {
     for (size_t first = 0, last; first < items.size(); first = last) {
         for (last = first + 1; last < items.size() && items[last].key == items[first].key;) ++last;
         if (last - first > 1) work(first, last);

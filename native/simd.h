@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -42,8 +43,26 @@ inline void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 inline void store(int32_t* to, VecInt v) { std::memcpy(to, &v, sizeof v); }
 inline Vec broadcast(float x) { return x - Vec{}; }
 inline VecInt broadcast(int32_t x) { return x - VecInt{}; }
-inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
-inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+// The second where one is not a number. (GCC makes two instructions of `a > b ? a : b`.)
+inline Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_max_ps(a, b);
+#else
+    return a > b ? a : b;
+#endif
+}
+inline Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_min_ps(a, b);
+#else
+    return a < b ? a : b;
+#endif
+}
 inline Vec abs(Vec a) { return reinterpret_cast<Vec>(reinterpret_cast<VecInt>(a) & 0x7fffffff); }
 
 // a * b + c, rounded once where the processor can.
@@ -105,6 +124,10 @@ inline Vec sums(const Vec (&rows)[LANES]) {
     constexpr std::integral_constant<int, 0xdd> odd;
     for (int i = 0; i < 2; ++i) eights[i] = quarters(fours[2 * i], fours[2 * i + 1], low, high);
     return reinterpret_cast<Vec>(quarters(eights[0], eights[1], even, odd));
+#elif defined(__AVX2__)
+    const auto twos = [&](int row) { return _mm256_hadd_ps(rows[row], rows[row + 1]); };
+    const __m256 one = _mm256_hadd_ps(twos(0), twos(2)), other = _mm256_hadd_ps(twos(4), twos(6));
+    return _mm256_permute2f128_ps(one, other, 0x20) + _mm256_permute2f128_ps(one, other, 0x31);
 #else
     Vec total;
     for (int row = 0; row < LANES; ++row) {
@@ -145,10 +168,26 @@ inline VecInt lanes_of(uint32_t set) {
 #endif
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// For each set of lanes these, a byte each, one after the other.
+inline constexpr auto COMPRESSED = [] {
+    std::array<uint64_t, 1 << LANES> lanes_of{};
+    for (int set = 0; set < 1 << LANES; ++set)
+        for (int lane = 0, at = 0; lane < LANES; ++lane)
+            if (set >> lane & 1) lanes_of[set] |= uint64_t(lane) << (8 * at++);
+    return lanes_of;
+}();
+#endif
+
 // Write the numbers whose bit is set, one after the other; what follows, up to LANES in all, is written over.
 inline void compress(int32_t* to, VecInt v, uint32_t set) {
 #if defined(__AVX512F__)
     const __m512i together = _mm512_maskz_compress_epi32(set, reinterpret_cast<__m512i>(v));
+    std::memcpy(to, &together, sizeof together);
+#elif defined(__AVX2__)
+    const __m128i places = _mm_cvtsi64_si128(COMPRESSED[set]);
+    const __m256i together = _mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(v),
+                                                         _mm256_cvtepu8_epi32(places));
     std::memcpy(to, &together, sizeof together);
 #else
     for (; set; set &= set - 1) *to++ = v[__builtin_ctz(set)];

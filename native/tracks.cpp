@@ -12,9 +12,9 @@ namespace {
 
 // The edges that are taken, the best first, when each hit may have one step inwards and one outwards.
 // Of equal scores the edge of the lower inner, then of the lower outer hit is first.
-std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer,
-                                const float* scores, const std::vector<int64_t>& edges) {
-    std::vector<Keyed> sorted;
+List<int32_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                         const List<int32_t>& edges) {
+    List<Keyed> sorted;
     sorted.reserve(edges.size());
     for (const int64_t edge : edges) sorted.push_back({~ordered(scores[edge]), int32_t(edge)});
     sort_by_key(sorted);
@@ -23,13 +23,18 @@ std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* 
             return std::tie(inner[a.row], outer[a.row]) < std::tie(inner[b.row], outer[b.row]);
         });
     });
-    std::vector<bool> left(n), reached(n);
-    std::vector<int64_t> taken;
+    List<uint8_t> left(n, 0), reached(n, 0);
+    List<int32_t> taken(sorted.size());
+    int64_t many = 0;
     for (const auto& [key, edge] : sorted) {
-        if (left[inner[edge]] || reached[outer[edge]]) continue;
-        left[inner[edge]] = reached[outer[edge]] = true;
-        taken.push_back(edge);
+        uint8_t &from = left[inner[edge]], &to = reached[outer[edge]];
+        const bool free = !(from | to);
+        from |= free;
+        to |= free;
+        taken[many] = edge;
+        many += free;
     }
+    taken.resize(many);
     return taken;
 }
 
@@ -37,13 +42,17 @@ std::vector<int64_t> best_steps(int64_t n, const int32_t* inner, const int32_t* 
 
 void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
                   int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {
-    std::vector<int64_t> edges;
-    for (int64_t edge = 0; edge < count; ++edge)
-        if (scores[edge] >= cut) edges.push_back(edge);
+    List<int32_t> edges(count);
+    int64_t many = 0;
+    for (int64_t edge = 0; edge < count; ++edge) {
+        edges[many] = edge;
+        many += scores[edge] >= cut;
+    }
+    edges.resize(many);
     if (walk) edges = best_steps(n, inner, outer, scores, edges);
 
     // Union-find; the root of a set is its lowest hit.
-    std::vector<int32_t> parent(n);
+    List<int32_t> parent(n);
     std::iota(parent.begin(), parent.end(), 0);
     const auto root = [&](int32_t hit) {
         while (parent[hit] != hit) hit = parent[hit] = parent[parent[hit]];
@@ -53,7 +62,7 @@ void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const f
         const int32_t a = root(inner[edge]), b = root(outer[edge]);
         parent[std::max(a, b)] = std::min(a, b);
     }
-    std::vector<int32_t> size(n);
+    List<int32_t> size(n, 0);
     for (int64_t hit = 0; hit < n; ++hit) ++size[root(hit)];
     int64_t tracks = 0;
     for (int64_t hit = 0; hit < n; ++hit) {

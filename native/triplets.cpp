@@ -24,14 +24,15 @@ class TripletFilter final : public TripletNetwork {
     }
 
     void run(const Graph& graph, float* logits, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
+        const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         std::vector<TripletParts> parts(std::max(threads, 1), {graph, width_});
+        std::vector<States> states(parts.size());
         const int64_t chunks = (graph.triplets + TRIPLETS_AT_ONCE - 1) / TRIPLETS_AT_ONCE;
         parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
             const int64_t begin = chunk * TRIPLETS_AT_ONCE;
             const int64_t end = std::min(graph.triplets, begin + TRIPLETS_AT_ONCE);
             parts[thread].prepare(first_, graph, positions.data(), begin, end);
-            score(parts[thread].scratch, end - begin, logits + begin);
+            score(parts[thread].scratch, states[thread], end - begin, logits + begin);
         });
     }
 
@@ -39,8 +40,8 @@ class TripletFilter final : public TripletNetwork {
     // meets in some hits at a time is joined, scored and forgotten but for what is kept.
     std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
                             float threshold, int threads) const override {
-        const std::vector<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
-        const std::vector<int32_t> out = begins(graph.inner, graph.edges, graph.hits);
+        const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
+        const List<int32_t> out = begins(graph.inner, graph.edges, graph.hits, threads);
         const auto [in, ending] = group(graph.outer, graph.edges, graph.hits, threads);
 
         std::vector<int64_t> starts{0};  // the hits with which chunks begin
@@ -76,7 +77,9 @@ class TripletFilter final : public TripletNetwork {
             scratch.first.place(found.triplets.first(), triplets);
             scratch.second.place(found.triplets.second(), triplets);
             found.logits.resize(triplets);
-            score(scratch, triplets, found.logits.data());
+            score(scratch, found.states, triplets, found.logits.data());
+            kept[chunk].reserve(std::count_if(found.logits.begin(), found.logits.end(),
+                                              [=](float logit) { return logit >= threshold; }));
             for (int64_t t = 0; t < triplets; ++t)
                 if (found.logits[t] >= threshold)
                     kept[chunk].push_back(ending[in[begin] + scratch.first.at[t]],
@@ -92,11 +95,17 @@ class TripletFilter final : public TripletNetwork {
     std::vector<Linear<Number>> hidden_;
     Dot last_;
 
+    // Of a block of triplets, in two layers after each other.
+    struct States {
+        Block<Number> one{}, other{};
+    };
+
     // Where one thread joins edges.
     struct Finding {
         Steps firsts, seconds;
         Pairs triplets;
         TripletLayer::Scratch scratch;
+        States states;
         std::vector<float> logits;
 
         // Begin with these edges that end in some hits, and so many others that begin there.
@@ -121,11 +130,10 @@ class TripletFilter final : public TripletNetwork {
     };
 
     // Give the logits of the triplets of a scratch.
-    void score(TripletLayer::Scratch& scratch, int64_t triplets, float* logits) const {
-        Block<Number> states{}, next{};
+    void score(TripletLayer::Scratch& scratch, States& states, int64_t triplets, float* logits) const {
         for (int64_t triplet = 0; triplet < triplets; triplet += BLOCK) {
             const int64_t rows = std::min<int64_t>(BLOCK, triplets - triplet);
-            Number *here = states.data(), *there = next.data();
+            Number *here = states.one.data(), *there = states.other.data();
             first_(scratch, triplet, rows, here);
             for (const Linear<Number>& layer : hidden_) {
                 layer({here, width_}, layer.start(), true, there);

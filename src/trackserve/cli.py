@@ -307,7 +307,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="backend of an ensemble's networks; onnxruntime needs NVIDIA's container",
     )
     for name, text in (
-        ("instances", "processes of a model"),
+        ("instances", "events that a monolith works on at a time, processes of a stage"),
         ("threads", "processor threads of one process"),
     ):
         group.add_argument(
@@ -632,7 +632,10 @@ are refused or fail are counted, not sent again.""",
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
     parser.add_argument("--seed", type=int, default=0, help="of the events' order and arrivals")
     parser.add_argument(
-        "--metrics", metavar="URL", help="of the server's metrics: tells a monolith's stages apart"
+        "--metrics",
+        metavar="URL",
+        help="of the server's metrics, which tell a monolith's stages "
+        "(default: port 8002 of a server on port 8000 or 8001)",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every number")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots")
@@ -641,6 +644,7 @@ are refused or fail are counted, not sent again.""",
 def _bench(options: argparse.Namespace) -> None:
     from trackserve.benchmark.load import Load, first_answers, mix
     from trackserve.benchmark.report import measure, table
+    from trackserve.benchmark.times import usual_metrics
     from trackserve.client import Client
 
     loads = [
@@ -676,9 +680,9 @@ def _bench(options: argparse.Namespace) -> None:
         with _finder(None, options.timeout, options.bundle, options.engine) as (find, _):
             hits = [each for _, found in kinds for each in found]
             events = events.expecting([find(h).labels for h in tqdm(hits, desc="expect")])
+    metrics_url = options.metrics or usual_metrics(options.url)
     reports = [
-        measure(options.url, events, load, metrics_url=options.metrics, progress=True)
-        for load in loads
+        measure(options.url, events, load, metrics_url=metrics_url, progress=True) for load in loads
     ]
     print(table(reports))
     if options.json is not None:

@@ -382,8 +382,9 @@ class Tracks:
 
     def __post_init__(self) -> None:
         _check_column("Tracks", "labels", self.labels, np.int64, None)
-        present = np.unique(self.labels[self.labels != NO_TRACK])
-        if len(present) and (present[0] < 0 or present[-1] != len(present) - 1):
+        lowest, highest = self.labels.min(initial=0), self.labels.max(initial=NO_TRACK)
+        fits = lowest >= NO_TRACK and highest < len(self.labels)
+        if not (fits and np.bincount(self.labels + 1)[1:].all()):
             message = (
                 "Tracks.labels must number the tracks 0, 1, 2, ... without gaps; -1 is no track"
             )

@@ -8,11 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trackserve.benchmark.times import read_statistics
+from trackserve.benchmark.times import read_statistics, usual_metrics
 from trackserve.client.connection import connect, split_url, strings
 from trackserve.errors import ServerError
 from trackserve.triton import metrics
-from trackserve.triton.tensors import PIPELINE, SERVED, STAGES, TRACK_FINDING, Description
+from trackserve.triton.settings import PIPELINE
+from trackserve.triton.tensors import SERVED, STAGES, TRACK_FINDING, Description
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,16 +22,10 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0
 WATCH_SECONDS = 2.0
-USUAL_PORTS, METRICS_PORT = ("8000", "8001"), 8002
-"""A server on one of the first has its metrics on the last; where others have theirs can't be known."""
 FLEET_PATH = "/fleet/status"
 """Where a fleet tells of its servers in words, on the port of its requests."""
 
-PARTS = (
-    *("turn", "queue", "copy"),
-    *(f"compute {model.name}" for model in (PIPELINE, *STAGES)),
-    "compute, else",
-)
+PARTS = ("turn", "queue", "copy", *(f"compute {stage.name}" for stage in STAGES))
 """Where time goes, on an event's way."""
 
 
@@ -40,8 +35,9 @@ class Status:
 
     ``instances``, ``threads`` (of one instance) and ``busy`` (share of the time that the instances
     worked) go by model. ``under_way`` are requests that wait or are worked on, ``outcomes`` counts
-    those since the start by what became of them: None without metrics. ``spent`` is where the mean
-    time (s) of an event went: of those done meanwhile if ``recent``, else since the start.
+    those since the start by what became of them: None without metrics, and ``busy`` of a monolith is
+    empty. ``spent`` is where the mean time (s) of an event went: of those done meanwhile if ``recent``,
+    else since the start.
     """
 
     description: Description
@@ -59,7 +55,8 @@ class Status:
     recent: bool
 
     def __str__(self) -> str:
-        says, busiest = self.description, max(self.busy, key=self.busy.__getitem__)
+        says, busiest = self.description, max(self.busy, key=self.busy.__getitem__, default="")
+        busy = f"{self.busy[busiest]:.0%} of {busiest}, " if self.busy else ""
         lines = {
             "bundle": f"{says.bundle} ({says.digest}), detector {says.detector}",
             "runs": f"{self.shape}, engine {self.engine}, precision {self.precision}",
@@ -68,8 +65,7 @@ class Status:
             )
             + " (instances x threads)",
             "takes": f"{says.max_hits:,} hits an event at most, {says.max_queue} waiting requests",
-            "busy": f"{self.busy[busiest]:.0%} of {busiest}, {self.events_per_s:.1f} events/s "
-            f"in the last {self.seconds:.1f} s",
+            "busy": f"{busy}{self.events_per_s:.1f} events/s in the last {self.seconds:.1f} s",
             **self._requests(),
             "time": self._times(),
         }
@@ -129,51 +125,38 @@ def read_status(
         except (KeyError, ValueError):
             message = f"the model {TRACK_FINDING.name!r} at {url} is not one of trackserve"
             raise ServerError(message) from None
-        monolith = worker == PIPELINE.name
-        models = [model.name for model in ([PIPELINE] if monolith else STAGES)]
+        monolith = worker == PIPELINE
+        models = () if monolith else tuple(stage.name for stage in STAGES)
         configs = {model: connection.config(model) for model in models}
-    metrics_url = metrics_url or _usual_metrics(url)
+    metrics_url = metrics_url or usual_metrics(url)
     before, began = read_statistics(url, metrics_url), time.monotonic()
     time.sleep(seconds)
     after, seconds = read_statistics(url, metrics_url), time.monotonic() - began
     meanwhile = after.since(before)
     recent, ever = _events(meanwhile), _events(after)
     spent = (meanwhile if recent else after).spent() if ever else {}
-    instances = {model: _instances(config) for model, config in configs.items()}
-    says = {model: strings(config.get("parameters", {})) for model, config in configs.items()}
+    if monolith:
+        instances, says = {PIPELINE: int(parameters["at_once"])}, {PIPELINE: parameters}
+        worked = {PIPELINE: meanwhile.worked()} if metrics_url else {}
+    else:
+        instances = {model: _instances(config) for model, config in configs.items()}
+        says = {model: strings(config.get("parameters", {})) for model, config in configs.items()}
+        worked = {model: meanwhile.seconds.get((model, "compute_infer"), 0.0) for model in models}
     return Status(
         description=description,
         shape="monolith" if monolith else "ensemble",
-        engine=says[models[0]]["engine"],
-        precision=says[models[0]]["precision"],
+        engine=parameters["engine"],
+        precision=parameters["precision"],
         instances=instances,
         threads={m: int(p.get("threads") or p["intra_op_thread_count"]) for m, p in says.items()},
         seconds=seconds,
         events_per_s=recent / seconds,
-        busy={
-            model: min(1.0, meanwhile.seconds.get((model, "compute_infer"), 0.0) / count / seconds)
-            for model, count in instances.items()
-        },
+        busy={model: min(1.0, time / instances[model] / seconds) for model, time in worked.items()},
         under_way=_under_way(after) if metrics_url else None,
         outcomes=_outcomes(after) if metrics_url else None,
         spent={part: spent[part] for part in PARTS if part in spent},
         recent=recent > 0,
     )
-
-
-def _usual_metrics(url: str) -> str | None:
-    """Return where a server on a usual port has its metrics, None if it doesn't have them there."""
-    _, address = split_url(url)
-    host, _, port = address.rpartition(":")
-    if port not in USUAL_PORTS:
-        return None
-    with (
-        contextlib.closing(http.client.HTTPConnection(host, METRICS_PORT, timeout=1)) as connection,
-        contextlib.suppress(OSError),
-    ):
-        connection.connect()
-        return f"http://{host}:{METRICS_PORT}/metrics"
-    return None
 
 
 def _instances(config: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -93,7 +94,40 @@ def test_a_search_on_a_server_goes_on_where_it_stopped(tiny_bundle, tmp_path, mo
         tuning(seconds=1.0).search()
 
 
+@pytest.mark.service
+def test_settings_that_are_too_slow_for_one_event_are_not_loaded(
+    tiny_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("trackserve.benchmark.tune.LEAST_PATIENCE", 1e-3)
+    how = {"seconds": 0.3, "trials": 1, "cores": 1, "engines": ("reference",)}
+    (trial,) = Tuning(tiny_bundle, HITS, Goal(p99=1e-5), tmp_path, **how).search()
+    assert not trial["loads"]
+    assert "no answer" in trial["error"]
+
+
+def test_a_queue_that_no_limit_makes_short_enough_stays_as_it_was(tiny_bundle, tmp_path):
+    tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.1), tmp_path)
+    overloads = [
+        {"candidate": {"max_queue": limit}, "loads": [point(10, p99)], "overload": True}
+        for limit, p99 in ((8, 0.3), (4, 0.2), (2, 0.09))
+    ]
+    assert tuning.queue(overloads) == 2
+    assert tuning.queue(overloads[:2]) is None
+
+
 def test_candidates_have_settings():
     ensemble = Candidate(shape="ensemble", engine="reference", instances=2, threads=3)
     assert ensemble.settings.instances["gnn"] == 2
     assert ensemble.settings.threads["features"] == 3
+    one = Candidate(shape="ensemble", engine="reference", instances=2, widened=("gnn",))
+    assert dict(one.settings.instances) == {"gnn": 2}
+    assert one.name != replace(one, widened=()).name
+    assert Candidate.of(json.loads(json.dumps({"candidate": vars(one)}))) == one
+
+
+def test_an_ensemble_tries_which_stages_need_more_instances(tiny_bundle, tmp_path):
+    tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.1), tmp_path)
+    ensemble = Candidate(shape="ensemble", engine="reference", instances=2)
+    fewer = [each.widened for each in tuning.along("widened stages", ensemble)]
+    assert [len(each) for each in fewer] == [3, 3, 3, 3]
+    assert not list(tuning.along("widened stages", Candidate(instances=2)))

@@ -3,5 +3,17 @@
 import sys
 from pathlib import Path
 
+import pytest
+
+from wedge import write_wedge
+
 for folder in ("benchmarks", "tests/evaluate"):
     sys.path.insert(0, str(Path(__file__).parents[2] / folder))
+
+
+@pytest.fixture(scope="session")
+def wedge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one event of 2,000 hits."""
+    folder = tmp_path_factory.mktemp("wedge")
+    write_wedge(folder, 0)
+    return folder

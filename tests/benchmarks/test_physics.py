@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("acts")
@@ -19,8 +18,8 @@ from trackserve.evaluate.intervals import Ratio
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
 from trackserve.event import Tracks
 from trackserve.pipeline import Pipeline
+from wedge import SHIPPED, write_wedge
 
-SHIPPED = Path(__file__).parents[2] / "examples/events/pu20"
 EVENT = event_of([5] * 7 + [0] * 2 + [9] * 4)
 
 
@@ -38,16 +37,8 @@ ONE = [0] * 7 + [-1] * 6
 def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two events: the hits of the shipped one in two wedges."""
     folder = tmp_path_factory.mktemp("events")
-    (source,) = find_events(SHIPPED)
-    hits = source.read(truth=False).hits
     for number, turn in enumerate((0.0, 1.0)):
-        wedge = np.abs(np.arctan2(hits.y, hits.x) - turn) < 0.1
-        kept = set(hits.hit_id[wedge].tolist())
-        for name in ("hits", "truth", "particles", "cells"):
-            header, *rows = source.file(name).read().decode().splitlines()
-            rows = [r for r in rows if name == "particles" or int(r.split(",")[0]) in kept]
-            path = folder / f"event{number:09d}-{name}.csv"
-            path.write_text("\n".join([header, *rows]) + "\n")
+        write_wedge(folder, number, turn=turn, half=0.1)
     return folder
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EVENTS = ROOT / "examples/events/pu20"
 
 
 @pytest.mark.service
-def test_the_study_writes_every_number_and_table(tmp_path):
+def test_the_study_writes_every_number_and_table(wedge, tmp_path):
     result = tmp_path / "service.json"
     (tmp_path / "service.parts").mkdir()
     skipped = {"skipped": "measured before"}
@@ -24,7 +23,7 @@ def test_the_study_writes_every_number_and_table(tmp_path):
     fleet = json.loads((ROOT / "benchmarks/results/service.json").read_text())["fleet"]
     (tmp_path / "service.parts/fleet.json").write_text(json.dumps(fleet))
     program = [sys.executable, "benchmarks/service.py", "--quick", "-o", result]
-    folders = ["--small", EVENTS, "--pu20", EVENTS, "--pu200", EVENTS]
+    folders = ["--small", wedge, "--pu20", wedge, "--pu200", wedge]
     done = subprocess.run(
         [*program, *folders], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-EVENTS = ROOT / "examples/events/pu20"
 
 
-def test_speed_writes_every_number_and_table(tmp_path):
+def test_speed_writes_every_number_and_table(wedge, tmp_path):
     program = [sys.executable, "benchmarks/speed.py", "--quick", "--json", tmp_path / "speed.json"]
-    folders = ["--events", EVENTS, "--growth", EVENTS, EVENTS, "--small", EVENTS]
+    folders = ["--events", wedge, "--growth", wedge, wedge, "--small", wedge]
     done = subprocess.run(
         [*program, *folders], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -28,9 +27,9 @@ def test_speed_writes_every_number_and_table(tmp_path):
     assert done.stdout.count("|---|") >= 8
 
 
-def test_techniques_make_every_variant_and_a_row_of_each(tmp_path):
+def test_techniques_make_every_variant_and_a_row_of_each(wedge, tmp_path):
     program = [sys.executable, "benchmarks/techniques.py", "--quick"]
-    where = ["--events", EVENTS, "--training", EVENTS, "--json", tmp_path / "techniques.json"]
+    where = ["--events", wedge, "--training", wedge, "--json", tmp_path / "techniques.json"]
     done = subprocess.run([*program, *where], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "techniques.json").read_text())["techniques"]

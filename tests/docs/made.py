@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from physics_tables import TABLES
 from physics_tables import markdown as table
 from service_tables import SERVICE
-from speed_tables import SPEED, TECHNIQUES
+from speed_tables import SPEED, TECHNIQUES, processors
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
@@ -43,6 +43,8 @@ STUDY = ROOT / "benchmarks/results/service.json"
 """The service as benchmarks/service.py measured it."""
 FAST = ROOT / "benchmarks/results/speed.json"
 """The native engine as benchmarks/speed.py measured it."""
+ALSO = ROOT / "benchmarks/results/speed-avx2.json"
+"""The same on a processor with AVX2 only."""
 STEPS = ROOT / "benchmarks/results/techniques.json"
 """What each technique gives and costs, as benchmarks/techniques.py measured it."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -288,6 +290,7 @@ MADE = {
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
+    "speed-processors": lambda: processors([measured(FAST), measured(ALSO)]),
 }
 
 

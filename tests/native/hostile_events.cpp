@@ -60,11 +60,10 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     run_network(make_embedding<Number>(columns, sizes, numbered), n * sizes.dimension);
     std::vector<float> logits =
         run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
-    std::vector<int32_t> near(inner.size()), far(inner.size());
-    graph.edges = keep_edges(logits.data(), -9, graph.edges, n, inner.data(), outer.data(),
-                             near.data(), far.data(), threads);
-    graph.inner = near.data();
-    graph.outer = far.data();
+    const Pairs kept = keep_edges(logits.data(), -9, graph.edges, n, inner.data(), outer.data(), threads);
+    graph.inner = kept.first();
+    graph.outer = kept.second();
+    graph.edges = kept.size();
     std::vector<float> r(n), phi(n), z(n);
     for (int64_t i = 0; i < n; ++i) {
         r[i] = features[i * columns.features];
@@ -74,7 +73,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     std::vector<int32_t> first, second;
     const Position at{r.data(), phi.data(), z.data()};
     const TripletCuts cuts{0.5f, 4.0f, INFINITY, 0.0f};
-    append(join_edges(at.r, at.phi, at.z, n, near.data(), far.data(), graph.edges, cuts, threads),
+    append(join_edges(at.r, at.phi, at.z, n, graph.inner, graph.outer, graph.edges, cuts, threads),
            first, second);
     graph.first = first.data();
     graph.second = second.data();
@@ -87,20 +86,18 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     first.clear();
     second.clear();
     append(finder->find(graph, at, cuts, 0, threads), first, second);
-    std::vector<int32_t> one(first.size()), other(first.size()), from(graph.edges), to(graph.edges);
-    const Kept kept =
-        keep_chains(2 + n % 3, first.size(), first.data(), second.data(), graph.edges, near.data(),
-                    far.data(), one.data(), other.data(), from.data(), to.data(), threads);
-    graph.first = one.data();
-    graph.second = other.data();
-    graph.inner = from.data();
-    graph.outer = to.data();
-    graph.triplets = kept.triplets;
-    graph.edges = kept.edges;
+    const Chains chains = keep_chains(2 + n % 3, first.size(), first.data(), second.data(), graph.edges,
+                                      graph.inner, graph.outer, threads);
+    graph.first = chains.triplets.first();
+    graph.second = chains.triplets.second();
+    graph.triplets = chains.triplets.size();
+    graph.inner = chains.edges.first();
+    graph.outer = chains.edges.second();
+    graph.edges = chains.edges.size();
     logits = run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
     std::vector<int64_t> labels(n);
     for (const bool walk : {false, true})
-        build_tracks(n, from.data(), to.data(), logits.data(), graph.edges, 0.0f, walk, 3,
+        build_tracks(n, graph.inner, graph.outer, logits.data(), graph.edges, 0.0f, walk, 3,
                      labels.data());
 }
 
@@ -117,17 +114,11 @@ void run(const std::string& kind, int64_t n, int dimensions, int limit, int widt
     }
     std::vector<int64_t> canonical(n);
     canonical_order(features.data(), n, columns.features, distance.data(), canonical.data());
-    std::vector<int32_t> place(n), rank(canonical.begin(), canonical.end());
-    space_order(embedding.data(), n, dimensions, limit == 9 ? nullptr : phi.data(), 2.0f,
-                place.data(), threads);
-    std::vector<float> ordered;
-    for (const int64_t row : place)
-        ordered.insert(ordered.end(), &embedding[row * dimensions],
-                       embedding.data() + (row + 1) * dimensions);
-    const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}};
+    std::vector<int32_t> place(n);
+    const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}, limit == 9 ? 0.0f : 2.0f};
     std::vector<Pairs> edges;
-    edges.push_back(neighbours(ordered.data(), n, dimensions, r.data(), phi.data(), z.data(),
-                               rank.data(), settings, threads));
+    edges.push_back(neighbours(embedding.data(), n, dimensions, r.data(), phi.data(), z.data(), settings,
+                               place.data(), threads));
     const Sizes sizes{width, 1 + int(n % 2), dimensions};
     run_networks<float>(columns, sizes, features, edges, threads);
 #if defined(__AVX512BF16__)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from known_networks import COLUMNS, describe, inputs_of, network
 
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
+from trackserve.data import find_events
 from trackserve.event import Hits, ScoredGraph
 from trackserve.native.engine import NativePipeline
 from trackserve.native.library import Library, library, variants
@@ -22,6 +24,7 @@ from trackserve.pipeline.triplets import TripletCuts
 from trackserve.training.calibrate import write_ranges
 from trackserve.training.export import export_network
 
+EXAMPLES = Path(__file__).parents[2] / "examples/events"
 each_variant = pytest.mark.parametrize("variant", variants())
 SIZES = {
     "embedding": {"width": 32, "layers": 2, "dimension": 4},
@@ -193,6 +196,24 @@ def test_a_bundle_without_triplets_has_its_gnn_run_on_the_reference(bundle, tmp_
     found, reference = pipeline.run(features), Pipeline(other).run(features)
     np.testing.assert_array_equal(found.joined.edges, reference.filtered.edges)
     np.testing.assert_array_equal(found.labels(), reference.labels())
+
+
+@each_variant
+def test_events_together_have_the_tracks_of_each_alone(variant):
+    bundle = read_bundle()
+    pipeline = NativePipeline(bundle, variant=variant)
+    columns = bundle.features.wire_columns
+    source, *_ = find_events(EXAMPLES / "pu20")
+    event = source.read_columns(columns, truth=False).hits
+    turns = np.array_split(np.argsort(np.arctan2(event.y, event.x)), 5)
+    events = [hit_features(event.select(np.sort(rows)), bundle.features) for rows in turns]
+    events.insert(2, events[0][:0])
+    together = pipeline.find_tracks_of_events(events)
+    assert sum(map(len, together)) > 100
+    for features, tracks in zip(events, together, strict=True):
+        alone = pipeline.find_tracks_from_features(features)
+        np.testing.assert_array_equal(tracks.labels, alone.labels)
+    assert pipeline.find_tracks_of_events([]) == []
 
 
 # ---- 8 bits

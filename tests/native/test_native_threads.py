@@ -21,15 +21,15 @@ def found(variant: str, threads: int, seed: int = 0) -> tuple[np.ndarray, np.nda
     run, points = library(variant), rng.normal(size=(HITS, 4)).astype(np.float32)
     distance = np.arange(1, HITS + 1, dtype=np.float32)
     nothing = np.zeros_like(distance)
-    return run.neighbours(
+    _, edges = run.neighbours(
         points,
         (distance, nothing, nothing),
-        np.arange(HITS, dtype=np.int32),
         squared_radius=0.25,
         limit=HITS,
         cuts=(np.inf, np.inf, 0, 0),
         threads=threads,
     )
+    return edges
 
 
 @each_variant

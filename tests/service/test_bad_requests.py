@@ -87,7 +87,7 @@ def test_a_network_that_fails_on_an_event_does_not_end_the_service(shape, tmp_pa
     bundle = read_bundle(bundle.path)
     with serve(bundle, Settings(shape=shape), **FREE_PORTS) as server:
         with Client(server.grpc_url) as client:
-            with pytest.raises(ServerError, match=r"the server failed in .*: .*Gather"):
+            with pytest.raises(ServerError, match=r"the server failed.*: .*Gather"):
                 client.find_tracks(straight_tracks(tracks=5))
             labels = client.find_tracks(HITS).labels
         assert "Traceback" in server.log()

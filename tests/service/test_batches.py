@@ -9,10 +9,11 @@ import pytest
 
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
-from trackserve.benchmark.times import read_statistics
+from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.engines import ENGINES, open_pipeline
 from trackserve.errors import InputError
-from trackserve.pipeline import Pipeline
+from trackserve.native import variants
 from trackserve.pipeline.features import hit_features
 from trackserve.triton.server import serve
 from trackserve.triton.settings import Settings
@@ -20,16 +21,20 @@ from trackserve.triton.settings import Settings
 pytestmark = pytest.mark.service
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch", [1, 4])
-def test_events_of_one_execution_are_answered_apart(tiny_bundle, batch):
-    pipeline = Pipeline(tiny_bundle)
+def test_events_of_one_execution_are_answered_apart(tiny_bundle, engine, batch):
+    if engine == "native" and not variants():
+        pytest.skip("needs the native engine")
+    bundle = read_bundle() if engine == "native" else tiny_bundle
+    pipeline = open_pipeline(bundle, engine=engine)
     slow = [straight_tracks(tracks=3000, noise=5000, seed=i) for i in range(4)]
     small = [straight_tracks(tracks=i, noise=i % 3, seed=i) for i in range(16)]
 
     bad = small[3].table(("x", "y", "z"))
     bad[7, 2] = np.nan
     asked = [(Client.find_tracks, hits) for hits in (*slow, *small, bad)]
-    features = [hit_features(hits, tiny_bundle.features) for hits in small]
+    features = [hit_features(hits, bundle.features) for hits in small]
     asked += [(Client.find_tracks_from_features, each) for each in features]
 
     def ask(method, what):
@@ -39,15 +44,12 @@ def test_events_of_one_execution_are_answered_apart(tiny_bundle, batch):
             except InputError as error:
                 return str(error)
 
-    with serve(tiny_bundle, Settings(batch=batch), **FREE_PORTS) as server:
-        with ThreadPoolExecutor(len(asked)) as pool:
-            answers = list(pool.map(ask, *zip(*asked, strict=True)))
-        statistics = read_statistics(server.grpc_url)
-    executions = statistics.count["pipeline", "success"]
-    if batch == 1:
-        assert executions >= len(asked) - 1  # Triton counts one with an error now and then
-    else:
-        assert executions < len(asked) - 8
+    settings = Settings(engine=engine, batch=batch)
+    with (
+        serve(bundle, settings, **FREE_PORTS) as server,
+        ThreadPoolExecutor(len(asked)) as pool,
+    ):
+        answers = list(pool.map(ask, *zip(*asked, strict=True)))
     expected = [pipeline.find_tracks(hits).labels for hits in (*slow, *small)]
     expected += ["hit row 7: z is nan; every hit needs finite numbers", *expected[len(slow) :]]
     for answer, right in zip(answers, expected, strict=True):

@@ -1,13 +1,15 @@
-"""A training small enough for a test: one simulated event under several numbers, tiny networks."""
+"""A training small enough for a test: half of a simulated event under several numbers, tiny networks."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trackserve.training.recipe import Recipe, read_recipe
+from wedge import write_wedge
 
-EVENT = Path(__file__).parents[2] / "examples/events/pu20"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 RECIPE = """
 name = "small"
 detector = "trackml"
@@ -32,10 +34,9 @@ def small_recipe(folder: Path, *, updates: int = 6, old: str = "", new: str = ""
 
 
 def small_data(folder: Path, *, events: int = 4, truth: bool = True) -> Path:
-    """A folder with a shipped event under several numbers."""
-    folder.mkdir(parents=True)
+    """A folder with half of the shipped event under several numbers."""
     for number in range(events):
-        for file in EVENT.glob("event000000020-*"):
-            if truth or "truth" not in file.name:
-                shutil.copy(file, folder / file.name.replace("000000020", f"{number:09d}"))
+        write_wedge(folder, number, half=1.5)
+        if not truth:
+            (folder / f"event{number:09d}-truth.csv").unlink()
     return folder

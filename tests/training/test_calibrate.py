@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_training import EVENT
+from wedge import SHIPPED
 
 from trackserve.bundle import read_bundle, shipped_bundle
 from trackserve.cli import main
@@ -109,7 +109,7 @@ def test_some_rows_are_drawn_once_each(monkeypatch):
 
 def test_a_bundle_is_copied_with_ranges(tmp_path, capsys):
     new = tmp_path / "calibrated"
-    assert main(["calibrate", str(shipped_bundle()), str(EVENT), "-o", str(new)]) == 0
+    assert main(["calibrate", str(shipped_bundle()), str(SHIPPED), "-o", str(new)]) == 0
     assert capsys.readouterr().out == f"{new}\n"
     bundle, shipped = read_bundle(new), read_bundle()
     assert bundle.digest() != shipped.digest()
@@ -122,6 +122,6 @@ def test_a_bundle_is_copied_with_ranges(tmp_path, capsys):
 
 def test_nothing_is_overwritten_and_something_is_needed(tmp_path):
     with pytest.raises(InputError, match="exists; name a new folder"):
-        calibrate(read_bundle(), find_events(EVENT), tmp_path)
+        calibrate(read_bundle(), find_events(SHIPPED), tmp_path)
     with pytest.raises(InputError, match="no events"):
         calibrate(read_bundle(), [], tmp_path / "new")

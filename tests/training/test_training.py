@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from small_training import EVENT, small_data, small_recipe
+from small_training import small_data, small_recipe
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
 def test_the_bundle_loads_and_runs(place):
     bundle = read_bundle(place / "bundle")
     check_answers(bundle)
-    (source,) = find_events(EVENT)
+    source = find_events(place / "data")[0]
     hits = source.read().hits
     tracks = Pipeline(bundle).find_tracks(hits)
     assert len(tracks) > 50
@@ -92,29 +92,28 @@ def test_every_update_is_logged(place):
     assert all(np.isfinite(m["loss"]) for m in logged)
 
 
-@pytest.mark.parametrize(("loss", "call"), [(FilterLoss, 10), (TripletLoss, 7), (GnnLoss, 4)])
-def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(
-    place, monkeypatch, loss, call
-):
+def test_a_training_that_is_killed_goes_on_as_if_nothing_had_happened(place, monkeypatch):
     """Killed while the pruned filter learns, before the pruned network on triplets does, in the GNN."""
-    calls = 0
-    whole = loss.__call__
+    recipe, again = small_recipe(place), place / "again"
+    for loss, call in ((FilterLoss, 10), (TripletLoss, 7), (GnnLoss, 4)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loss, "__call__", _killed(loss.__call__, call))
+            train([place / "data"], again, recipe)
+        assert not again.exists()
+    train([place / "data"], again, recipe)
+    assert read_bundle(again).digest() == read_bundle(place / "bundle").digest()
 
-    def killed(self, event, generator):
-        nonlocal calls
-        calls += 1
-        if calls == call:
+
+def _killed(whole, last):
+    """A loss that is interrupted at its ``last`` call."""
+    calls = iter(range(1, last))
+
+    def called(self, event, generator):
+        if next(calls, None) is None:
             raise KeyboardInterrupt
         return whole(self, event, generator)
 
-    recipe, again = small_recipe(place), place / f"again-{loss.__name__}"
-    monkeypatch.setattr(loss, "__call__", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train([place / "data"], again, recipe)
-    assert not again.exists()
-    monkeypatch.setattr(loss, "__call__", whole)
-    train([place / "data"], again, recipe)
-    assert read_bundle(again).digest() == read_bundle(place / "bundle").digest()
+    return called
 
 
 def test_what_is_shipped_is_pruned(place):

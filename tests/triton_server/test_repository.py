@@ -21,27 +21,22 @@ def shapes(tensors):
     return {t.name: (pb.DataType.Name(t.data_type), list(t.dims)) for t in tensors}
 
 
-def test_a_monolith_has_the_pipeline_behind_the_two_served_models(tiny_bundle, tmp_path):
+def test_a_monolith_has_the_pipeline_in_the_two_served_models(tiny_bundle, tmp_path):
     settings = Settings(
         instances={"pipeline": 3}, threads={"pipeline": 2}, max_queue=7, queue_timeout=1.5, batch=5
     )
     repository = write_repository(tiny_bundle, tmp_path / "models", settings)
-    assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "pipeline", "track_finding"]
-    finding, exatrkx, pipeline = (
-        read_config(repository, m) for m in ("track_finding", "exatrkx", "pipeline")
-    )
+    assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "track_finding"]
+    models = finding, exatrkx = [read_config(repository, m) for m in ("track_finding", "exatrkx")]
     assert shapes(finding.input) == {"HITS": ("TYPE_FP32", [-1, 3])}
     assert shapes(finding.output) == {"LABELS": ("TYPE_INT64", [-1])}
-    counts = {"COUNTS": ("TYPE_INT64", [-1])}
-    assert shapes(pipeline.input) == shapes([*finding.input, *exatrkx.input]) | counts
-    assert all(tensor.optional for tensor in pipeline.input)
-    models = (finding, exatrkx, pipeline)
+    assert shapes(exatrkx.input) == {"FEATURES": ("TYPE_FP32", [-1, 3])}
     assert {model.backend for model in models} == {"python"}
-    assert [model.instance_group[0].count for model in models] == [1, 1, 3]
-    assert pipeline.parameters["threads"].string_value == "2"
-    for front in (finding, exatrkx):
-        given = {name: value.string_value for name, value in front.parameters.items()}
-        assert (given["worker"], given["at_once"]) == ("pipeline", "3")
+    assert [model.instance_group[0].count for model in models] == [1, 1]
+    for model in models:
+        given = {name: value.string_value for name, value in model.parameters.items()}
+        how = ("worker", "at_once", "threads", "engine")
+        assert tuple(given[name] for name in how) == ("pipeline", "3", "2", "reference")
         limits = ("max_queue", "queue_timeout", "batch")
         assert tuple(given[name] for name in limits) == ("7", "1.5", "5")
     # With a bound of Triton's own, requests sleep beside an idle instance.

@@ -56,7 +56,7 @@ def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
     log = tmp_path / "log"
     with Server(repository, **FREE_PORTS, log=log) as server:
         pid = server.pid
-        assert len(processes_of(pid)) == 4  # tritonserver, the two served models, the pipeline
+        assert len(processes_of(pid)) == 3  # tritonserver, the two served models, the pipeline
         assert shared_memory(server)
         with urllib.request.urlopen(server.metrics_url) as answer:
             assert b"nv_inference_count" in answer.read()
@@ -89,7 +89,7 @@ def test_the_server_ends_with_the_program_that_started_it(repository, tmp_path, 
     )
     pid = int(program.stdout.readline())
     watched = os.pidfd_open(pid)
-    assert len(processes_of(pid)) == 4
+    assert len(processes_of(pid)) == 3
     program.send_signal(how)
     output, _ = program.communicate(timeout=60)
     assert output == ("" if how == signal.SIGKILL else "stopped\n")
@@ -144,7 +144,7 @@ def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
             os.kill(killed, signal.SIGKILL)
             wait_for_restart(server, restarts)
             assert_no_process_of(before)
-            assert len(processes_of(server.pid)) == 4
+            assert len(processes_of(server.pid)) == 3
             with Client(server.grpc_url) as client:
                 assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
     notes = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]

@@ -1,12 +1,12 @@
 import pytest
 
 from trackserve.triton.tensors import (
+    ENSEMBLES,
     EXATRKX,
     MODELS,
     SERVED,
     STAGES,
     TRACK_FINDING,
-    WORKERS,
     Description,
 )
 
@@ -36,7 +36,7 @@ def test_every_stage_reads_what_an_earlier_one_made():
 def test_a_tensor_name_means_one_thing():
     tensors = {t for model in MODELS.values() for t in (*model.inputs, *model.outputs)}
     assert len({t.name for t in tensors}) == len(tensors)
-    assert len(MODELS) == len(SERVED) + len(WORKERS) + len(STAGES)
+    assert len(MODELS) == len(SERVED) + len(ENSEMBLES) + len(STAGES)
 
 
 def test_the_wire_is_that_of_the_published_service():

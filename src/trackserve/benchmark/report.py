@@ -125,9 +125,10 @@ def _spent(rows: NDArray[Any], server: Mapping[str, float]) -> dict[str, float]:
     trip = float((rows["received"] - rows["sent"]).mean())
     inside = dict(server)
     whole = inside.pop("server")
+    untold = "" if "turn" in server else ", turn" if inside else ", server"
     return {
         "client": float(client.mean()),
-        "network" if "turn" in server else "network, turn": max(trip - whole, 0.0),
+        f"network{untold}": max(trip - whole, 0.0),
         **inside,
         "server, else": max(whole - sum(inside.values()), 0.0),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import urllib.request
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from trackserve.client.connection import split_url
 from trackserve.client.failures import explain, unreachable
 from trackserve.triton import metrics
-from trackserve.triton.tensors import HITS_TO_TRACKS, MODELS, PIPELINE, STAGES, TRACK_FINDING
+from trackserve.triton.tensors import HITS_TO_TRACKS, MODELS, STAGES, TRACK_FINDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,8 @@ Numbers = dict[tuple[str, ...], float]
 """Requests and seconds of ``(model, part)``; counters of ``(metric, label, ...)``."""
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 TIMEOUT = 10.0
+USUAL_PORTS, METRICS_PORT = ("8000", "8001"), 8002
+"""A server on one of the first has its metrics on the last; where others have theirs can't be known."""
 _METRIC = re.compile(r"^(trackserve_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
@@ -57,23 +60,28 @@ class Statistics:
     def spent(self) -> dict[str, float]:
         """Return where the server's part of an answered request went, in seconds.
 
-        ``server`` is all of it from the request's turn on: ``queue`` (before a model), ``copy``
-        (tensors to the models' processes and back), and what each model or stage computed. With
-        metrics ``turn`` is the time before that; else it is not told.
+        ``server`` is all of it: what each stage computed, and in an ensemble ``queue`` (before a
+        stage's model) and ``copy`` (tensors to the models' processes and back). ``turn`` is the time
+        before that. Turn and a monolith's stages are told by the metrics only.
         """
-        workers = [m.name for m in (PIPELINE, *STAGES) if self.count.get((m.name, "success"))]
-        copy = sum(self.mean(w, p) for w in workers for p in ("compute_input", "compute_output"))
-        queue = sum(self.mean(w, "queue") for w in workers)
-        whole = max(self.mean(model.name, "success") for model in (PIPELINE, HITS_TO_TRACKS))
-        compute = {f"compute {w}": self.mean(w, "compute_infer") for w in workers}
-        if workers == [PIPELINE.name] and (stages := self._stages()):
-            (all_stages,) = compute.values()
-            compute = stages | {"compute, else": max(all_stages - sum(stages.values()), 0.0)}
-        spent = {"server": whole, "queue": queue, "copy": copy, **compute}
+        models = [stage.name for stage in STAGES if self.count.get((stage.name, "success"))]
+        if models:
+            copy = sum(self.mean(m, p) for m in models for p in ("compute_input", "compute_output"))
+            queue = sum(self.mean(m, "queue") for m in models)
+            compute = {f"compute {m}": self.mean(m, "compute_infer") for m in models}
+            whole = self.mean(HITS_TO_TRACKS.name, "success")
+            spent = {"server": whole, "queue": queue, "copy": copy, **compute}
+        else:
+            compute = self._stages()
+            spent = {"server": sum(compute.values()), **compute}
         if self.counters:
             turn = self._per_request(metrics.QUEUE_SECONDS)
-            spent |= {"server": whole + turn, "turn": turn}
+            spent |= {"server": spent["server"] + turn, "turn": turn}
         return spent
+
+    def worked(self) -> float:
+        """Return for how long (s) the stages of a monolith worked, over all its instances; needs metrics."""
+        return sum(n for (name, *_), n in self.counters.items() if name == metrics.SECONDS.name)
 
     def _per_request(self, metric: metrics.Metric) -> float:
         taken = self.count.get((TRACK_FINDING.name, "success"), 0)
@@ -105,6 +113,21 @@ def read_statistics(url: str, metrics_url: str | None = None) -> Statistics:
         raise unreachable(url, str(error)) from None
     counters = {} if metrics_url is None else read_counters(metrics_url)
     return _statistics(found, counters)
+
+
+def usual_metrics(url: str) -> str | None:
+    """Return where a server on a usual port has its metrics, None if it doesn't have them there."""
+    _, address = split_url(url)
+    host, _, port = address.rpartition(":")
+    if port not in USUAL_PORTS:
+        return None
+    with (
+        contextlib.closing(http.client.HTTPConnection(host, METRICS_PORT, timeout=1)) as connection,
+        contextlib.suppress(OSError),
+    ):
+        connection.connect()
+        return f"http://{host}:{METRICS_PORT}/metrics"
+    return None
 
 
 def read_counters(url: str) -> Numbers:

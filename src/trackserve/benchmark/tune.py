@@ -24,11 +24,11 @@ from trackserve.client import Client
 from trackserve.errors import InputError, ServerError
 from trackserve.triton.process import children
 from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
-from trackserve.triton.tensors import PIPELINE, STAGES
+from trackserve.triton.settings import PIPELINE, Settings
+from trackserve.triton.tensors import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from trackserve.bundle import Bundle
     from trackserve.event import Hits
@@ -37,9 +37,12 @@ FREE_PORTS: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 GAIN = 1.03
 """A candidate is better if its score is so many times the best: less may be chance."""
 HOPELESS = 1.5
-"""Where p99 is so many times what it may be, no load with more events at once is tried."""
+"""Where p99 is so many times what it may be, no load with more events at once is tried; where a lone
+event takes so many times as long as it may, none at all."""
+LEAST_PATIENCE = 2.0
+"""Seconds that a first event may take in any case."""
 SLOWEST = ("neighbours", "gnn", "filter", "embedding")
-"""The stages of an ensemble that are given instances of their own."""
+"""The stages of an ensemble that may be given more than one instance."""
 BATCHES = (1, 4, 8)
 """How many waiting events of few hits may go to an instance in one execution."""
 OVERLOAD = 2.0
@@ -76,7 +79,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings to be tried and how the client speaks; ``instances`` are of each slow stage in an ensemble."""
+    """Settings to be tried and how the client speaks.
+
+    In an ensemble ``instances`` are those of each of the ``widened`` stages, ``threads`` those of every stage.
+    """
 
     shape: Literal["monolith", "ensemble"] = "monolith"
     engine: Literal["reference", "native"] = "native"
@@ -87,21 +93,28 @@ class Candidate:
     shared_memory: bool = False
     max_queue: int = 64
     batch: int = 1
+    widened: tuple[str, ...] = SLOWEST
 
     @property
     def name(self) -> str:
         """The candidate in one word, for its file."""
         memory = "-shm" if self.shared_memory else ""
+        widened = "" if self.widened == SLOWEST else "".join(f"-{stage}" for stage in self.widened)
         return (
             f"{self.shape}-{self.engine}-{self.precision}-i{self.instances}-t{self.threads}-"
-            f"{self.protocol}{memory}-q{self.max_queue}-b{self.batch}"
+            f"{self.protocol}{memory}-q{self.max_queue}-b{self.batch}{widened}"
         )
+
+    @classmethod
+    def of(cls, trial: Mapping[str, Any]) -> Candidate:
+        """Return the candidate of a trial as it is in its file."""
+        return cls(**trial["candidate"] | {"widened": tuple(trial["candidate"]["widened"])})
 
     @property
     def settings(self) -> Settings:
         """What a server is started with."""
-        models = (PIPELINE.name,) if self.shape == "monolith" else SLOWEST
-        every = (PIPELINE.name,) if self.shape == "monolith" else [stage.name for stage in STAGES]
+        models = (PIPELINE,) if self.shape == "monolith" else self.widened
+        every = (PIPELINE,) if self.shape == "monolith" else [stage.name for stage in STAGES]
         return Settings(
             shape=self.shape,
             engine=self.engine,
@@ -143,15 +156,15 @@ class Tuning:
             better = True
             while better:
                 better = False
-                for axis in _AXES:
-                    for other in self._along(axis, best):
+                for axis in AXES:
+                    for other in self.along(axis, best):
                         if other in seen or len(seen) >= self.trials:
                             continue
                         seen.add(other)
                         if (score := self._try(other, found, bar)) > GAIN * highest:
                             best, highest, better = other, score, True
         if self.goal.p99 and highest:
-            self._limit_queue(best, highest, found)
+            found += self._overloads(best, highest)
         return found
 
     def best(
@@ -162,7 +175,18 @@ class Tuning:
         trial, point = max(pairs, key=lambda pair: self.goal.score(pair[1]))
         return (trial, point) if self.goal.score(point) else None
 
-    def _along(self, axis: str, best: Candidate) -> Iterator[Candidate]:
+    def queue(self, trials: Sequence[dict[str, Any]]) -> int | None:
+        """Return the longest limit with which an overloaded server kept the goal, None if none did."""
+        return max(
+            (
+                trial["candidate"]["max_queue"]
+                for trial in trials
+                if "overload" in trial and self._is_kept(trial)
+            ),
+            default=None,
+        )
+
+    def along(self, axis: str, best: Candidate) -> Iterator[Candidate]:
         """Yield the candidates that differ from the best on one axis and fit the machine."""
         values: dict[str, Sequence[Any]] = {
             "instances and threads": [
@@ -171,6 +195,12 @@ class Tuning:
                 for threads in _steps(self.cores)
                 if instances * threads <= 2 * self.cores
             ],
+            "widened stages": [
+                (tuple(stage for stage in best.widened if stage != left_out),)
+                for left_out in best.widened
+            ]
+            if best.shape == "ensemble" and best.instances > 1
+            else (),
             "protocol": [("grpc", False), ("http", False), ("grpc", True)],
             "batch": BATCHES if best.shape == "monolith" else (),
             "precision": self.precisions,
@@ -178,7 +208,7 @@ class Tuning:
             + [("ensemble", "reference")] * ("reference" in self.engines),
         }
         for value in values[axis]:
-            other = replace(best, **dict(zip(_AXES[axis], _listed(value), strict=True)))
+            other = replace(best, **dict(zip(AXES[axis], _listed(value), strict=True)))
             if other.shape == "ensemble":
                 other = replace(other, batch=1)
             if other.engine == "reference":
@@ -215,7 +245,7 @@ class Tuning:
         try:
             with serve(self.bundle, candidate.settings, **FREE_PORTS) as server:
                 url = server.grpc_url if candidate.protocol == "grpc" else server.http_url
-                with Client(server.grpc_url) as client:
+                with Client(server.grpc_url, timeout=self._patience(candidate)) as client:
                     events = first_answers(client, mix(client, [("events", self.hits)]))
                 for load in loads:
                     point = measure(url, events, load).to_json()
@@ -230,8 +260,14 @@ class Tuning:
             trial |= {"loads": [], "error": f"needs {trial['memory'] / 1e9:.1f} GB of memory"}
         return trial
 
-    def _limit_queue(self, best: Candidate, throughput: float, found: list[dict[str, Any]]) -> None:
-        """Find the longest queue with which accepted events keep the goal when too many come."""
+    def _patience(self, candidate: Candidate) -> float:
+        """Return how long (s) a lone event may take before the candidate is given up."""
+        longest = self.goal.p99 or candidate.settings.at_once / self.goal.rate
+        return max(LEAST_PATIENCE, HOPELESS * longest)
+
+    def _overloads(self, best: Candidate, throughput: float) -> list[dict[str, Any]]:
+        """Shorten the queue until accepted events keep the goal when too many come."""
+        found = []
         limit = max(1, int(self.goal.p99 * throughput) - best.settings.at_once)
         while True:
             candidate = replace(best, max_queue=limit)
@@ -246,10 +282,13 @@ class Tuning:
                 write_json(path, self._run(candidate, [load]))
             trial = json.loads(path.read_text(encoding="utf-8"))
             found.append({**trial, "overload": True})
-            p99 = trial["loads"][0]["latency"]["p99"] if trial["loads"] else None
-            if limit == 1 or (p99 is not None and p99 <= self.goal.p99):
-                return
+            if limit == 1 or self._is_kept(trial):
+                return found
             limit //= 2
+
+    def _is_kept(self, overload: dict[str, Any]) -> bool:
+        latencies = [point["latency"]["p99"] for point in overload["loads"]]
+        return bool(latencies) and latencies[0] is not None and latencies[0] <= self.goal.p99
 
     def _check_folder(self) -> None:
         """Keep trials of different machines, bundles, events or lengths apart."""
@@ -269,13 +308,15 @@ class Tuning:
         write_json(path, given)
 
 
-_AXES = {
+AXES = {
     "instances and threads": ("instances", "threads"),
     "protocol": ("protocol", "shared_memory"),
     "batch": ("batch",),
     "precision": ("precision",),
     "engine and shape": ("shape", "engine"),
+    "widened stages": ("widened",),
 }
+"""What a search goes along: the fields of a candidate that change together."""
 
 
 def _listed(value: Any) -> Sequence[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trackserve.benchmark.tune import Candidate
+from trackserve.benchmark.tune import AXES, SLOWEST, Candidate
 from trackserve.triton.settings_file import write_settings
 
 if TYPE_CHECKING:
@@ -32,9 +34,9 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
         lines += ["No trial meets this goal.", ""]
     else:
         trial, point = found
-        candidate = Candidate(**trial["candidate"])
-        if limits := [t["candidate"]["max_queue"] for t in trials if "overload" in t]:
-            candidate = Candidate(**{**trial["candidate"], "max_queue": limits[-1]})
+        candidate = Candidate.of(trial)
+        if limit := tuning.queue(trials):
+            candidate = replace(candidate, max_queue=limit)
         said = (
             f"{_load(point)} over {_wire(trial)}: {point['throughput']:.1f} events/s, "
             f"p50 {_ms(point, 'p50')}, p95 {_ms(point, 'p95')}, p99 {_ms(point, 'p99')} ms"
@@ -43,6 +45,7 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
         write_settings(candidate.settings, path, f"For {tuning.goal}.\nMeasured with {said}.")
         paths.append(path)
         lines += [f"Best: {_words(candidate)}; {said}.", ""]
+        lines += ["## What was tried", "", *_axes(tuning, plain, Candidate.of(trial)), ""]
     lines += ["## Trials, the best load of each", "", *_table(tuning, plain), ""]
     if overloads := [trial for trial in trials if "overload" in trial]:
         lines += ["## The queue's limit, with more events than can be served", ""]
@@ -57,6 +60,11 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
             for p in t["loads"]
         ]
         lines.append("")
+        if tuning.queue(trials) is None:
+            lines += [
+                "None keeps the goal when so many come, so the settings have the limit of the trials.",
+                "",
+            ]
     lines += [
         "## The front",
         "",
@@ -65,7 +73,7 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
     ]
     lines += ["| events/s | p99 ms | settings | load |", "|--:|--:|---|---|"]
     lines += [
-        f"| {p['throughput']:.1f} | {_ms(p, 'p99')} | {_words(Candidate(**t['candidate']))}, {_wire(t)} | {_load(p)} |"
+        f"| {p['throughput']:.1f} | {_ms(p, 'p99')} | {_words(Candidate.of(t))}, {_wire(t)} | {_load(p)} |"
         for t, p in front(plain)
     ]
     lines.append("")
@@ -94,11 +102,36 @@ def front(trials: Sequence[Trial]) -> list[tuple[Trial, dict[str, Any]]]:
     return kept[::-1]
 
 
+def _axes(tuning: Tuning, trials: Sequence[Trial], best: Candidate) -> list[str]:
+    """Return which values of each axis were tried in any trial, and which beside the best were not."""
+    tried = [Candidate.of(trial) for trial in trials]
+    lines = ["| axis | tried | never tried |", "|---|---|---|"]
+    for axis, fields in AXES.items():
+        value = partial(_value, fields)
+        done = list(dict.fromkeys(map(value, tried)))
+        left = dict.fromkeys(map(value, tuning.along(axis, best)))
+        lines.append(
+            f"| {axis} | {', '.join(done)} | {', '.join(v for v in left if v not in done)} |"
+        )
+    return lines
+
+
+def _value(fields: Sequence[str], candidate: Candidate) -> str:
+    """Return a candidate's place on an axis in words."""
+    values = [getattr(candidate, field) for field in fields]
+    if fields == AXES["widened stages"]:
+        widened = " and ".join(candidate.widened) or "none"
+        return widened if candidate.shape == "ensemble" else "a monolith has none"
+    if fields == AXES["protocol"]:
+        return candidate.protocol + (" with shared memory" if candidate.shared_memory else "")
+    return " x ".join(map(str, values)) if isinstance(values[0], int) else " on ".join(values)
+
+
 def _table(tuning: Tuning, trials: Sequence[Trial]) -> list[str]:
     lines = ["| settings | wire | load | events/s | p50 ms | p95 ms | p99 ms | MB |"]
     lines.append("|---|---|---|--:|--:|--:|--:|--:|")
     for trial in trials:
-        words = _words(Candidate(**trial["candidate"]))
+        words = _words(Candidate.of(trial))
         if not trial["loads"]:
             lines.append(f"| {words} | {_wire(trial)} | {trial.get('error', '')} | | | | | |")
             continue
@@ -114,6 +147,8 @@ def _table(tuning: Tuning, trials: Sequence[Trial]) -> list[str]:
 def _words(candidate: Candidate) -> str:
     precision = "" if candidate.precision == "bundle" else f" in {candidate.precision}"
     batch = "" if candidate.batch == 1 else f", batch {candidate.batch}"
+    if candidate.shape == "ensemble" and candidate.widened != SLOWEST:
+        batch += f", more than one of {' and '.join(candidate.widened) or 'none'}"
     return (
         f"{candidate.shape}, {candidate.engine}{precision}, "
         f"{candidate.instances} x {candidate.threads} threads, queue {candidate.max_queue}{batch}"
@@ -121,10 +156,7 @@ def _words(candidate: Candidate) -> str:
 
 
 def _wire(trial: Trial) -> str:
-    candidate = trial["candidate"]
-    return str(candidate["protocol"]) + (
-        " with shared memory" if candidate["shared_memory"] else ""
-    )
+    return _value(AXES["protocol"], Candidate.of(trial))
 
 
 def _load(point: dict[str, Any]) -> str:
@@ -158,7 +190,7 @@ def _by_concurrency(axes: Any, trials: Sequence[Trial]) -> None:
         points = [p for p in trial["loads"] if p["load"]["concurrency"]]
         x = [p["load"]["concurrency"] for p in points]
         if x:
-            label = f"{_words(Candidate(**trial['candidate']))}, {_wire(trial)}"
+            label = f"{_words(Candidate.of(trial))}, {_wire(trial)}"
             axes.plot(x, [p["throughput"] for p in points], "o-", label=label)
     axes.set(xlabel="requests at once", ylabel="events answered a second", ylim=(0, None))
 
@@ -166,7 +198,7 @@ def _by_concurrency(axes: Any, trials: Sequence[Trial]) -> None:
 def _by_instances(axes: Any, trials: Sequence[Trial]) -> None:
     lines: dict[str, list[tuple[int, float]]] = {}
     for trial in trials:
-        candidate = Candidate(**trial["candidate"])
+        candidate = Candidate.of(trial)
         if trial["loads"]:
             name = f"{candidate.shape}, {candidate.engine}, {candidate.threads} threads, {_wire(trial)}"
             most = max(p["throughput"] for p in trial["loads"])

@@ -8,6 +8,8 @@ each request under way has a slot of its own there for its labels.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import secrets
 from abc import ABC, abstractmethod
@@ -23,11 +25,12 @@ from tritonclient.utils import InferenceServerException
 
 from trackserve.client.connection import GRPC_OPTIONS, split_url
 from trackserve.client.failures import explain, no_answer, unreachable
-from trackserve.errors import InputError, ServerError
+from trackserve.errors import InputError, ServerError, TrackserveError
 from trackserve.triton.tensors import TRACK_FINDING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from trackserve.event import Float32, Int64
@@ -55,6 +58,10 @@ class Wire(ABC):
     @abstractmethod
     async def send(self, event: int, slot: int) -> bytes:
         """Ask for the tracks of an event and return the answer as it came; raises our errors."""
+
+    @abstractmethod
+    def blocking(self) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        """Return what does the same in a thread, which waits for the answer."""
 
     def read(self, answer: bytes, event: int, slot: int) -> Int64:
         """Return the labels ``[N]`` of an answer."""
@@ -160,10 +167,11 @@ class _Region:
 class GrpcWire(Wire):
     """gRPC, one connection for all requests of the process."""
 
+    # A channel that another one of ours could share would not be this one's alone.
+    _OPTIONS = (*GRPC_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+
     async def _open(self) -> None:
-        # A channel that another process of ours could share would not be this one's alone.
-        options = [*GRPC_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
-        self._channel = grpc.aio.insecure_channel(self._address, options=options)
+        self._channel = grpc.aio.insecure_channel(self._address, options=self._OPTIONS)
         self._infer = self._channel.unary_unary(f"{SERVICE}/ModelInfer")
         self._requests = [self._request(i) for i in range(len(self._tables))]
 
@@ -183,7 +191,7 @@ class GrpcWire(Wire):
         written: bytes = request.SerializeToString()
         return written
 
-    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
+    def _message(self, event: int, slot: int) -> bytes:
         request = self._requests[event]
         if self._region is not None:
             size = LABEL_BYTES * len(self._tables[event])
@@ -191,12 +199,32 @@ class GrpcWire(Wire):
             output = only_output.outputs.add(name=LABELS.name)
             _shared(output, self._region.name, self._region.offset(slot), size)
             request += only_output.SerializeToString()  # protobuf: parts in a row are one message
+        return request
+
+    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
         try:
-            answer: bytes = await self._infer(request, timeout=self.timeout)
+            answer: bytes = await self._infer(self._message(event, slot), timeout=self.timeout)
         except grpc.aio.AioRpcError as error:
-            failure = InferenceServerException(str(error.details()), str(error.code()))
-            raise explain(failure, self.url, self.timeout) from None
+            raise self._explained(error) from None
         return answer
+
+    @contextlib.contextmanager
+    def blocking(self) -> Iterator[Callable[[int, int], bytes]]:  # noqa: D102 - as in the base class
+        with grpc.insecure_channel(self._address, options=self._OPTIONS) as channel:
+            infer = channel.unary_unary(f"{SERVICE}/ModelInfer")
+
+            def send(event: int, slot: int) -> bytes:
+                try:
+                    answer: bytes = infer(self._message(event, slot), timeout=self.timeout)
+                except grpc.RpcError as error:
+                    raise self._explained(error) from None
+                return answer
+
+            yield send
+
+    def _explained(self, error: Any) -> TrackserveError:
+        failure = InferenceServerException(str(error.details()), str(error.code()))
+        return explain(failure, self.url, self.timeout)
 
     def _raw(self, answer: bytes, hits: int) -> bytes:
         del hits
@@ -214,8 +242,7 @@ class GrpcWire(Wire):
         except grpc.aio.AioRpcError as error:
             if not register:
                 return  # the server is gone, and what it knew with it
-            failure = InferenceServerException(str(error.details()), str(error.code()))
-            raise _not_shared(self.url, explain(failure, self.url, self.timeout)) from None
+            raise _not_shared(self.url, self._explained(error)) from None
         region.registered = register
 
 
@@ -249,11 +276,31 @@ class HttpWire(Wire):
             }
         ).encode()
 
-    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
+    def _message(self, event: int, slot: int) -> tuple[str, bytes, dict[str, str]]:
         head = self._head(event, slot)
         body = head if self._region else head + self._tables[event].tobytes()
         headers = {"Inference-Header-Content-Length": str(len(head))}
-        return await self._post(f"/v2/models/{TRACK_FINDING.name}/infer", body, headers)
+        return f"/v2/models/{TRACK_FINDING.name}/infer", body, headers
+
+    async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
+        return await self._post(*self._message(event, slot))
+
+    @contextlib.contextmanager
+    def blocking(self) -> Iterator[Callable[[int, int], bytes]]:  # noqa: D102 - as in the base class
+        connection = http.client.HTTPConnection(self._address, timeout=self.timeout)
+
+        def send(event: int, slot: int) -> bytes:
+            try:
+                connection.request("POST", *self._message(event, slot))
+                response = connection.getresponse()
+                answer = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()  # the next request opens it again
+                raise self._broken(error) from None
+            return self._checked(response.status, answer)
+
+        with contextlib.closing(connection):
+            yield send
 
     def _raw(self, answer: bytes, hits: int) -> bytes:
         return answer[len(answer) - LABEL_BYTES * hits :]
@@ -274,18 +321,24 @@ class HttpWire(Wire):
         try:
             async with self._session.post(path, data=body, headers=headers) as response:
                 answer = await response.read()
-        except TimeoutError:
-            raise no_answer(self.url, self.timeout) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise unreachable(self.url, str(error) or type(error).__name__) from None
-        if response.status != 200:
-            try:
-                reason = str(json.loads(answer)["error"])
-            except (ValueError, KeyError, TypeError):
-                reason = answer.decode(errors="replace")
-            failure = InferenceServerException(reason, str(response.status))
-            raise explain(failure, self.url, self.timeout)
-        return answer
+            raise self._broken(error) from None
+        return self._checked(response.status, answer)
+
+    def _broken(self, error: Exception) -> ServerError:
+        if isinstance(error, TimeoutError):
+            return no_answer(self.url, self.timeout)
+        return unreachable(self.url, str(error) or type(error).__name__)
+
+    def _checked(self, status: int, answer: bytes) -> bytes:
+        """Return an answer if it is one; raises what the server says otherwise."""
+        if status == http.client.OK:
+            return answer
+        try:
+            reason = str(json.loads(answer)["error"])
+        except (ValueError, KeyError, TypeError):
+            reason = answer.decode(errors="replace")
+        raise explain(InferenceServerException(reason, str(status)), self.url, self.timeout)
 
 
 def _region_parameters(name: str, offset: int, size: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import ctypes
 import selectors
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -106,32 +107,50 @@ class _Sender:
         self.begin, self.end = begin, begin + task.seconds
         self.records: list[tuple[float, float, float, float, int, int]] = []
         self._random = np.random.default_rng(task.seed)
-        self._events = self._draw()
 
     async def closed_loop(self) -> None:
-        """Keep as many requests under way as told."""
-        await asyncio.sleep(self.begin - time.monotonic())
-        await asyncio.gather(*(self._one_after_another() for _ in range(self.task.concurrency)))
+        """Keep as many requests under way as told, each by a thread that waits for its answer.
 
-    async def _one_after_another(self) -> None:
-        while (now := time.monotonic()) < self.end:
-            if await self._ask(next(self._events), now) not in ANSWERS:
-                await asyncio.sleep(PAUSE)
+        An event loop would take up to half a millisecond on the way of each.
+        """
+        loop, many = asyncio.get_running_loop(), self.task.concurrency
+        with ThreadPoolExecutor(many) as threads:
+            each = (loop.run_in_executor(threads, self._in_turn, slot) for slot in range(many))
+            await asyncio.gather(*each)
+
+    def _in_turn(self, slot: int) -> None:
+        """Send one event after the other; ``slot`` is of this thread alone."""
+        events = self._draw(slot)
+        with self.wire.blocking() as send:
+            time.sleep(max(0.0, self.begin - time.monotonic()))
+            while (now := time.monotonic()) < self.end:
+                event = next(events)
+                answer, received = b"", now
+                try:
+                    answer = send(event, slot)
+                    received = time.monotonic()
+                    outcome = self._judge(self.wire.read(answer, event, slot), event)
+                except TrackserveError as error:
+                    outcome = _outcome(error)
+                    received = max(received, time.monotonic())
+                self._note(now, now, received, event, outcome)
+                if outcome not in ANSWERS:
+                    time.sleep(PAUSE)
 
     async def open_loop(self) -> None:
         """Send at random moments, whatever becomes of what was sent before."""
-        arrival, under_way = self.begin, set()
+        arrival, under_way, events = self.begin, set(), self._draw(0)
         while (arrival := arrival + self._random.exponential(1 / self.task.rate)) < self.end:
             if (left := arrival - time.monotonic()) > 0:
                 await asyncio.sleep(left)
-            asked = asyncio.create_task(self._ask(next(self._events), arrival))
+            asked = asyncio.create_task(self._ask(next(events), arrival))
             under_way.add(asked)
             asked.add_done_callback(under_way.discard)
             if left <= 0:
                 await asyncio.sleep(0)  # late: let answers be read all the same
         await asyncio.gather(*under_way)
 
-    async def _ask(self, event: int, arrival: float) -> Outcome:
+    async def _ask(self, event: int, arrival: float) -> None:
         slot = await self.wire.slot()
         sent = received = time.monotonic()
         try:
@@ -143,21 +162,25 @@ class _Sender:
             received = max(received, time.monotonic())
         finally:
             self.wire.give_back(slot)
-        done = time.monotonic()
-        self.records.append((arrival, sent, received, done, event, outcome))
+        self._note(arrival, sent, received, event, outcome)
+
+    def _note(
+        self, arrival: float, sent: float, received: float, event: int, outcome: Outcome
+    ) -> None:
+        self.records.append((arrival, sent, received, time.monotonic(), event, outcome))
         with self.sent.get_lock():
             self.sent.value += 1
-        return outcome
 
     def _judge(self, labels: Int64, event: int) -> Outcome:
         expected = self.task.expected
         right = expected is None or np.array_equal(labels, expected[event])
         return Outcome.ANSWERED if right else Outcome.WRONG
 
-    def _draw(self) -> Iterator[int]:
+    def _draw(self, stream: int) -> Iterator[int]:
         """Yield the events to send, at random by their weights."""
+        random = np.random.default_rng((*self.task.seed, stream))
         while True:
-            yield from self._random.choice(
+            yield from random.choice(
                 len(self.task.tables), CHUNK, p=self.task.probabilities
             ).tolist()
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from trackserve.pipeline.networks import load_network, run_network
 from trackserve.pipeline.triplets import triplet_logits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trackserve.bundle import Bundle
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.neighbours import DoubletCuts
     from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
-RADIAN, MOST_UNIT = 4.0, 1e9
+RADIAN, MOST_RADIAN = 4.0, 1e9
 """A radian of azimuth counts as so many radii where hits are put in space order, and at most as this."""
 TOLERANCE = 1e-4
 """Largest difference of a float32 output from the reference's, relative to the largest output."""
@@ -57,10 +59,14 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the stages gave; ``order`` ``[N]`` as in StageOutputs, hits of edges in space order."""
+    """What the stages gave for events one behind the other; hits of edges are in space order.
+
+    ``orders`` are as in StageOutputs, of each event, ``rows`` where its hits are.
+    """
 
     features: Float32
-    order: Int64
+    orders: Sequence[Int64]
+    rows: Sequence[slice]
     place: Int32
     embedding: Float32
     candidates: Pairs
@@ -130,14 +136,24 @@ class NativePipeline(Pipeline):
 
     def find_tracks_from_features(self, features: Float32) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        found = self._find(features)
-        labels = np.empty_like(found.labels)
-        labels[found.order] = found.labels
-        return Tracks(labels)
+        return self.find_tracks_of_events([features])[0]
+
+    def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
+        """Return the tracks of each of several events, which go through the stages together."""
+        if not events:
+            return []
+        found, tracks, first = self._find(events), [], 0
+        for order, rows in zip(found.orders, found.rows, strict=True):
+            of_event = found.labels[rows]  # numbered on from the event before
+            labels = np.empty_like(of_event)
+            labels[order] = np.where(of_event < 0, -1, of_event - first)
+            tracks.append(Tracks(labels))
+            first = max(first, of_event.max(initial=-1) + 1)
+        return tracks
 
     def run(self, features: Float32) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
-        found = self._find(features)
+        found = self._find([features])
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
         edges, which = sorted_edges(found.joined, found.place)
@@ -150,7 +166,7 @@ class NativePipeline(Pipeline):
             in_order = np.lexsort((second, first))
             joined = TripletGraph(graph, edges, np.stack([first, second])[:, in_order])
         return StageOutputs(
-            found.order,
+            found.orders[0],
             found.embedding,
             Graph(graph, candidates),
             Graph(graph, filtered),
@@ -159,35 +175,37 @@ class NativePipeline(Pipeline):
             Tracks(found.labels),
         )
 
-    def _find(self, features: Float32) -> Found:
+    def _find(self, events: Sequence[Float32]) -> Found:
         bundle, run, threads = self.bundle, self.library, self.threads
-        bundle.check_features(features)
-        order = canonical_order(features, bundle.features, run)
-        features = features.take(order, axis=0)
+        for features in events:
+            bundle.check_features(features)
+        orders = [canonical_order(features, bundle.features, run) for features in events]
+        features = _joined([f.take(o, axis=0) for f, o in zip(events, orders, strict=True)])
+        begins = np.cumsum([0, *map(len, events)]).tolist()
+        rows = [slice(*ends) for ends in pairwise(begins)]
         self._tell("order")
         embedding = self._embed(features, threads=threads)
         self._tell("embedding")
-        place = _space_order(
-            embedding,
-            features,
-            bundle.features,
-            radius=bundle.radius,
-            cuts=bundle.doublet_cuts,
-            threads=threads,
-            library=run,
+        near = [
+            _neighbours(
+                embedding[of_event],
+                features[of_event],
+                bundle.features,
+                radius=bundle.radius,
+                limit=bundle.neighbour_limit,
+                cuts=bundle.doublet_cuts,
+                threads=threads,
+                library=run,
+            )
+            for of_event in rows
+        ]
+        # No edge leads from one event to another; what follows takes them for one.
+        place = _joined([places for places, _ in near], begins)
+        candidates = (
+            _joined([inner for _, (inner, _) in near], begins),
+            _joined([outer for _, (_, outer) in near], begins),
         )
         local = features.take(place, axis=0)
-        candidates = _space_neighbours(
-            embedding,
-            local,
-            place,
-            bundle.features,
-            radius=bundle.radius,
-            limit=bundle.neighbour_limit,
-            cuts=bundle.doublet_cuts,
-            threads=threads,
-            library=run,
-        )
         self._tell("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
         self._tell("filter")
@@ -207,7 +225,8 @@ class NativePipeline(Pipeline):
         self._tell("tracks")
         return Found(
             features=features,
-            order=order,
+            orders=orders,
+            rows=rows,
             place=place,
             embedding=embedding,
             candidates=candidates,
@@ -308,20 +327,9 @@ def neighbours(
 
     A hit whose embedding is not finite has no neighbours.
     """
-    embedding = np.ascontiguousarray(embedding)
-    place = _space_order(
-        embedding,
+    place, edges = _neighbours(
+        np.ascontiguousarray(embedding),
         features,
-        columns,
-        radius=radius,
-        cuts=cuts,
-        threads=threads,
-        library=library,
-    )
-    edges = _space_neighbours(
-        embedding,
-        features.take(place, axis=0),
-        place,
         columns,
         radius=radius,
         limit=limit,
@@ -358,28 +366,9 @@ def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
     ), which
 
 
-def _space_order(
+def _neighbours(
     embedding: Float32,
     features: Float32,
-    columns: FeatureColumns,
-    *,
-    radius: float,
-    cuts: DoubletCuts,
-    threads: int,
-    library: Library,
-) -> Int32:
-    """Return the canonical rows in space order; thin in azimuth where a cut bounds the step in it."""
-    if not np.isfinite(cuts.slope):
-        return library.space_order(embedding, threads=threads)
-    _, phi, _ = _position(features, columns)
-    unit = min(RADIAN * radius, MOST_UNIT)
-    return library.space_order(embedding, phi=phi, unit=unit, threads=threads)
-
-
-def _space_neighbours(
-    embedding: Float32,
-    local: Float32,
-    place: Int32,
     columns: FeatureColumns,
     *,
     radius: float,
@@ -387,18 +376,30 @@ def _space_neighbours(
     cuts: DoubletCuts,
     threads: int,
     library: Library,
-) -> Pairs:
-    """Return edges between the hits in space order, whose features ``local`` are ``[N, F]``."""
+) -> tuple[Int32, Pairs]:
+    """Return the canonical rows in space order and edges as places in it."""
     return library.neighbours(
-        embedding.take(place, axis=0),
-        _position(local, columns),
-        place,
+        embedding,
+        _position(features, columns),
         # cKDTree keeps pairs whose squared distance is at most this.
         squared_radius=float(np.nextafter(radius * radius, np.inf)),
         limit=limit,
         cuts=(cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
+        # Thin in azimuth where a cut bounds the step in it.
+        radian=min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
         threads=threads,
     )
+
+
+Joined = TypeVar("Joined", Float32, Int32)
+
+
+def _joined(arrays: Sequence[Joined], begins: Sequence[int] = ()) -> Joined:
+    """Return arrays one behind the other; rows of hits move to where those of the event begin."""
+    if len(arrays) == 1:
+        return arrays[0]
+    moved = [a + np.int32(b) for a, b in zip(arrays, begins, strict=False)] if begins else arrays
+    return np.concatenate(moved)
 
 
 def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Float32, Float32]:

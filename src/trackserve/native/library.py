@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -26,6 +27,8 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 
 In int8 these are the hidden layers of the filter and of the network on triplets.
 """
+KEPT_BYTES = 64 << 10
+"""The library keeps no smaller blocks of memory."""
 KINDS = ("embedding", "filter", "triplets", "gnn")
 
 
@@ -92,26 +95,35 @@ def _path(variant: str) -> Path:
 
 
 def _pointer(array: np.ndarray[Any, Any]) -> c_void_p:
+    """Return where the numbers are; the array stays for as long as the pointer."""
     assert array.flags.c_contiguous
-    return array.ctypes.data_as(c_void_p)
+    pointer = c_void_p(array.ctypes.data)
+    pointer.array = array  # type: ignore[attr-defined]  # any name will do
+    return pointer
 
 
 class _Memory(ctypes.Structure):
-    """The memory of a list of rows (``trackserve::Pairs::Rows``)."""
+    """A block of the library's memory (``trackserve::Pairs::Rows``)."""
 
     _fields_ = (("start", c_void_p), ("bytes", c_int64))
 
 
-class _Rows:
-    """Rows in the library's memory, which has it back when no array looks at them any more."""
+class _Lent:
+    """An array in the library's memory, which has it back when nothing looks at it any more."""
 
-    def __init__(self, memory: _Memory, count: int, give_back: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        memory: _Memory,
+        shape: tuple[int, ...],
+        dtype: type[np.generic],
+        give_back: Callable[..., None],
+    ) -> None:
         self._memory, self._give_back = memory, give_back
-        self._none = np.empty(0, np.int32)  # an address, even where there are no rows
+        self._none = np.empty(0, dtype)  # an address, even where there are no numbers
         self.__array_interface__ = {
             "version": 3,
-            "shape": (count,),
-            "typestr": np.dtype(np.int32).str,
+            "shape": shape,
+            "typestr": np.dtype(dtype).str,
             "data": (memory.start or self._none.ctypes.data, False),
         }
 
@@ -147,7 +159,7 @@ class Library:
 
     def canonical_order(self, features: Float32, distance: Float32) -> Int64:
         """Return the rows ``[N]`` by distance, then by the last, the last but one ... feature."""
-        order = np.empty(len(features), np.int64)
+        order = self._empty((len(features),), np.int64)
         self._call(
             "canonical_order",
             *(_pointer(features), c_int64(len(features)), features.shape[1]),
@@ -155,69 +167,66 @@ class Library:
         )
         return order
 
-    def space_order(
-        self,
-        embedding: Float32,
-        *,
-        phi: Float32 | None = None,
-        unit: float = 1.0,
-        threads: int = 1,
-    ) -> Int32:
-        """Return the rows ``[N]`` in an order in which consecutive points are close together.
-
-        If there is ``phi`` ``[N]``, in azimuth, too: a radian counts as ``unit`` in the embedding.
-        """
-        order = np.empty(len(embedding), np.int32)
-        self._call(
-            "space_order",
-            *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
-            *(None if phi is None else _pointer(phi), c_float(unit), _pointer(order), threads),
-        )
-        return order
-
     def neighbours(
         self,
         embedding: Float32,
         position: tuple[Float32, Float32, Float32],
-        rank: Int32,
         *,
         squared_radius: float,
         limit: int,
         cuts: Sequence[float],
-        threads: int,
-    ) -> Pairs:
-        """Return edges between hits that come in space order.
+        radian: float = 0.0,
+        threads: int = 1,
+    ) -> tuple[Int32, Pairs]:
+        """Return hits in space order and edges as places in it, for hits in canonical order.
 
-        ``position`` is r, phi, z ``[N]``; ``rank`` ``[N]`` is each hit's canonical row, which tells
-        inner from outer; ``cuts`` are slope, z0, dphi, dcot of the doublet cuts.
+        In space order, rows ``[N]``, consecutive hits are close together in the embedding, and, if
+        ``radian`` is not 0, in azimuth, where one counts as much. ``position`` is r, phi, z ``[N]``;
+        ``cuts`` are slope, z0, dphi, dcot of the doublet cuts.
         """
+        order = self._empty((len(embedding),), np.int32)
         edges, count = (_Memory(), _Memory()), c_int64()
         self._call(
             "neighbours",
             *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
             *map(_pointer, position),
-            *(_pointer(rank), c_double(squared_radius), min(limit, 2**31 - 1)),
-            *(_pointer(np.array(cuts, np.float32)), threads, *map(byref, edges), byref(count)),
+            *(c_double(squared_radius), min(limit, 2**31 - 1)),
+            *(_pointer(np.array(cuts, np.float32)), c_float(radian), threads),
+            *(_pointer(order), *map(byref, edges), byref(count)),
         )
-        return self._taken(edges, count)
+        return order, self._taken(edges, count)
+
+    def _empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray[Any, Any]:
+        """Return an array to be written; a large one in memory that is kept from one event to the next."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if size < KEPT_BYTES:
+            return np.empty(shape, dtype)
+        memory = _Memory()
+        self._call("take", c_int64(size), byref(memory))
+        return self._lent(memory, shape, dtype)
 
     def _taken(self, rows: tuple[_Memory, _Memory], count: c_int64) -> Pairs:
         """Return two lists of rows that the library has made as arrays that look at them."""
-        give_back = self._functions.trackserve_give_back
-        first, second = (np.asarray(_Rows(each, count.value, give_back)) for each in rows)
+        first, second = (self._lent(each, (count.value,), np.int32) for each in rows)
         return first, second
+
+    def _lent(
+        self, memory: _Memory, shape: tuple[int, ...], dtype: type[np.generic]
+    ) -> np.ndarray[Any, Any]:
+        give_back = self._functions.trackserve_give_back
+        return np.asarray(_Lent(memory, shape, dtype, give_back))
 
     def keep_edges(
         self, logits: Float32, threshold: float, edges: Pairs, hits: int, *, threads: int = 1
     ) -> Pairs:
         """Return the edges whose logit reaches the threshold, sorted by their inner hit."""
-        kept, count = (np.empty_like(edges[0]), np.empty_like(edges[1])), c_int64()
+        kept, count = (_Memory(), _Memory()), c_int64()
         self._call(
             "keep_edges",
             *(_pointer(logits), c_float(threshold), c_int64(len(logits)), c_int64(hits)),
-            *(*map(_pointer, edges), *map(_pointer, kept), threads, byref(count)),
+            *(*map(_pointer, edges), threads, *map(byref, kept), byref(count)),
         )
-        return kept[0][: count.value], kept[1][: count.value]
+        return self._taken(kept, count)
 
     def join_edges(
         self,
@@ -244,18 +253,16 @@ class Library:
         self, edges: Pairs, triplets: Pairs, chain: int, *, threads: int = 1
     ) -> tuple[Pairs, Pairs]:
         """Return the edges and the triplets through which a chain of so many edges runs."""
-        of_edges = np.empty_like(edges[0]), np.empty_like(edges[1])
-        of_triplets = np.empty_like(triplets[0]), np.empty_like(triplets[1])
-        kept, kept_edges = c_int64(), c_int64()
+        of_edges, of_triplets = (_Memory(), _Memory()), (_Memory(), _Memory())
+        kept_edges, kept_triplets = c_int64(), c_int64()
         self._call(
             "keep_chains",
             *(chain, c_int64(len(triplets[0])), *map(_pointer, triplets)),
-            *(c_int64(len(edges[0])), *map(_pointer, edges)),
-            *(*map(_pointer, of_triplets), *map(_pointer, of_edges)),
-            *(threads, byref(kept), byref(kept_edges)),
+            *(c_int64(len(edges[0])), *map(_pointer, edges), threads),
+            *(*map(byref, of_edges), byref(kept_edges)),
+            *(*map(byref, of_triplets), byref(kept_triplets)),
         )
-        t, e = kept.value, kept_edges.value
-        return (of_edges[0][:e], of_edges[1][:e]), (of_triplets[0][:t], of_triplets[1][:t])
+        return self._taken(of_edges, kept_edges), self._taken(of_triplets, kept_triplets)
 
     def build_tracks(
         self,
@@ -298,7 +305,7 @@ class Library:
         threads: int,
     ) -> Float32:
         """Return the network's output, of this shape."""
-        result = np.empty(shape, np.float32)
+        result = self._empty(shape, np.float32)
         graph = _graph(features, edges, triplets)
         self._call("run_network", network, byref(graph), _pointer(result), threads)
         return result

@@ -21,7 +21,7 @@ from trackserve.pipeline.networks import load_network
 from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import onnxruntime
 
@@ -77,6 +77,10 @@ class Pipeline:
     def find_tracks_from_features(self, features: Float32) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
         return Tracks(self.run(features).labels())
+
+    def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
+        """Return the tracks of each of several events, given by their scaled features."""
+        return [self.find_tracks_from_features(features) for features in events]
 
     def run(self, features: Float32) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""

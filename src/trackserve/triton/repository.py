@@ -2,7 +2,6 @@
 
 track_finding/       config.pbtxt  1/model.py  bundle/    the bundle's one copy
 exatrkx/             config.pbtxt  1/model.py
-pipeline/            config.pbtxt  1/model.py             in a monolith
 hits_to_tracks/ ...  config.pbtxt                         in an ensemble
 embedding/ ...       config.pbtxt  1/model.py             its stages
 """
@@ -21,13 +20,12 @@ from tritonclient.grpc import model_config_pb2 as pb
 from trackserve.bundle import DESCRIPTION
 from trackserve.errors import InputError
 from trackserve.pipeline.networks import steady_threads
-from trackserve.triton.settings import NETWORKS, Settings
+from trackserve.triton.settings import NETWORKS, PIPELINE, Settings
 from trackserve.triton.tensors import (
     BUNDLE_FOLDER,
     EXATRKX,
     FEATURES_TO_TRACKS,
     HITS_TO_TRACKS,
-    PIPELINE,
     SERVED,
     STAGES,
     TRACK_FINDING,
@@ -94,10 +92,7 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
     }
     says = describe(bundle, settings).parameters()
     if settings.shape == "monolith":
-        return [
-            *(_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED),
-            _python_config(PIPELINE, settings, sizes, says),
-        ]
+        return [_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED]
     stages = [
         _onnxruntime_config(stage, settings, sizes, bundle)
         if settings.networks == "onnxruntime" and stage.name in NETWORKS
@@ -105,8 +100,8 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
         for stage in STAGES
     ]
     return [
-        _front_config(TRACK_FINDING, HITS_TO_TRACKS, settings, sizes, says),
-        _front_config(EXATRKX, FEATURES_TO_TRACKS, settings, sizes, says),
+        _front_config(TRACK_FINDING, HITS_TO_TRACKS.name, settings, sizes, says),
+        _front_config(EXATRKX, FEATURES_TO_TRACKS.name, settings, sizes, says),
         _ensemble_config(HITS_TO_TRACKS, STAGES, stages, sizes),
         _ensemble_config(FEATURES_TO_TRACKS, STAGES[1:], stages[1:], sizes),
         *stages,
@@ -115,14 +110,15 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
 
 def _front_config(
     model: Model,
-    worker: Model,
+    worker: str,
     settings: Settings,
     sizes: Mapping[str, int],
     says: Mapping[str, str],
 ) -> Any:
-    """Configure a served model, which hands what it takes to a worker."""
+    """Configure a served model, which runs the pipeline or hands what it takes to an ensemble."""
     limits = {
-        "worker": worker.name,
+        **_how(worker, settings),
+        "worker": worker,
         "at_once": str(settings.at_once),
         "queue_timeout": str(settings.queue_timeout),
         "batch": str(settings.batch),
@@ -137,14 +133,18 @@ def _front_config(
 def _python_config(
     model: Model, settings: Settings, sizes: Mapping[str, int], says: Mapping[str, str]
 ) -> Any:
-    threads = str(settings.threads.get(model.name, 1))
-    how = {"threads": threads, "engine": settings.engine, "precision": settings.precision}
-    config = _config(model, sizes, {**says, **how})
+    config = _config(model, sizes, {**says, **_how(model.name, settings)})
     config.backend = "python"
     config.instance_group.add(
         count=settings.instances.get(model.name, 1), kind=pb.ModelInstanceGroup.KIND_CPU
     )
     return config
+
+
+def _how(name: str, settings: Settings) -> dict[str, str]:
+    """Return what a model is told of threads, engine and precision."""
+    threads = str(settings.threads.get(name, 1))
+    return {"threads": threads, "engine": settings.engine, "precision": settings.precision}
 
 
 def _onnxruntime_config(
@@ -193,8 +193,6 @@ def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str
     for tensors, listed in ((model.inputs, config.input), (model.outputs, config.output)):
         for tensor in tensors:
             listed.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape(sizes))
-    for tensor in config.input:
-        tensor.optional = model is PIPELINE
     for name, value in parameters.items():
         config.parameters[name].string_value = value
     return config

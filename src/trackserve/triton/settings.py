@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from trackserve.errors import InputError
-from trackserve.triton.tensors import PIPELINE, STAGES
+from trackserve.triton.tensors import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,8 @@ Each served model keeps a file of its name there while it serves. Once there is 
 takes no more requests, and removes its own when the last one is answered.
 """
 STOP = "stop"
+PIPELINE = "pipeline"
+"""What instances and threads of a monolith go by: its served models run the whole pipeline themselves."""
 NETWORKS = ("embedding", "filter", "gnn")
 """The stages that are networks: what Triton's onnxruntime backend can run."""
 
@@ -27,9 +29,9 @@ class Settings:
     """The settings of a service, checked when made.
 
     ``shape`` is ``monolith`` (the whole pipeline in one model: nothing copied between stages) or
-    ``ensemble`` (each stage a model with its own instances and metrics). ``instances`` (processes)
-    and ``threads`` (processor threads of one instance) go by model name, 1 where a model isn't
-    named. ``engine`` runs a monolith's pipeline (:data:`trackserve.engines.ENGINES`); the stages of
+    ``ensemble`` (each stage a model with its own instances and metrics). ``instances`` (what works on
+    one event at a time: a thread of a monolith, a stage's process) and ``threads`` (processor threads
+    of one instance) go by name, :data:`PIPELINE` or a stage's, 1 where one isn't named. ``engine`` runs a monolith's pipeline (:data:`trackserve.engines.ENGINES`); the stages of
     an ensemble run on the reference. ``precision`` is what the native engine computes networks in.
     ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
@@ -88,8 +90,8 @@ class Settings:
     @property
     def models(self) -> tuple[str, ...]:
         """The names of the models that have instances and threads in this shape."""
-        working = (PIPELINE,) if self.shape == "monolith" else STAGES
-        return tuple(model.name for model in working)
+        stages = tuple(stage.name for stage in STAGES)
+        return (PIPELINE,) if self.shape == "monolith" else stages
 
     @property
     def at_once(self) -> int:

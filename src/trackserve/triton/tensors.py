@@ -5,7 +5,7 @@ each name is written here and nowhere else. Symbols in ``dims``:
 
     N   hits of an event        C   columns of a hit       F   features of a hit
     E   edges of a graph        K   edges that are kept    D   dimensions of the embedding
-    P   edges past the filter   T   triplets              B   events that are worked on together
+    P   edges past the filter   T   triplets
 
 N, E, P, K and T vary from event to event; C, F and D are those of the bundle that is served.
 """
@@ -49,7 +49,6 @@ HITS = Tensor("HITS", "FP32", ("N", "C"), "a row for each hit; x, y, z in mm are
 FEATURES = Tensor("FEATURES", "FP32", ("N", "F"), "the hits' features, each divided by its scale")
 LABELS = Tensor("LABELS", "INT64", ("N",), "the track of each hit, numbered from 0; -1 for none")
 
-COUNTS = Tensor("COUNTS", "INT64", ("B",), "the hits of each event, where several come in a row")
 ORDER = Tensor("ORDER", "INT64", ("N",), "the input row of each hit in canonical order")
 SORTED = Tensor("SORTED_FEATURES", "FP32", ("N", "F"), "the features in canonical order")
 EMBEDDING = Tensor("EMBEDDING", "FP32", ("N", "D"), "the hits in the space of the first network")
@@ -67,9 +66,6 @@ EXATRKX = Model(
 SERVED = (TRACK_FINDING, EXATRKX)
 """The models that clients call, in every deployment shape: they take a request or refuse it."""
 
-PIPELINE = Model(
-    "pipeline", (HITS, FEATURES, COUNTS), (LABELS,), "a monolith; takes one of its first two inputs"
-)
 HITS_TO_TRACKS = Model("hits_to_tracks", (HITS,), (LABELS,), "the ensemble of all stages")
 FEATURES_TO_TRACKS = Model(
     "features_to_tracks", (FEATURES,), (LABELS,), "the ensemble of the stages from `order` on"
@@ -93,12 +89,12 @@ STAGES = (
 A bundle without a network on triplets keeps every edge that passed and has no triplets.
 """
 
-WORKERS = (PIPELINE, HITS_TO_TRACKS, FEATURES_TO_TRACKS)
-"""What the served models hand their requests to: the first in a monolith, the others in an ensemble."""
+ENSEMBLES = (HITS_TO_TRACKS, FEATURES_TO_TRACKS)
+"""What the served models hand their requests to where each stage is a model."""
 
-MODELS = {model.name: model for model in (*SERVED, *WORKERS, *STAGES)}
+MODELS = {model.name: model for model in (*SERVED, *ENSEMBLES, *STAGES)}
 UNUSABLE = "unusable input: "
-"""How a worker begins to say that an event can't be used; a served model leaves it out."""
+"""How a stage begins to say that an event can't be used; a served model leaves it out."""
 BUNDLE_FOLDER = Path("track_finding", "bundle")
 """Where a model repository keeps its one copy of the bundle; Triton leaves such folders alone."""
 

@@ -36,8 +36,6 @@ class Entry(ABC):
 
     bundle: Bundle
     threads: int
-    engine: str
-    precision: str | None
     max_hits: int
     _counters: Counters | None = None
     _began = 0.0
@@ -53,9 +51,6 @@ class Entry(ABC):
         """Read the bundle and what the model's configuration says."""
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
-        self.engine = parameters["engine"]["string_value"]
-        precision = parameters["precision"]["string_value"]
-        self.precision = None if precision == "bundle" else precision
         self.max_hits = int(parameters["max_hits"]["string_value"])
         self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
         self._table = MODELS[args["model_name"]]
@@ -100,7 +95,7 @@ class Entry(ABC):
             message = f"the event has {hits:,} hits; this server takes at most {self.max_hits:,}"
             raise InputError(message)
 
-    def made_up(self, hits: int) -> list[NDArray[Any] | None]:
+    def made_up(self, hits: int) -> list[NDArray[Any]]:
         """Return made-up inputs of an event."""
         features = self.bundle.features
         sizes = {"C": len(features.wire_columns), "F": len(features.columns)}
@@ -111,7 +106,6 @@ class Entry(ABC):
             if tensor.dtype == "FP32"
             else np.broadcast_to(np.arange(hits), tensor.shape(sizes)).copy()
             for tensor in self._table.inputs
-            if "B" not in tensor.dims
         ]
 
     def _warm_up(self) -> None:
@@ -121,7 +115,7 @@ class Entry(ABC):
     def _answer(self, request: Any) -> Any:
         try:
             given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
-            inputs = [None if tensor is None else tensor.as_numpy() for tensor in given]
+            inputs = [tensor.as_numpy() for tensor in given]
             self._began = time.perf_counter()
             outputs = self.run(*inputs)
             if not isinstance(outputs, tuple):

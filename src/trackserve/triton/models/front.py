@@ -1,8 +1,8 @@
-"""The served models: each takes a request or refuses it at once, and hands it on when its turn comes.
+"""The served models: each takes a request or refuses it at once, and finds its tracks when its turn comes.
 
 Triton's own bound on a queue makes a request sleep for half a second beside an idle instance now and
 then, and a refusal of its own can't say when to come back. So requests wait here. ``execute`` returns
-before they are answered; a few threads hand them on to the pipeline and send what it says.
+before they are answered; threads with a worker each find their tracks and send them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,23 +21,28 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import triton_python_backend_utils as pb
 
+from trackserve.bundle import read_bundle
 from trackserve.triton import metrics
 from trackserve.triton.models.counters import Counters
-from trackserve.triton.settings import FRONTS, STOP
-from trackserve.triton.tensors import COUNTS, MODELS, UNUSABLE
+from trackserve.triton.models.workers import Ensemble, Monolith, Outcome
+from trackserve.triton.settings import FRONTS, PIPELINE, STOP
+from trackserve.triton.tensors import BUNDLE_FOLDER, MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from trackserve.triton.models.workers import Worker
 
 FIRST_GUESS = 1.0
 """Seconds that an event is taken to need before one has been answered."""
 WEIGHT = 0.1
 """Of the latest event in the mean."""
 BATCH_HITS = 20_000
-"""Events go to an instance together up to so many hits: beyond, each is work enough alone."""
+"""Events are worked on together up to so many hits: beyond, each is work enough alone."""
+SWITCH_SECONDS = 0.001
+"""After which a thread that computes makes way for one that takes, refuses or sends."""
 LONG_WAIT = 0.1
 """Seconds after which it is worth asking whether the client is still there."""
 WATCH_SECONDS = 0.05
@@ -53,36 +59,18 @@ class Waiting:
     hits: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a request: one of the metrics' outcomes, and why if it has no tracks."""
-
-    kind: str
-    reason: str = ""
-
-    @property
-    def code(self) -> int:
-        """Triton's code for the error."""
-        codes = {"unusable": pb.TritonError.INVALID_ARG, "failed": pb.TritonError.INTERNAL}
-        code: int = codes.get(self.kind, pb.TritonError.UNAVAILABLE)
-        return code
-
-
 class TritonPythonModel:
     """One input in, LABELS out; see the table of tensors."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Read the limits and start the threads that hand requests on."""
+        """Read the limits and start a thread for each worker."""
         given = json.loads(args["model_config"])["parameters"]
-        limits = {name: value["string_value"] for name, value in given.items()}
+        says = {name: value["string_value"] for name, value in given.items()}
         self._table = MODELS[args["model_name"]]
-        self._worker = MODELS[limits["worker"]]
-        self._max_queue = int(limits["max_queue"])
-        self._queue_timeout = float(limits["queue_timeout"])
-        self._logged = limits["log_requests"]
-        # One more than can be worked on, so that no instance waits for its next event.
-        self._under_way = min(int(limits["at_once"]), len(os.sched_getaffinity(0))) + 1
-        self._batch = int(limits["batch"])
+        self._max_queue = int(says["max_queue"])
+        self._queue_timeout = float(says["queue_timeout"])
+        self._logged = says["log_requests"]
+        self._batch = int(says["batch"])
         self._waiting: deque[Waiting] = deque()
         self._lock = threading.Lock()
         self._somebody_waits = threading.Condition(self._lock)
@@ -90,12 +78,24 @@ class TritonPythonModel:
         self._seconds = FIRST_GUESS
         self._stopping = False
         self._counters = Counters()
-        for _ in range(self._under_way):
-            threading.Thread(target=self._answer_always, daemon=True).start()
+        workers = self._workers(says, Path(args["model_repository"]).parent)
+        self._under_way = len(workers)
+        for worker in workers:
+            threading.Thread(target=self._answer_always, args=(worker,), daemon=True).start()
         if folder := os.environ.get(FRONTS):
             serving = Path(folder, self._table.name)
             serving.touch()
             threading.Thread(target=self._watch, args=(serving,), daemon=True).start()
+
+    def _workers(self, says: Mapping[str, str], repository: Path) -> Sequence[Worker]:
+        """Return what finds tracks, as many as there may be events under way."""
+        at_once = int(says["at_once"])
+        if says["worker"] != PIPELINE:
+            # One more than can be worked on, so that no instance waits for its next event.
+            return [Ensemble(says["worker"])] * (min(at_once, len(os.sched_getaffinity(0))) + 1)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        bundle, (given,) = read_bundle(repository / BUNDLE_FOLDER), self._table.inputs
+        return [Monolith(bundle, says, given, self._counters) for _ in range(at_once)]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Refuse each request or take it, to be answered later."""
@@ -141,9 +141,12 @@ class TritonPythonModel:
         """Return when to come back: when those that wait now will have been worked on."""
         return f"retry after {max(0.01, waiting * self._seconds / self._under_way):.3g} s"
 
-    def _answer_always(self) -> None:
+    def _answer_always(self, worker: Worker) -> None:
         while True:
-            self._answer(self._next())
+            try:
+                self._answer(worker, self._next())
+            except Exception:  # the next ones are answered
+                pb.Logger.log_error(f"{self._table.name}: {traceback.format_exc()}")
 
     def _next(self) -> list[Waiting]:
         """Wait for a request, and take small ones behind it, but leave others their share."""
@@ -158,7 +161,7 @@ class TritonPythonModel:
                 together.append(self._waiting.popleft())
             return together
 
-    def _answer(self, together: list[Waiting]) -> None:
+    def _answer(self, worker: Worker, together: list[Waiting]) -> None:
         began = time.monotonic()
         worth: list[Waiting] = []
         for waiting in together:
@@ -166,15 +169,17 @@ class TritonPythonModel:
                 self._end(waiting, late, None, began)
             else:
                 worth.append(waiting)
-        answers = self._ask(worth)
-        if any(response is not None for _, response in answers):
+        if not worth:
+            return
+        answers = worker.find([w.tensor for w in worth], [w.request_id for w in worth])
+        if any(labels is not None for _, labels in answers):
             each = (time.monotonic() - began) / len(answers)
             with self._lock:
                 self._seconds += WEIGHT * (each - self._seconds)
-        for waiting, (outcome, response) in zip(worth, answers, strict=True):
-            self._end(waiting, outcome, response, began)
+        for waiting, (outcome, labels) in zip(worth, answers, strict=True):
+            self._end(waiting, outcome, labels, began)
 
-    def _end(self, waiting: Waiting, outcome: Outcome, response: Any, began: float) -> None:
+    def _end(self, waiting: Waiting, outcome: Outcome, labels: Any, began: float) -> None:
         """Count a request and send what became of it."""
         ended = time.monotonic()
         with self._lock:
@@ -190,7 +195,7 @@ class TritonPythonModel:
             worked=round(ended - began, 6),
         )
         # Last, so that a client that has its answer finds the line of its request in the log.
-        sent = _error(outcome) if response is None else response
+        sent = _error(outcome) if labels is None else pb.InferenceResponse([labels])
         waiting.sender.send(sent, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         with self._lock:
             self._unsent -= 1
@@ -209,46 +214,6 @@ class TritonPythonModel:
         if waited > LONG_WAIT and waiting.sender.is_cancelled():
             return Outcome("cancelled", "the client has gone")
         return None
-
-    def _ask(self, together: list[Waiting]) -> list[tuple[Outcome, Any]]:
-        """Hand requests on; return what became of each, and the response if there is one.
-
-        What can't be answered together is asked for alone: nobody fails for another's hits.
-        """
-        if len(together) > 1:
-            rows = np.concatenate([waiting.tensor.as_numpy() for waiting in together])
-            counts = np.array([waiting.hits for waiting in together])
-            tensors = [pb.Tensor(self._table.inputs[0].name, rows), pb.Tensor(COUNTS.name, counts)]
-            outcome, labels = self._hand_on(tensors, ",".join(w.request_id for w in together))
-            if labels is not None:
-                parts = np.split(labels.as_numpy(), np.cumsum(counts)[:-1])
-                name = labels.name()
-                return [(outcome, pb.InferenceResponse([pb.Tensor(name, p)])) for p in parts]
-        answers = (self._hand_on([waiting.tensor], waiting.request_id) for waiting in together)
-        return [
-            (outcome, None if labels is None else pb.InferenceResponse([labels]))
-            for outcome, labels in answers
-        ]
-
-    def _hand_on(self, tensors: list[Any], request_id: str) -> tuple[Outcome, Any]:
-        """Ask the worker; return what became of that, and its output if there is one."""
-        (output,) = self._worker.outputs
-        try:
-            response = pb.InferenceRequest(
-                model_name=self._worker.name,
-                requested_output_names=[output.name],
-                inputs=tensors,
-                request_id=request_id,
-            ).exec()
-            if not response.has_error():
-                (labels,) = response.output_tensors()
-                return Outcome("answered"), labels
-            reason = response.error().message()
-        except Exception as error:  # an instance serves on
-            reason = f"the server failed: {type(error).__name__}: {error}"
-        # An error's code is lost on the way, so its text says what it is.
-        _, unusable, why = reason.partition(UNUSABLE)
-        return (Outcome("unusable", why) if unusable else Outcome("failed", reason)), None
 
     def _record(self, request_id: str, outcome: Outcome, **numbers: float) -> None:
         """Count a request, and give it a line of JSON in the log if that is wanted."""
