@@ -1,7 +1,7 @@
 // The functions that Python calls: plain C, no exception leaves them.
 
-#include "networks.h"
 #include "parallel.h"
+#include "pipeline.h"
 
 #include <algorithm>
 #include <new>
@@ -106,6 +106,10 @@ int trackserve_keep_chains(int32_t chain, int64_t triplets, const int32_t* first
     });
 }
 
+int trackserve_scores_of(const float* logits, int64_t count, float* scores) {
+    return guarded([&] { trackserve::scores_of(logits, count, scores); });
+}
+
 int trackserve_build_tracks(int64_t n, const int32_t* inner, const int32_t* outer,
                             const float* scores, int64_t count, float cut, int walk,
                             int64_t min_hits, int64_t* labels) {
@@ -207,6 +211,47 @@ int trackserve_find_triplets(const void* network, const trackserve::Graph* graph
                                             {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold, threads),
                                 threads),
              first, second, count);
+    });
+}
+
+struct trackserve_pipeline {
+    const void *embedding, *filter, *triplets, *gnn;
+    double squared_radius;
+    int64_t min_hits;
+    int32_t features, dimension, limit, chain, walk;
+    float doublet_cuts[4], radian, filter_threshold, triplet_cuts[4], triplet_threshold, track_cut;
+};
+
+// Gives the labels of hits [begins[events]], and what each stage took (s) and gave.
+int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, const float* r,
+                           const float* phi, const float* z, const int64_t* begins, int64_t events,
+                           int threads, int64_t* labels, double* seconds, int64_t* edges) {
+    return guarded([&] {
+        const auto network = [](const void* given) {
+            return static_cast<const trackserve::Network*>(given);
+        };
+        const float *doublet = p->doublet_cuts, *triplet = p->triplet_cuts;
+        const trackserve::Pipeline pipeline{
+            .embedding = network(p->embedding),
+            .filter = network(p->filter),
+            .triplets = &dynamic_cast<const trackserve::TripletNetwork&>(*network(p->triplets)),
+            .gnn = network(p->gnn),
+            .features = p->features,
+            .dimension = p->dimension,
+            .neighbours = {p->squared_radius, p->limit,
+                           {doublet[0], doublet[1], doublet[2], doublet[3]}, p->radian},
+            .filter_threshold = p->filter_threshold,
+            .triplet_cuts = {triplet[0], triplet[1], triplet[2], triplet[3]},
+            .triplet_threshold = p->triplet_threshold,
+            .chain = p->chain,
+            .track_cut = p->track_cut,
+            .walk = p->walk != 0,
+            .min_hits = p->min_hits,
+        };
+        const trackserve::Told told = trackserve::find_tracks(
+            pipeline, {features, {r, phi, z}, begins, events}, threads, labels);
+        std::copy(told.seconds.begin(), told.seconds.end(), seconds);
+        std::copy(told.edges.begin(), told.edges.end(), edges);
     });
 }
 

@@ -68,6 +68,9 @@ struct Chains {
 Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
                    int64_t edges, const int32_t* inner, const int32_t* outer, int threads);
 
+// The scores of logits [count], the logistic function; may be written over them.
+void scores_of(const float* logits, int64_t count, float* scores);
+
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.
 void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,

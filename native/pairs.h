@@ -72,6 +72,12 @@ class Pairs {
         return {std::exchange(first_, {}), std::exchange(second_, {})};
     }
 
+    // Move all rows by so many.
+    void move(int32_t by) {
+        for (const Rows& rows : {first_, second_})
+            for (size_t i = 0; i < size_; ++i) rows.start[i] += by;
+    }
+
     // Drop the pairs for which `wanted` is not true.
     template <class Wanted>
     void keep(const Wanted& wanted) {

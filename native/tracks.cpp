@@ -1,9 +1,10 @@
-// Algorithm 2, as pipeline/components.py: from scored edges to tracks.
+// Algorithm 3, as pipeline/components.py: from scored edges to tracks; and scores, as pipeline/gnn.py.
 
 #include "kernels.h"
 #include "radix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <tuple>
 
@@ -39,6 +40,11 @@ List<int32_t> best_steps(int64_t n, const int32_t* inner, const int32_t* outer, 
 }
 
 }  // namespace
+
+void scores_of(const float* logits, int64_t count, float* scores) {
+    for (int64_t edge = 0; edge < count; ++edge)
+        scores[edge] = 1 / (1 + std::exp(-std::clamp(logits[edge], -30.0f, 30.0f)));
+}
 
 void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
                   int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {

@@ -62,7 +62,9 @@ def write(tmp_path):
 def test_outputs_equal_torch(variant, kind, sizes, write):
     for columns in (COLUMNS, WITH_SHAPES):
         made, path = write(kind, columns, **sizes)
-        for precision in TOLERANCE.keys() & library(variant).precisions():  # 8 bits: test_native_int8.py
+        for precision in (
+            TOLERANCE.keys() & library(variant).precisions()
+        ):  # 8 bits: test_native_int8.py
             native = NativeNetwork(path, library(variant), precision=precision)
             for hits, edges, triplets in COUNTS:
                 event = made_up_event(columns, hits=hits, edges=edges, triplets=triplets)

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from wedge import SHIPPED
 
 from trackserve.bundle import read_bundle, shipped_bundle
 from trackserve.cli import main
@@ -21,6 +20,7 @@ from trackserve.training import calibrate as module
 from trackserve.training.calibrate import calibrate, some, write_ranges
 from trackserve.training.export import export_network
 from trackserve.training.networks import Filter
+from wedge import SHIPPED
 
 COLUMNS = FeatureColumns(("r", "phi", "z"), (1000.0, 3.0, 1000.0), {})
 DESCRIPTION = {

@@ -12,17 +12,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import astuple, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
 from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TripletGraph
-from trackserve.native.library import Library, Pairs, library
+from trackserve.native.library import GIVE_EDGES, STAGES, Library, Pairs, Way, library
 from trackserve.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
-from trackserve.pipeline import Pipeline, StageOutputs
+from trackserve.pipeline import Laps, Pipeline, StageOutputs
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
-from trackserve.pipeline.gnn import scores_of
 from trackserve.pipeline.networks import load_network, run_network
 from trackserve.pipeline.triplets import triplet_logits
 
@@ -59,14 +58,10 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the stages gave for events one behind the other; hits of edges are in space order.
-
-    ``orders`` are as in StageOutputs, of each event, ``rows`` where its hits are.
-    """
+    """What the stages gave for an event; ``order`` is as in StageOutputs, hits of edges are in space order."""
 
     features: Float32
-    orders: Sequence[Int64]
-    rows: Sequence[slice]
+    order: Int64
     place: Int32
     embedding: Float32
     candidates: Pairs
@@ -103,6 +98,32 @@ class NativePipeline(Pipeline):
         self._filter_logits = self._network(bundle.filter_path)
         self._triplet_logits = self._network(bundle.triplets_path) if bundle.triplets else None
         self._gnn_logits = self._network(bundle.gnn_path)
+        self._way = self._in_one_call()
+
+    def _in_one_call(self) -> Way | None:
+        """Return what the whole pipeline in one call needs, None where the reference runs a network."""
+        bundle = self.bundle
+        networks = (self._embed, self._filter_logits, self._triplet_logits, self._gnn_logits)
+        handles = [each.handle for each in networks if isinstance(each, NativeNetwork)]
+        if len(handles) < len(networks) or bundle.triplets is None:
+            return None
+        near = _near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts)
+        return Way(
+            *handles,
+            squared_radius=near["squared_radius"],
+            limit=near["limit"],
+            doublet_cuts=near["cuts"],
+            radian=near["radian"],
+            features=len(bundle.features.columns),
+            dimension=bundle.embedding_dimension,
+            filter_threshold=least_logit(bundle.filter_cut),
+            triplet_cuts=astuple(bundle.triplets.cuts),
+            triplet_threshold=least_logit(bundle.triplets.cut),
+            chain=bundle.triplets.chain,
+            track_cut=bundle.track_builder.cut,
+            walk=bundle.track_builder.method == "walk",
+            min_hits=bundle.track_builder.min_hits,
+        )
 
     def _available(self, precision: str) -> str:
         if precision in self.library.precisions():
@@ -140,20 +161,33 @@ class NativePipeline(Pipeline):
 
     def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
         """Return the tracks of each of several events, which go through the stages together."""
+        for features in events:
+            self.bundle.check_features(features)
+        if self._way is None:
+            return [self._stage_by_stage(features) for features in events]
         if not events:
             return []
-        found, tracks, first = self._find(events), [], 0
-        for order, rows in zip(found.orders, found.rows, strict=True):
-            of_event = found.labels[rows]  # numbered on from the event before
-            labels = np.empty_like(of_event)
-            labels[order] = np.where(of_event < 0, -1, of_event - first)
-            tracks.append(Tracks(labels))
-            first = max(first, of_event.max(initial=-1) + 1)
-        return tracks
+        features = np.ascontiguousarray(events[0] if len(events) == 1 else np.concatenate(events))
+        begins = np.cumsum([0, *map(len, events)])
+        position = _position(features, self.bundle.features)
+        labels, seconds, edges = self.library.find_tracks(
+            self._way, features, position, begins, threads=self.threads
+        )
+        if self.told is not None:
+            for stage, spent, count in zip(STAGES, seconds, edges, strict=True):
+                self.told(stage, spent, count if stage in GIVE_EDGES else None)
+        return [Tracks(labels[begin:end]) for begin, end in pairwise(begins.tolist())]
+
+    def _stage_by_stage(self, features: Float32) -> Tracks:
+        found = self._find(features)
+        labels = np.empty_like(found.labels)
+        labels[found.order] = found.labels
+        return Tracks(labels)
 
     def run(self, features: Float32) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
-        found = self._find([features])
+        self.bundle.check_features(features)
+        found = self._find(features)
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
         edges, which = sorted_edges(found.joined, found.place)
@@ -166,7 +200,7 @@ class NativePipeline(Pipeline):
             in_order = np.lexsort((second, first))
             joined = TripletGraph(graph, edges, np.stack([first, second])[:, in_order])
         return StageOutputs(
-            found.orders[0],
+            found.order,
             found.embedding,
             Graph(graph, candidates),
             Graph(graph, filtered),
@@ -175,58 +209,40 @@ class NativePipeline(Pipeline):
             Tracks(found.labels),
         )
 
-    def _find(self, events: Sequence[Float32]) -> Found:
-        bundle, run, threads = self.bundle, self.library, self.threads
-        for features in events:
-            bundle.check_features(features)
-        orders = [canonical_order(features, bundle.features, run) for features in events]
-        features = _joined([f.take(o, axis=0) for f, o in zip(events, orders, strict=True)])
-        begins = np.cumsum([0, *map(len, events)]).tolist()
-        rows = [slice(*ends) for ends in pairwise(begins)]
-        self._tell("order")
+    def _find(self, features: Float32) -> Found:
+        bundle, run, threads, done = self.bundle, self.library, self.threads, Laps(self.told)
+        order = canonical_order(features, bundle.features, run)
+        features = features.take(order, axis=0)
+        done("order")
         embedding = self._embed(features, threads=threads)
-        self._tell("embedding")
-        near = [
-            _neighbours(
-                embedding[of_event],
-                features[of_event],
-                bundle.features,
-                radius=bundle.radius,
-                limit=bundle.neighbour_limit,
-                cuts=bundle.doublet_cuts,
-                threads=threads,
-                library=run,
-            )
-            for of_event in rows
-        ]
-        # No edge leads from one event to another; what follows takes them for one.
-        place = _joined([places for places, _ in near], begins)
-        candidates = (
-            _joined([inner for _, (inner, _) in near], begins),
-            _joined([outer for _, (_, outer) in near], begins),
+        done("embedding")
+        place, candidates = run.neighbours(
+            embedding,
+            _position(features, bundle.features),
+            **_near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts),
+            threads=threads,
         )
         local = features.take(place, axis=0)
-        self._tell("neighbours", len(candidates[0]))
+        done("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
-        self._tell("filter")
+        done("filter")
         least = float(least_logit(bundle.filter_cut))
         filtered = run.keep_edges(logits, least, candidates, len(features), threads=threads)
-        self._tell("cut", len(filtered[0]))
+        done("cut", len(filtered[0]))
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
             triplets = self._find_triplets(local, filtered, bundle.triplets)
             chain = bundle.triplets.chain
             joined, triplets = run.keep_chains(filtered, triplets, chain, threads=threads)
-        self._tell("triplets", len(joined[0]))
-        scores = scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
-        self._tell("gnn")
+        done("triplets", len(joined[0]))
+        scores = run.scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
+        done("gnn")
         inner, outer = place.take(joined[0]), place.take(joined[1])
         labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
-        self._tell("tracks")
+        done("tracks")
         return Found(
             features=features,
-            orders=orders,
-            rows=rows,
+            order=order,
             place=place,
             embedding=embedding,
             candidates=candidates,
@@ -327,15 +343,11 @@ def neighbours(
 
     A hit whose embedding is not finite has no neighbours.
     """
-    place, edges = _neighbours(
+    place, edges = library.neighbours(
         np.ascontiguousarray(embedding),
-        features,
-        columns,
-        radius=radius,
-        limit=limit,
-        cuts=cuts,
+        _position(features, columns),
+        **_near(radius, limit, cuts),
         threads=threads,
-        library=library,
     )
     return Graph(features, sorted_edges(edges, place)[0])
 
@@ -366,40 +378,23 @@ def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
     ), which
 
 
-def _neighbours(
-    embedding: Float32,
-    features: Float32,
-    columns: FeatureColumns,
-    *,
-    radius: float,
-    limit: int,
-    cuts: DoubletCuts,
-    threads: int,
-    library: Library,
-) -> tuple[Int32, Pairs]:
-    """Return the canonical rows in space order and edges as places in it."""
-    return library.neighbours(
-        embedding,
-        _position(features, columns),
+class _Near(TypedDict):
+    squared_radius: float
+    limit: int
+    cuts: tuple[float, float, float, float]
+    radian: float
+
+
+def _near(radius: float, limit: int, cuts: DoubletCuts) -> _Near:
+    """Return the settings of the neighbour search."""
+    return {
         # cKDTree keeps pairs whose squared distance is at most this.
-        squared_radius=float(np.nextafter(radius * radius, np.inf)),
-        limit=limit,
-        cuts=(cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
+        "squared_radius": float(np.nextafter(radius * radius, np.inf)),
+        "limit": min(limit, 2**31 - 1),
+        "cuts": (cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
         # Thin in azimuth where a cut bounds the step in it.
-        radian=min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
-        threads=threads,
-    )
-
-
-Joined = TypeVar("Joined", Float32, Int32)
-
-
-def _joined(arrays: Sequence[Joined], begins: Sequence[int] = ()) -> Joined:
-    """Return arrays one behind the other; rows of hits move to where those of the event begin."""
-    if len(arrays) == 1:
-        return arrays[0]
-    moved = [a + np.int32(b) for a, b in zip(arrays, begins, strict=False)] if begins else arrays
-    return np.concatenate(moved)
+        "radian": min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
+    }
 
 
 def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Float32, Float32]:

@@ -30,6 +30,9 @@ In int8 these are the hidden layers of the filter and of the network on triplets
 KEPT_BYTES = 64 << 10
 """The library keeps no smaller blocks of memory."""
 KINDS = ("embedding", "filter", "triplets", "gnn")
+STAGES = ("order", "embedding", "neighbours", "filter", "cut", "triplets", "gnn", "tracks")
+"""The stages whose times the library tells, and those that give edges."""
+GIVE_EDGES = ("neighbours", "cut", "triplets")
 
 
 class Description(ctypes.Structure):
@@ -47,6 +50,18 @@ class Description(ctypes.Structure):
 
 Pairs = tuple[Int32, Int32]
 """Edges as rows of inner and of outer hits ``[E]``, triplets as rows of edges ``[T]``."""
+
+
+class Way(ctypes.Structure):
+    """Networks and settings of the whole pipeline (``trackserve_pipeline``)."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in KINDS),
+        *(("squared_radius", c_double), ("min_hits", c_int64)),
+        *((name, c_int32) for name in ("features", "dimension", "limit", "chain", "walk")),
+        *(("doublet_cuts", c_float * 4), ("radian", c_float), ("filter_threshold", c_float)),
+        *(("triplet_cuts", c_float * 4), ("triplet_threshold", c_float), ("track_cut", c_float)),
+    )
 
 
 class _Graph(ctypes.Structure):
@@ -190,7 +205,7 @@ class Library:
             "neighbours",
             *(_pointer(embedding), c_int64(len(embedding)), embedding.shape[1]),
             *map(_pointer, position),
-            *(c_double(squared_radius), min(limit, 2**31 - 1)),
+            *(c_double(squared_radius), limit),
             *(_pointer(np.array(cuts, np.float32)), c_float(radian), threads),
             *(_pointer(order), *map(byref, edges), byref(count)),
         )
@@ -283,6 +298,35 @@ class Library:
             *(c_int64(len(scores)), c_float(cut), int(walk), c_int64(min_hits), _pointer(labels)),
         )
         return labels
+
+    def scores_of(self, logits: Float32) -> Float32:
+        """Return the scores of logits ``[E]``."""
+        scores = np.empty(len(logits), np.float32)
+        self._call("scores_of", _pointer(logits), c_int64(len(logits)), _pointer(scores))
+        return scores
+
+    def find_tracks(
+        self,
+        way: Way,
+        features: Float32,
+        position: tuple[Float32, Float32, Float32],
+        begins: Int64,
+        *,
+        threads: int,
+    ) -> tuple[Int64, list[float], list[int]]:
+        """Return the track of each hit of some events, and of each stage the seconds and the edges.
+
+        ``position`` is r, phi, z ``[N]``; the hits of event i are the rows ``begins[i:i + 2]``, and its
+        tracks are numbered from 0.
+        """
+        labels = np.empty(len(features), np.int64)
+        seconds, edges = (c_double * len(STAGES))(), (c_int64 * len(STAGES))()
+        self._call(
+            "find_tracks",
+            *(byref(way), _pointer(features), *map(_pointer, position), _pointer(begins)),
+            *(c_int64(len(begins) - 1), threads, _pointer(labels), seconds, edges),
+        )
+        return labels, list(seconds), list(edges)
 
     def make_network(self, description: Description) -> c_void_p:
         """Return a network, to be freed with :meth:`free_network`."""

@@ -183,8 +183,8 @@ class NativeNetwork:
         assert precision != "int8" or self.family.ranges is not None, "no ranges for int8"
         self._library = library
         tensors = self.family.tensors(model)
-        self._network = library.make_network(_description(self.family, tensors, precision))
-        weakref.finalize(self, library.free_network, self._network)
+        self.handle = library.make_network(_description(self.family, tensors, precision))
+        weakref.finalize(self, library.free_network, self.handle)
 
     def __call__(
         self,
@@ -198,7 +198,7 @@ class NativeNetwork:
         scored = triplets if self.family.kind == "triplets" else edges
         shape = (len(features), self.family.dimension) if scored is None else (len(scored[0]),)
         return self._library.run_network(
-            self._network, features, edges, triplets, shape=shape, threads=threads
+            self.handle, features, edges, triplets, shape=shape, threads=threads
         )
 
     def find_triplets(
@@ -213,7 +213,7 @@ class NativeNetwork:
     ) -> Pairs:
         """Return the triplets that the cuts and this network, one on triplets, leave."""
         return self._library.find_triplets(
-            self._network,
+            self.handle,
             features,
             edges,
             position,

@@ -5,6 +5,8 @@ hits -> features -> embedding -> neighbours -> filter -> triplets -> gnn -> comp
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from trackserve.pipeline.networks import load_network
 from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import onnxruntime
 
@@ -52,15 +54,32 @@ class StageOutputs:
         return labels
 
 
+Told = Callable[[str, float, int | None], None]
+"""Takes a stage's name, the seconds that it took, and the number of edges that it gave, or None."""
+
+
+class Laps:
+    """Tells how long each stage took; counts from when it is made."""
+
+    def __init__(self, told: Told | None) -> None:
+        self._told, self._since = told, time.perf_counter()
+
+    def __call__(self, stage: str, edges: int | None = None) -> None:
+        """Tell that a stage is done."""
+        since, self._since = self._since, time.perf_counter()
+        if self._told is not None:
+            self._told(stage, self._since - since, edges)
+
+
 class Pipeline:
     """A bundle made ready to find tracks, in this process.
 
     It holds no state between events, so one pipeline serves any number of them. ``threads`` is the
-    number of processor threads that the networks and the neighbour search use. ``told`` is called
-    when a stage has done an event: with the stage's name and the number of edges that it gave, or None.
+    number of processor threads that the networks and the neighbour search use. ``told``, if there is
+    one, is called when a stage has done an event.
     """
 
-    told: Callable[[str, int | None], None] | None = None
+    told: Told | None = None
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.bundle = bundle
@@ -84,13 +103,13 @@ class Pipeline:
 
     def run(self, features: Float32) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
-        bundle = self.bundle
+        bundle, done = self.bundle, Laps(self.told)
         bundle.check_features(features)
         order = canonical_order(features, bundle.features)
         features = features[order]
-        self._tell("order")
+        done("order")
         embedding = embed(self._embedding, features)
-        self._tell("embedding")
+        done("embedding")
         candidates = neighbours(
             embedding,
             features,
@@ -100,24 +119,20 @@ class Pipeline:
             cuts=bundle.doublet_cuts,
             threads=self.threads,
         )
-        self._tell("neighbours", candidates.edges.shape[1])
+        done("neighbours", candidates.edges.shape[1])
         logits = filter_logits(self._filter, candidates)
-        self._tell("filter")
+        done("filter")
         filtered = keep_edges(candidates, logits, bundle.filter_cut)
-        self._tell("cut", filtered.edges.shape[1])
+        done("cut", filtered.edges.shape[1])
         joined = filtered
         if self._triplets is not None:
             joined = keep_joined(self._triplets, filtered, bundle)
-        self._tell("triplets", joined.edges.shape[1])
+        done("triplets", joined.edges.shape[1])
         scored = score_edges(self._gnn, joined)
-        self._tell("gnn")
+        done("gnn")
         tracks = build_tracks(scored, bundle.track_builder)
-        self._tell("tracks")
+        done("tracks")
         return StageOutputs(order, embedding, candidates, filtered, joined, scored, tracks)
-
-    def _tell(self, stage: str, edges: int | None = None) -> None:
-        if self.told is not None:
-            self.told(stage, edges)
 
 
 def keep_joined(

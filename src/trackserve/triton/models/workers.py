@@ -78,10 +78,10 @@ class Monolith:
     def find(self, events: Sequence[Any], request_ids: Sequence[str]) -> list[Answer]:
         """Return the answer for each of the events; nobody fails for another's hits."""
         try:
-            self._began, self._events = time.perf_counter(), len(events)
+            began, self._events = time.perf_counter(), len(events)
             features = [self._features(event.as_numpy()) for event in events]
             if self._columns is not None:
-                self._told("features")
+                self._told("features", time.perf_counter() - began)
             found = self._pipeline.find_tracks_of_events(features)
         except InputError as error:
             outcome = Outcome("unusable", str(error))
@@ -108,11 +108,10 @@ class Monolith:
             raise InputError(message)
         return rows if self._columns is None else feature_matrix(rows, self._columns)
 
-    def _told(self, stage: str, edges: int | None = None) -> None:
-        """Count events that a stage has done, its time since the last one, the edges that it gave."""
-        began, self._began = self._began, time.perf_counter()
+    def _told(self, stage: str, seconds: float, edges: int | None = None) -> None:
+        """Count the events that a stage has done, its time, the edges that it gave."""
         self._counters.add(metrics.EVENTS, self._events, stage)
-        self._counters.add(metrics.SECONDS, self._began - began, stage)
+        self._counters.add(metrics.SECONDS, seconds, stage)
         if edges is not None:
             self._counters.add(metrics.EDGES, edges, stage)
 

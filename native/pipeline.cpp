@@ -1,0 +1,158 @@
+#include "pipeline.h"
+
+#include "parallel.h"
+
+#include <chrono>
+
+namespace trackserve {
+namespace {
+
+// Tells how long it was since the last lap.
+class Watch {
+  public:
+    explicit Watch(Told& told) : told_(told) {}
+    void lap(Stage stage, int64_t edges = 0) {
+        const auto now = std::chrono::steady_clock::now();
+        told_.seconds[stage] = std::chrono::duration<double>(now - since_).count();
+        told_.edges[stage] = edges;
+        since_ = now;
+    }
+
+  private:
+    Told& told_;
+    std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+};
+
+// Hits in another order: features and where they are.
+struct Sorted {
+    List<float> features, r, phi, z;
+
+    template <class Rows>
+    Sorted(const float* from, const Position& at, const Rows& rows, int columns)
+        : features(rows.size() * columns), r(rows.size()), phi(rows.size()), z(rows.size()) {
+        for (size_t i = 0; i < rows.size(); ++i) {
+            const int64_t row = rows[i];
+            std::copy_n(from + row * columns, columns, &features[i * columns]);
+            r[i] = at.r[row];
+            phi[i] = at.phi[row];
+            z[i] = at.z[row];
+        }
+    }
+    Position position() const { return {r.data(), phi.data(), z.data()}; }
+};
+
+// The canonical order of each event's hits.
+List<int64_t> in_order(const Hits& hits, int columns) {
+    const int64_t n = hits.begins[hits.events];
+    List<int64_t> order(n);
+    List<float> distance(n);
+    for (int64_t i = 0; i < n; ++i)
+        distance[i] = hits.at.r[i] * hits.at.r[i] + hits.at.z[i] * hits.at.z[i];
+    for (int64_t event = 0; event < hits.events; ++event) {
+        const int64_t begin = hits.begins[event], end = hits.begins[event + 1];
+        canonical_order(hits.features + begin * columns, end - begin, columns,
+                        distance.data() + begin, order.data() + begin);
+        for (int64_t i = begin; i < end; ++i) order[i] += begin;
+    }
+    return order;
+}
+
+// The neighbours of each event. No edge leads from one to another, so what follows takes them for one.
+Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<float>& embedding,
+                     const Sorted& sorted, List<int32_t>& place, int threads) {
+    std::vector<Pairs> pieces;
+    for (int64_t event = 0; event < hits.events; ++event) {
+        const int64_t begin = hits.begins[event], n = hits.begins[event + 1] - begin;
+        pieces.push_back(neighbours(embedding.data() + begin * pipeline.dimension, n,
+                                    pipeline.dimension, sorted.r.data() + begin,
+                                    sorted.phi.data() + begin, sorted.z.data() + begin,
+                                    pipeline.neighbours, place.data() + begin, threads));
+        if (!begin) continue;
+        for (int64_t i = 0; i < n; ++i) place[begin + i] += begin;
+        pieces.back().move(begin);
+    }
+    if (pieces.size() == 1) return std::move(pieces[0]);
+    return joined(std::move(pieces), threads);
+}
+
+}  // namespace
+
+Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels) {
+    Told told;
+    Watch watch(told);
+    const int64_t n = hits.begins[hits.events];
+    if (!n) return told;
+    const List<int64_t> order = in_order(hits, pipeline.features);
+    Graph graph{};
+    graph.hits = n;
+    List<int32_t> place(n);  // the canonical row of each hit in space order
+    Pairs edges;
+    {
+        const Sorted sorted(hits.features, hits.at, order, pipeline.features);
+        watch.lap(ORDER);
+        graph.features = sorted.features.data();
+        List<float> embedding(n * pipeline.dimension);
+        pipeline.embedding->run(graph, embedding.data(), threads);
+        watch.lap(EMBED);
+        edges = all_neighbours(pipeline, hits, embedding, sorted, place, threads);
+    }
+    List<int64_t> rows(n);
+    for (int64_t i = 0; i < n; ++i) rows[i] = order[place[i]];
+    const Sorted local(hits.features, hits.at, rows, pipeline.features);
+    watch.lap(NEAR, edges.size());
+
+    const auto of_edges = [&](const Pairs& pairs) {
+        graph.inner = pairs.first();
+        graph.outer = pairs.second();
+        graph.edges = pairs.size();
+    };
+    graph.features = local.features.data();
+    of_edges(edges);
+    {
+        List<float> logits(edges.size());
+        pipeline.filter->run(graph, logits.data(), threads);
+        watch.lap(FILTER_EDGES);
+        edges = keep_edges(logits.data(), pipeline.filter_threshold, edges.size(), n, edges.first(),
+                           edges.second(), threads);
+        watch.lap(CUT, edges.size());
+    }
+
+    of_edges(edges);
+    const Pairs triplets =
+        joined(pipeline.triplets->find(graph, local.position(), pipeline.triplet_cuts,
+                                       pipeline.triplet_threshold, threads),
+               threads);
+    const Chains chains =
+        keep_chains(pipeline.chain, triplets.size(), triplets.first(), triplets.second(), edges.size(),
+                    edges.first(), edges.second(), threads);
+    watch.lap(JOIN, chains.edges.size());
+
+    of_edges(chains.edges);
+    graph.first = chains.triplets.first();
+    graph.second = chains.triplets.second();
+    graph.triplets = chains.triplets.size();
+    List<float> scores(graph.edges);
+    pipeline.gnn->run(graph, scores.data(), threads);
+    scores_of(scores.data(), graph.edges, scores.data());
+    watch.lap(SCORE);
+
+    List<int32_t> inner(graph.edges), outer(graph.edges);
+    for (int64_t e = 0; e < graph.edges; ++e) {
+        inner[e] = place[graph.inner[e]];
+        outer[e] = place[graph.outer[e]];
+    }
+    List<int64_t> found(n);
+    build_tracks(n, inner.data(), outer.data(), scores.data(), graph.edges, pipeline.track_cut,
+                 pipeline.walk, pipeline.min_hits, found.data());
+    for (int64_t event = 0, tracks = 0; event < hits.events; ++event) {
+        const int64_t before = tracks;
+        for (int64_t i = hits.begins[event]; i < hits.begins[event + 1]; ++i) {
+            tracks = std::max(tracks, found[i] + 1);
+            labels[order[i]] = found[i] < 0 ? -1 : found[i] - before;
+        }
+    }
+    watch.lap(BUILD);
+    return told;
+}
+
+}  // namespace trackserve

@@ -1,0 +1,46 @@
+// The whole way of events, from features to tracks, in one call: as NativePipeline of native/engine.py goes
+// it stage by stage.
+#pragma once
+
+#include "networks.h"
+
+#include <array>
+
+namespace trackserve {
+
+struct Pipeline {
+    const Network* embedding;
+    const Network* filter;
+    const TripletNetwork* triplets;
+    const Network* gnn;
+    int features, dimension;  // columns of a hit, and of its embedding
+    NeighbourSettings neighbours;
+    float filter_threshold;  // of logits
+    TripletCuts triplet_cuts;
+    float triplet_threshold;
+    int32_t chain;  // edges
+    float track_cut;  // of scores
+    bool walk;
+    int64_t min_hits;
+};
+
+// Hits of events one behind the other.
+struct Hits {
+    const float* features;  // [hits, F]
+    Position at;
+    const int64_t* begins;  // [events + 1] where the hits of each event begin
+    int64_t events;
+};
+
+enum Stage { ORDER, EMBED, NEAR, FILTER_EDGES, CUT, JOIN, SCORE, BUILD, STAGES };
+
+// What each stage took, and the edges that it gave where it gives any.
+struct Told {
+    std::array<double, STAGES> seconds{};
+    std::array<int64_t, STAGES> edges{};
+};
+
+// The track of each hit, numbered in each event from 0; -1 for none.
+Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels);
+
+}  // namespace trackserve
