@@ -1,7 +1,7 @@
 // Runs the engine on ordinary and hostile events; compiled with sanitizers, which end the program
 // with a report at the first read or write out of bounds and at undefined behaviour.
 
-#include "networks.h"
+#include "pipeline.h"
 
 #include <cstdio>
 #include <limits>
@@ -38,9 +38,39 @@ void append(const std::vector<Pairs>& pieces, std::vector<int32_t>& first,
     }
 }
 
+// The whole way of two events, or of one where there are few hits.
+template <class Number>
+void run_pipeline(const HitColumns& columns, const Sizes& sizes, const Tensors& numbers,
+                  const std::vector<float>& features, const Position& at,
+                  const NeighbourSettings& settings, int threads) {
+    const int64_t n = features.size() / columns.features;
+    const auto embedding = make_embedding<Number>(columns, sizes, numbers);
+    const auto filter = make_filter<Number>(columns, sizes, numbers);
+    const auto triplets = make_triplet_filter<Number>(columns, sizes, numbers);
+    const auto gnn = make_gnn<Number>(columns, sizes, numbers);
+    const Pipeline pipeline{.embedding = embedding.get(),
+                            .filter = filter.get(),
+                            .triplets = triplets.get(),
+                            .gnn = gnn.get(),
+                            .features = columns.features,
+                            .dimension = sizes.dimension,
+                            .neighbours = settings,
+                            .filter_threshold = -9,
+                            .triplet_cuts = {0.5f, 4.0f, INFINITY, 0.0f},
+                            .triplet_threshold = 0,
+                            .chain = 2,
+                            .track_cut = 0.1f,
+                            .walk = true,
+                            .min_hits = 3};
+    const int64_t begins[] = {0, n / 3, n / 3, n};
+    std::vector<int64_t> labels(n);
+    find_tracks(pipeline, {features.data(), at, begins, 3}, threads, labels.data());
+    find_tracks(pipeline, {features.data(), at, begins, 1}, threads, labels.data());
+}
+
 template <class Number>
 void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vector<float>& features,
-                  const std::vector<Pairs>& edges, int threads) {
+                  const NeighbourSettings& settings, const std::vector<Pairs>& edges, int threads) {
     const int64_t n = features.size() / columns.features;
     std::vector<float> numbers(3 * MAX_WIDTH * MAX_WIDTH);
     for (float& x : numbers) x = uniform(-0.1f, 0.1f);
@@ -99,6 +129,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     for (const bool walk : {false, true})
         build_tracks(n, graph.inner, graph.outer, logits.data(), graph.edges, 0.0f, walk, 3,
                      labels.data());
+    run_pipeline<Number>(columns, sizes, numbered, features, at, settings, threads);
 }
 
 void run(const std::string& kind, int64_t n, int dimensions, int limit, int width, int threads) {
@@ -120,9 +151,9 @@ void run(const std::string& kind, int64_t n, int dimensions, int limit, int widt
     edges.push_back(neighbours(embedding.data(), n, dimensions, r.data(), phi.data(), z.data(), settings,
                                place.data(), threads));
     const Sizes sizes{width, 1 + int(n % 2), dimensions};
-    run_networks<float>(columns, sizes, features, edges, threads);
+    run_networks<float>(columns, sizes, features, settings, edges, threads);
 #if defined(__AVX512BF16__)
-    run_networks<bfloat16>(columns, sizes, features, edges, threads);
+    run_networks<bfloat16>(columns, sizes, features, settings, edges, threads);
 #endif
 }
 

@@ -199,6 +199,25 @@ def test_a_bundle_without_triplets_has_its_gnn_run_on_the_reference(bundle, tmp_
 
 
 @each_variant
+def test_one_call_finds_and_tells_what_the_stages_do(variant):
+    bundle = read_bundle()
+    source, *_ = find_events(EXAMPLES / "pu20")
+    hits = source.read_columns(bundle.features.wire_columns, truth=False).hits
+    features = hit_features(hits.select(np.flatnonzero(hits.x > 0)), bundle.features)
+    for threads in (1, 2):
+        pipeline = NativePipeline(bundle, variant=variant, threads=threads)
+        told = []
+        pipeline.told = lambda *each: told.append(each)  # noqa: B023 - it is called in this turn
+        outputs = pipeline.run(features)
+        by_stages, told = told, []
+        tracks = pipeline.find_tracks_from_features(features)
+        assert len(tracks) > 100
+        np.testing.assert_array_equal(tracks.labels, outputs.labels())
+        assert [(s, e) for s, _, e in told] == [(s, e) for s, _, e in by_stages]
+        assert all(seconds > 0 for _, seconds, _ in told)
+
+
+@each_variant
 def test_events_together_have_the_tracks_of_each_alone(variant):
     bundle = read_bundle()
     pipeline = NativePipeline(bundle, variant=variant)
