@@ -21,7 +21,7 @@ from perf_analyzer import against_perf_analyzer
 from record import write_json
 from service_fleet import fleet
 from service_overload import killed, overload
-from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study
+from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study, plain
 from service_tables import SERVICE
 from tqdm import tqdm
 
@@ -90,30 +90,41 @@ def _times(find: Callable[[Hits], Any], events: Sequence[Hits]) -> list[float]:
 
 
 def throughput(study: Study) -> dict[str, Any]:
-    """Compare the served events a second with those of as many independent processes as cores."""
+    """Compare the served events a second with those of as many independent processes as cores.
+
+    Served with the settings that `tune` found, at a few requests at once and, where these are short, at more.
+    """
     found: dict[str, Any] = {}
-    with serve(study.bundle, study.settings, **FREE_PORTS) as server:
-        for kind, full in (("small", 8.0), ("pu20", 8.0), ("pu200", 30.0)):
-            events, seconds = study.events(server, kind), study.seconds(full)
-            kinds: dict[str, list[float]] = {"in process": []}
-            wrong = 0
-            for _ in tqdm(range(study.repeats(2)), desc=f"throughput {kind}"):
-                kinds["in process"].append(_workers(study, kind, seconds))
-                for shared in (False, True)[: 1 + study.settings.shared_memory]:
-                    load = Load(BUSY, seconds=seconds, processes=1, shared_memory=shared)
-                    report = measure(server.grpc_url, events, load)
-                    wrong += report.counts["sent"] - report.counts["answered"]
-                    kinds.setdefault(report.protocol, []).append(report.throughput)
-            rates = {way: float(np.median(rate)) for way, rate in kinds.items()}
-            best = max((way for way in rates if way != "in process"), key=rates.__getitem__)
-            found[kind] = {
-                "events_per_s": rates,
-                "all": kinds,
-                "best": best,
-                "ratio": rates[best] / rates["in process"],
-                "not_answered_rightly": wrong,
-                "concurrency": BUSY,
-            }
+    for kind, full, loads in (
+        ("small", 8.0, (BUSY, 2 * BUSY)),
+        ("pu20", 8.0, (BUSY, 2 * BUSY)),
+        ("pu200", 30.0, (BUSY,)),
+    ):
+        settings, seconds = study.tuned(kind), study.seconds(full)
+        rates: dict[str, list[float]] = {"in process": []}
+        wrong = 0
+        with serve(study.bundle, settings, **FREE_PORTS) as server:
+            events = study.events(server, kind)
+            urls = [(server.grpc_url, False), (server.grpc_url, True), (server.http_url, False)]
+            for _ in tqdm(range(study.repeats(3)), desc=f"throughput {kind}"):
+                rates["in process"].append(_workers(study, kind, seconds))
+                for url, shared in urls:
+                    for at_once in loads[: study.repeats(2)]:
+                        load = Load(at_once, seconds=seconds, processes=1, shared_memory=shared)
+                        report = measure(url, events, load)
+                        wrong += report.counts["sent"] - report.counts["answered"]
+                        way = f"{report.protocol}, {at_once} at once"
+                        rates.setdefault(way, []).append(report.throughput)
+        medians = {way: float(np.median(rate)) for way, rate in rates.items()}
+        best = max((way for way in medians if way != "in process"), key=medians.__getitem__)
+        found[kind] = {
+            "settings": plain(settings),
+            "events_per_s": medians,
+            "all": rates,
+            "best": best,
+            "ratio": medians[best] / medians["in process"],
+            "not_answered_rightly": wrong,
+        }
     return found
 
 
@@ -222,7 +233,7 @@ def main() -> None:
         **headline(found),
         "quick": options.quick,
         "cores": CORES,
-        "settings": {k: v for k, v in vars(study.settings).items() if v != {}},
+        "settings": plain(study.settings),
         "installation": {name: facts()[name] for name in ("processor", "python")},
         **found,
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackserve.benchmark.load import Events, mix
@@ -25,6 +27,7 @@ CORES = len(os.sched_getaffinity(0))
 BUSY = CORES + 2
 """Requests at once that keep every core at work."""
 KINDS = ("small", "pu20", "pu200")
+TUNED = Path(__file__).parents[1] / "docs/tuning"
 MOST_EVENTS = 10
 SMALL_EVENT = 1321
 """Hits of a small event: the mean of the published Exa.TrkX clients' events; the nearest are taken."""
@@ -40,6 +43,7 @@ class Study:
             if options.settings
             else Settings(engine="native", instances={"pipeline": CORES}, shared_memory=True)
         )
+        self.given = options.settings is not None
         self.quick = options.quick
         self.perf_analyzer = options.perf_analyzer
         columns = self.bundle.features.wire_columns
@@ -60,6 +64,16 @@ class Study:
         )
         self._labels: dict[str, list[Any]] = {}
 
+    def tuned(self, kind: str) -> Settings:
+        """Return the settings that `tune` found for a kind of events, if none are given.
+
+        Every way of sending is open, and nothing is refused.
+        """
+        path = TUNED / kind / "settings.toml"
+        if self.given or not path.exists():
+            return self.settings
+        return replace(read_settings(path), shared_memory=True, max_queue=self.settings.max_queue)
+
     def seconds(self, full: float) -> float:
         """Return how long to measure what takes ``full`` seconds in the whole study."""
         return max(1.0, full / 50) if self.quick else full
@@ -79,3 +93,8 @@ class Study:
             self._labels[kind] = [pipeline.find_tracks(h).labels for h in self.hits[kind]]
         with Client(server.grpc_url) as client:
             return mix(client, [(kind, self.hits[kind])]).expecting(self._labels[kind])
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Return settings as JSON values, without what is not set."""
+    return {name: value for name, value in vars(settings).items() if value != {}}

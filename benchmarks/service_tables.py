@@ -67,16 +67,22 @@ def throughput(result: Record) -> str:
             "independent processes /s",
             "gRPC /s",
             "gRPC, shared memory /s",
+            "HTTP /s",
+            "best with",
             "best over processes",
         )
     ]
     for kind, name in NAMES.items():
         found = result["throughput"][kind]
         rates = [
-            f"{found['events_per_s'][way]:.3g}" if way in found["events_per_s"] else ""
-            for way in ("in process", "grpc", "grpc with shared memory")
+            f"{max(rate for at, rate in found['events_per_s'].items() if at.split(',')[0] == way):.3g}"
+            for way in ("in process", "grpc", "grpc with shared memory", "http")
         ]
-        rows.append((name, *rates, f"{found['ratio']:.2f}"))
+        settings = found["settings"]
+        instances, batch = max(settings["instances"].values()), settings["batch"]
+        how = f"{found['best'].split(', ')[1]}, {instances} instances"
+        how += f", batch {batch}" if batch > 1 else ""
+        rows.append((name, *rates, how, f"{found['ratio']:.2f}"))
     return markdown(rows)
 
 
