@@ -170,10 +170,13 @@ class Tuning:
     def best(
         self, trials: Sequence[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the trial with the best load, and that load; None if none meets the goal."""
-        pairs = [(trial, point) for trial in trials for point in trial["loads"]]
-        trial, point = max(pairs, key=lambda pair: self.goal.score(pair[1]))
-        return (trial, point) if self.goal.score(point) else None
+        """Return the trial that the search goes on from last, and its best load; None if none meets the goal."""
+        found, highest = None, 0.0
+        for trial in trials:
+            point = max(trial["loads"], key=self.goal.score, default=None)
+            if point is not None and (score := self.goal.score(point)) > GAIN * highest:
+                found, highest = (trial, point), score
+        return found
 
     def queue(self, trials: Sequence[dict[str, Any]]) -> int | None:
         """Return the longest limit with which an overloaded server kept the goal, None if none did."""
@@ -248,7 +251,7 @@ class Tuning:
                 with Client(server.grpc_url, timeout=self._patience(candidate)) as client:
                     events = first_answers(client, mix(client, [("events", self.hits)]))
                 for load in loads:
-                    point = measure(url, events, load).to_json()
+                    point = measure(url, events, load, metrics_url=server.metrics_url).to_json()
                     trial["loads"].append(point)
                     p99 = point["latency"]["p99"]
                     if self.goal.p99 and (p99 is None or p99 > HOPELESS * self.goal.p99):
