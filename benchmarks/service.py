@@ -106,7 +106,7 @@ def throughput(study: Study) -> dict[str, Any]:
         with serve(study.bundle, settings, **FREE_PORTS) as server:
             events = study.events(server, kind)
             urls = [(server.grpc_url, False), (server.grpc_url, True), (server.http_url, False)]
-            for _ in tqdm(range(study.repeats(3)), desc=f"throughput {kind}"):
+            for _ in tqdm(range(study.repeats(2)), desc=f"throughput {kind}"):
                 rates["in process"].append(_workers(study, kind, seconds))
                 for url, shared in urls:
                     for at_once in loads[: study.repeats(2)]:

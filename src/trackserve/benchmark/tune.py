@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 FREE_PORTS: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 GAIN = 1.03
 """A candidate is better if its score is so many times the best: less may be chance."""
+EVENTS = 2
+"""And if it answered so many events more, where it is about events a second."""
 HOPELESS = 1.5
 """Where p99 is so many times what it may be, no load with more events at once is tried; where a lone
 event takes so many times as long as it may, none at all."""
@@ -161,7 +163,7 @@ class Tuning:
                         if other in seen or len(seen) >= self.trials:
                             continue
                         seen.add(other)
-                        if (score := self._try(other, found, bar)) > GAIN * highest:
+                        if self._is_better(score := self._try(other, found, bar), highest):
                             best, highest, better = other, score, True
         if self.goal.p99 and highest:
             found += self._overloads(best, highest)
@@ -174,9 +176,13 @@ class Tuning:
         found, highest = None, 0.0
         for trial in trials:
             point = max(trial["loads"], key=self.goal.score, default=None)
-            if point is not None and (score := self.goal.score(point)) > GAIN * highest:
+            if point and self._is_better(score := self.goal.score(point), highest):
                 found, highest = (trial, point), score
         return found
+
+    def _is_better(self, score: float, best: float) -> bool:
+        more = (score - best) * self.seconds
+        return score > GAIN * best and (self.goal.rate > 0 or more >= EVENTS)
 
     def queue(self, trials: Sequence[dict[str, Any]]) -> int | None:
         """Return the longest limit with which an overloaded server kept the goal, None if none did."""
