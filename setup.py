@@ -39,9 +39,9 @@ class BuildInParallel(build_ext):
     """Compile the variants side by side, each with its own folder for objects of the same names."""
 
     def initialize_options(self) -> None:
-        """Use as many compilers as there are cores."""
+        """Use one compiler more than there are cores, so that none idles beside the last variant."""
         super().initialize_options()
-        self.parallel = len(os.sched_getaffinity(0))
+        self.parallel = len(os.sched_getaffinity(0)) + 1
 
     def build_extension(self, ext: Extension) -> None:
         """Compile one variant."""
