@@ -105,6 +105,14 @@ def test_settings_that_are_too_slow_for_one_event_are_not_loaded(
     assert "no answer" in trial["error"]
 
 
+def test_one_event_more_is_no_better(tiny_bundle, tmp_path):
+    tuning = Tuning(tiny_bundle, HITS, Goal(p99=5.0), tmp_path, seconds=5.0)
+    trials = [{"loads": [point(rate, 1.0)]} for rate in (0.2, 0.4, 0.6, 0.7)]
+    for many, rate in ((1, 0.2), (2, 0.2), (3, 0.6), (4, 0.6)):
+        _, best = tuning.best(trials[:many])
+        assert best["throughput"] == rate
+
+
 def test_a_queue_that_no_limit_makes_short_enough_stays_as_it_was(tiny_bundle, tmp_path):
     tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.1), tmp_path)
     overloads = [

@@ -181,8 +181,10 @@ class Tuning:
         return found
 
     def _is_better(self, score: float, best: float) -> bool:
-        more = (score - best) * self.seconds
-        return score > GAIN * best and (self.goal.rate > 0 or more >= EVENTS)
+        """Whether a score is above the best so far by more than chance; anything is better than nothing."""
+        more = round((score - best) * self.seconds)
+        enough = not best or self.goal.rate > 0 or more >= EVENTS
+        return score > GAIN * best and enough
 
     def queue(self, trials: Sequence[dict[str, Any]]) -> int | None:
         """Return the longest limit with which an overloaded server kept the goal, None if none did."""
