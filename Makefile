@@ -15,7 +15,7 @@ demo: .venv/demo  ## Serve the shipped bundle, find the tracks of two events, dr
 	@$(BIN)/python examples/demo.py
 
 test: lint  ## Check style and types and run every test
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev  ## Check style and types
 	$(BIN)/ruff check

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 # tests interrupt programs as Ctrl-C does.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONG = ("benchmarks", "training", "native")
+"""Folders with files that take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process is left with one while the others are done."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
