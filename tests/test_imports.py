@@ -93,6 +93,6 @@ def test_the_client_loads_numpy_and_tritonclient_only():
     ours = {m for m in loaded if m.split(".")[0] == "trackserve"}
     assert {m.removeprefix("trackserve").lstrip(".") for m in ours} == {
         *("", "client", "client.asynchronous", "client.connection", "client.core"),
-        *("client.failures", "client.table", "client.tries", "errors", "event"),
+        *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
         *("triton", "triton.tensors"),
     }

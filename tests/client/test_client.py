@@ -1,23 +1,28 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import socket
 import threading
 import time
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client, find_tracks
 from trackserve.client.failures import without_model
+from trackserve.client.http import Http
 from trackserve.errors import InputError, ServerError, UnreachableError
 from trackserve.event import Hits
 from trackserve.triton.server import Server, serve
+from trackserve.triton.tensors import TRACK_FINDING
 
 OTHER_MODEL = """
 import numpy as np
@@ -139,6 +144,67 @@ def test_a_server_that_lists_no_models_is_not_said_to_lack_one(tmp_path):
                 client.find_tracks(np.ones((1, 3)))
         finally:
             web.shutdown()
+
+
+class _Web(BaseHTTPRequestHandler):
+    """A server that answers everything with the same words, after a while."""
+
+    protocol_version = "HTTP/1.1"
+    words, seconds = b"", 0.0
+
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        time.sleep(self.seconds)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.words)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.words)
+
+    def do_POST(self):
+        self.do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def web(words=b"", seconds=0.0):
+    handler = type("Handler", (_Web,), {"words": words, "seconds": seconds})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(b"", b"<html>welcome</html>", b"[]", b"{}"),
+        b'{"outputs": [{"name": "LABELS", "datatype": "INT64", "shape": [7]}]}',
+    ],
+)
+def test_an_answer_that_is_none_of_a_triton_server_is_named(words):
+    named = re.escape(f"its answer is not one of a Triton server: {words[:40]!r}")
+    with web(words) as url, contextlib.closing(Http(url.removeprefix("http://"), 5.0)) as http:
+        with pytest.raises(InferenceServerException, match=named):
+            http.infer(TRACK_FINDING, np.ones((7, 3), np.float32), timeout=5.0)
+        if not words.startswith(b"{"):
+            with Client(url, tries=1) as client, pytest.raises(ServerError, match=named):
+                client.find_tracks(np.ones((7, 3)))
+
+
+def test_over_http_each_request_has_its_own_deadline():
+    with (
+        web(b"{}", seconds=0.4) as url,
+        contextlib.closing(Http(url.removeprefix("http://"), 5.0)) as http,
+    ):
+        assert http.get("/") == {}
+        with pytest.raises(TimeoutError):
+            http.infer(TRACK_FINDING, np.ones((7, 3), np.float32), timeout=0.1)
+        assert http.get("/") == {}  # not the answer to the request that was given up
 
 
 @pytest.mark.service

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import tritonclient.grpc
-import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from trackserve.client.connection import split_url
 from trackserve.client.failures import explain, unreachable
+from trackserve.client.http import Http
 from trackserve.triton import metrics
 from trackserve.triton.tensors import HITS_TO_TRACKS, MODELS, STAGES, TRACK_FINDING
 
@@ -102,14 +102,16 @@ def read_statistics(url: str, metrics_url: str | None = None) -> Statistics:
     Raises :class:`ServerError` if it doesn't answer.
     """
     scheme, address = split_url(url)
-    protocol = tritonclient.grpc if scheme == "grpc" else tritonclient.http
-    named = {"as_json": True, "client_timeout": TIMEOUT} if scheme == "grpc" else {}
     try:
-        with contextlib.closing(protocol.InferenceServerClient(address)) as client:
-            found = client.get_inference_statistics(**named)
+        if scheme == "grpc":
+            with tritonclient.grpc.InferenceServerClient(address) as client:
+                found = client.get_inference_statistics(as_json=True, client_timeout=TIMEOUT)
+        else:
+            with contextlib.closing(Http(address, TIMEOUT)) as client:
+                found = client.get("/v2/models/stats")
     except InferenceServerException as error:
         raise explain(error, url, TIMEOUT) from None
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise unreachable(url, str(error)) from None
     counters = {} if metrics_url is None else read_counters(metrics_url)
     return _statistics(found, counters)

@@ -25,6 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 from trackserve.client.connection import GRPC_OPTIONS, split_url
 from trackserve.client.failures import explain, no_answer, unreachable
+from trackserve.client.http import HEAD_LENGTH, check, inference_head, inference_path
 from trackserve.errors import InputError, ServerError, TrackserveError
 from trackserve.triton.tensors import TRACK_FINDING
 
@@ -262,25 +263,15 @@ class HttpWire(Wire):
     def _head(self, event: int, slot: int) -> bytes:
         table, region = self._tables[event], self._region
         if region is None:
-            sent: dict[str, Any] = {"binary_data_size": table.nbytes}
-            wanted: dict[str, Any] = {"binary_data": True}
-        else:
-            sent = _region_parameters(region.name, region.offsets[event], table.nbytes)
-            size = LABEL_BYTES * len(table)
-            wanted = _region_parameters(region.name, region.offset(slot), size)
-        tensor = {"name": HITS.name, "shape": table.shape, "datatype": HITS.dtype}
-        return json.dumps(
-            {
-                "inputs": [{**tensor, "parameters": sent}],
-                "outputs": [{"name": LABELS.name, "parameters": wanted}],
-            }
-        ).encode()
+            return inference_head(TRACK_FINDING, table.shape, {"binary_data_size": table.nbytes})
+        sent = _region_parameters(region.name, region.offsets[event], table.nbytes)
+        wanted = _region_parameters(region.name, region.offset(slot), LABEL_BYTES * len(table))
+        return inference_head(TRACK_FINDING, table.shape, sent, wanted)
 
     def _message(self, event: int, slot: int) -> tuple[str, bytes, dict[str, str]]:
         head = self._head(event, slot)
         body = head if self._region else head + self._tables[event].tobytes()
-        headers = {"Inference-Header-Content-Length": str(len(head))}
-        return f"/v2/models/{TRACK_FINDING.name}/infer", body, headers
+        return inference_path(TRACK_FINDING), body, {HEAD_LENGTH: str(len(head))}
 
     async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
         return await self._post(*self._message(event, slot))
@@ -332,13 +323,11 @@ class HttpWire(Wire):
 
     def _checked(self, status: int, answer: bytes) -> bytes:
         """Return an answer if it is one; raises what the server says otherwise."""
-        if status == http.client.OK:
-            return answer
         try:
-            reason = str(json.loads(answer)["error"])
-        except (ValueError, KeyError, TypeError):
-            reason = answer.decode(errors="replace")
-        raise explain(InferenceServerException(reason, str(status)), self.url, self.timeout)
+            check(status, answer)
+        except InferenceServerException as error:
+            raise explain(error, self.url, self.timeout) from None
+        return answer
 
 
 def _region_parameters(name: str, offset: int, size: int) -> dict[str, Any]:

@@ -235,7 +235,7 @@ class _AsyncConnection:
         self, model: Model, array: NDArray[Any], timeout: float, request_id: str
     ) -> NDArray[Any]:
         """Return the one output of a model for its one input."""
-        sent, output = model_input(tritonclient.grpc, model, array)
+        sent, output = model_input(model, array)
         async with self._explained(model.name, timeout):
             answer = await self._client.infer(
                 model.name, [sent], client_timeout=timeout, **identified(request_id)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import ABC, abstractmethod
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 import tritonclient.grpc
-import tritonclient.http
-from geventhttpclient.response import HTTPParseError
 from tritonclient.utils import InferenceServerException
 
 from trackserve.client import failures
+from trackserve.client.http import Http
 from trackserve.errors import InputError, ServerError
 
 if TYPE_CHECKING:
@@ -53,17 +53,15 @@ def connect(url: str, timeout: float) -> Connection:
 class Connection(ABC):
     """A connection by one of the two protocols."""
 
-    _protocol: Any
+    _client: Any
 
-    def __init__(self, url: str, address: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float) -> None:
         self.url, self.timeout = url, timeout
-        self._client = self._open(address)
 
     @abstractmethod
-    def _open(self, address: str) -> Any: ...
-
-    @abstractmethod
-    def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any: ...
+    def _infer(
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
+    ) -> NDArray[Any] | None: ...
 
     @abstractmethod
     def _config(self, model: str) -> Mapping[str, Any]: ...
@@ -81,12 +79,10 @@ class Connection(ABC):
     ) -> NDArray[Any]:
         """Return the one output of a model for its one input."""
         timeout = self.timeout if timeout is None else timeout
-        sent, output = model_input(self._protocol, model, array)
         with self._explained(model.name, timeout):
-            answer = self._infer(model.name, [sent], timeout, request_id)
-            result: NDArray[Any] | None = answer.as_numpy(output)
+            result = self._infer(model, array, timeout, request_id)
         if result is None:
-            message = f"the model {model.name!r} at {self.url} gave no {output}"
+            message = f"the model {model.name!r} at {self.url} gave no {model.outputs[0].name}"
             raise ServerError(message)
         return result
 
@@ -113,13 +109,13 @@ class Connection(ABC):
             raise failures.explain(error, self.url, timeout) from None
         except TimeoutError:
             raise failures.no_answer(self.url, timeout) from None
-        except (OSError, HTTPParseError) as error:
+        except (OSError, HTTPException) as error:
             raise failures.unreachable(self.url, str(error)) from None
 
     def _without(self, model: str) -> ServerError:
         try:
             names = [each["name"] for each in self._models()]
-        except (InferenceServerException, OSError, HTTPParseError):
+        except (InferenceServerException, OSError, HTTPException):
             return failures.stopping(self.url, model)
         return failures.without_model(self.url, model, names)
 
@@ -127,13 +123,19 @@ class Connection(ABC):
 class GrpcConnection(Connection):
     """gRPC: one connection that may carry many requests."""
 
-    _protocol = tritonclient.grpc
+    def __init__(self, url: str, address: str, timeout: float) -> None:
+        super().__init__(url, timeout)
+        self._client = tritonclient.grpc.InferenceServerClient(address, channel_args=GRPC_OPTIONS)
 
-    def _open(self, address: str) -> Any:
-        return tritonclient.grpc.InferenceServerClient(address, channel_args=GRPC_OPTIONS)
-
-    def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any:
-        return self._client.infer(model, inputs, client_timeout=timeout, **identified(request_id))
+    def _infer(
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
+    ) -> NDArray[Any] | None:
+        sent, output = model_input(model, array)
+        answer = self._client.infer(
+            model.name, [sent], client_timeout=timeout, **identified(request_id)
+        )
+        result: NDArray[Any] | None = answer.as_numpy(output)
+        return result
 
     def _config(self, model: str) -> Mapping[str, Any]:
         answer = self._client.get_model_config(model, as_json=True, client_timeout=self.timeout)
@@ -147,32 +149,30 @@ class GrpcConnection(Connection):
 
 
 class HttpConnection(Connection):
-    """HTTP, with tensors in binary; the connection's timeout holds for each call."""
+    """HTTP, with tensors in binary."""
 
-    _protocol = tritonclient.http
+    def __init__(self, url: str, address: str, timeout: float) -> None:
+        super().__init__(url, timeout)
+        self._client = self._http = Http(address, timeout)
 
-    def _open(self, address: str) -> Any:
-        return tritonclient.http.InferenceServerClient(
-            address, connection_timeout=self.timeout, network_timeout=self.timeout
-        )
-
-    def _infer(self, model: str, inputs: list[Any], timeout: float, request_id: str) -> Any:
-        del timeout
-        return self._client.infer(model, inputs, **identified(request_id))
+    def _infer(
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
+    ) -> NDArray[Any] | None:
+        return self._http.infer(model, array, timeout=timeout, request_id=request_id)
 
     def _config(self, model: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._client.get_model_config(model)
+        found: Mapping[str, Any] = self._http.get(f"/v2/models/{model}/config")
         return found
 
     def _models(self) -> list[Mapping[str, str]]:
-        models: list[Mapping[str, str]] = self._client.get_model_repository_index()
+        models: list[Mapping[str, str]] = self._http.post("/v2/repository/index")
         return models
 
 
-def model_input(protocol: Any, model: Model, array: NDArray[Any]) -> tuple[Any, str]:
-    """Return a model's one input, ready to be sent, and the name of its one output."""
+def model_input(model: Model, array: NDArray[Any]) -> tuple[Any, str]:
+    """Return a model's one input, ready to be sent by gRPC, and the name of its one output."""
     (tensor,), (output,) = model.inputs, model.outputs
-    sent = protocol.InferInput(tensor.name, list(array.shape), tensor.dtype)
+    sent = tritonclient.grpc.InferInput(tensor.name, list(array.shape), tensor.dtype)
     sent.set_data_from_numpy(array)
     return sent, output.name
 
