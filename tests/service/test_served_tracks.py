@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,7 @@ from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Hits
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import feature_matrix
@@ -103,6 +105,21 @@ def test_clients_at_once_each_get_their_own_answer(server, pipeline):
         answers = list(pool.map(served, events))
     for hits, labels in zip(events, answers, strict=True):
         np.testing.assert_array_equal(labels, pipeline.find_tracks(hits).labels)
+
+
+def test_an_event_alone_and_one_of_many_get_the_same_answer(url, pipeline):
+    # After a pause a small event is answered at once, one close behind another by a worker.
+    hits = straight_tracks(tracks=40, noise=30)
+    expected = pipeline.find_tracks(hits).labels
+    bad = hits.table(("x", "y", "z"))
+    bad[3, 1] = np.nan
+    with Client(url) as client:
+        for pause in (0.01, 0.01, 0.0, 0.0, 0.01, 0.0):
+            time.sleep(pause)
+            np.testing.assert_array_equal(client.find_tracks(hits).labels, expected)
+            time.sleep(pause)
+            with pytest.raises(InputError, match="hit row 3: y is nan"):
+                client.find_tracks(bad)
 
 
 @pytest.mark.parametrize("shape", ["monolith", "ensemble"])
