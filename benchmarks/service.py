@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,37 +44,41 @@ RESULT = ROOT / "benchmarks/results/service.json"
 
 
 def overhead(study: Study) -> dict[str, Any]:
-    """Compare the time of an event through the client with that in this process, one at a time."""
+    """Compare the time of an event through the client with that in this process, one at a time.
+
+    One instance serves: a second one has nothing to do.
+    """
     pipeline = study.open()
+    settings = study.settings if study.given else replace(study.settings, instances={})
     found = {}
     with (
-        serve(study.bundle, study.settings, **FREE_PORTS) as server,
+        serve(study.bundle, settings, **FREE_PORTS) as server,
         Client(server.grpc_url) as grpc,
         Client(server.http_url) as http,
     ):
         ways = {"in process": pipeline, "gRPC": grpc, "HTTP": http}
         for kind, number, rounds in (
-            ("small", 10, study.repeats(40)),
+            ("small", 10, study.repeats(60)),
             ("pu200", 4, study.repeats(8)),
         ):
             hits = study.hits[kind][:number]
             for way in ways.values():
                 way.find_tracks(hits[0])
-            # [way, round, event]; small events go all in a row, as in real use, large ones in turn
+            # Small events go all in a row, as in real use, large ones in turn.
             rows = [hits] if kind == "small" else [[each] for each in hits]
-            seconds = np.array(
-                [
-                    [[_times(way.find_tracks, row) for way in ways.values()] for row in rows]
-                    for _ in tqdm(range(rounds), desc=f"overhead {kind}")
-                ]
-            )
-            seconds = seconds.transpose(2, 0, 1, 3).reshape(len(ways), rounds, len(hits))
-            every = dict(zip(ways, seconds, strict=True))
+            seconds: dict[str, list[float]] = {way: [] for way in ways}
+            order = list(ways)
+            for _ in tqdm(range(rounds), desc=f"overhead {kind}"):
+                for row in rows:
+                    for way in order:
+                        seconds[way] += _times(ways[way].find_tracks, row)
+                order.append(order.pop(0))
+            every = {way: np.array(each) for way, each in seconds.items()}
             inside = every["in process"]
             found[kind] = {
                 "hits": spread([len(each) for each in hits]),
                 "rounds": rounds,
-                "ms": {way: spread((1000 * s).ravel().tolist()) for way, s in every.items()},
+                "ms": {way: spread((1000 * s).tolist()) for way, s in every.items()},
                 "more_ms": {w: float(np.median(1000 * (s - inside))) for w, s in every.items()},
                 "ratio": {w: float(np.median(s / inside)) for w, s in every.items()},
             }
