@@ -58,7 +58,7 @@ def _overload(
     with serve(study.bundle, settings, **FREE_PORTS) as server:
         events = study.events(server, kind)
         idle = measure(server.grpc_url, events, Load(1, seconds=study.seconds(10.0)))
-        busy = Load(BUSY, seconds=max(2.0, study.seconds(look)), processes=1)
+        busy = Load(BUSY, seconds=max(1.0, study.seconds(look)), processes=1)
         capacity = measure(server.grpc_url, events, busy).throughput
         watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
         load = Load(
