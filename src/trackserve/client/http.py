@@ -1,7 +1,6 @@
 """The KServe protocol over HTTP/1.1 with tensors in binary, one request at a time.
 
-Python's own client: a small event's few milliseconds are half a millisecond less than with
-tritonclient's, which is made of greenlets.
+Python's own client, so that each try has its own deadline.
 """
 
 from __future__ import annotations
