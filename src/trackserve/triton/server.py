@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30
 """How long a stopping server may take to finish the requests it has accepted."""
+EXIT_SECONDS = 10
+"""How long Triton may take then; it would wait for good for a request that a gRPC client gave up."""
 RESTARTS, RESTART_WINDOW = 5, 300.0
 """A server that has failed is started anew, at most this often within so many seconds."""
 _PORTS = ("http", "grpc", "metrics")
@@ -213,7 +215,7 @@ class Server:
             "--disable-auto-complete-config",
             f"--http-restricted-api={closed}",
             f"--grpc-restricted-protocol={closed}",
-            f"--exit-timeout-secs={DRAIN_SECONDS}",
+            f"--exit-timeout-secs={EXIT_SECONDS}",
             "--allow-gpu-metrics=false" if installation.pip else "--allow-gpu-metrics=true",
             f"--backend-config=python,shm-region-prefix-name={self._region}",
             f"--backend-config=python,shm-growth-byte-size={16 * 2**20}",
@@ -264,7 +266,7 @@ class Server:
                 self._drain()
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(DRAIN_SECONDS + 10)
+                    self._process.wait(EXIT_SECONDS + 5)
         finally:
             kill_group(self._process)
             for region in Path("/dev/shm").glob(f"{self._region}*"):
