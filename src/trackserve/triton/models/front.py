@@ -227,7 +227,7 @@ class TritonPythonModel:
                 f"waited {waited:.3g} s, this server's limit is {self._queue_timeout:g} s; {hint}"
             )
             return Outcome("timeout", reason)
-        if waited > LONG_WAIT and waiting.sender.is_cancelled():
+        if waited > LONG_WAIT and waiting.sender and waiting.sender.is_cancelled():
             return Outcome("cancelled", "the client has gone")
         return None
 
