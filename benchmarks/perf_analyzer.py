@@ -35,7 +35,7 @@ def against_perf_analyzer(study: Study) -> dict[str, Any]:
         for kind in ("small", "pu20"):
             events = study.events(server, kind)
             for concurrency in (1, BUSY):
-                seconds, repeats = study.seconds(3.0), study.repeats(6)
+                seconds, repeats = study.seconds(6.0), study.repeats(6)
                 theirs, ours = [], []
                 for _ in tqdm(range(repeats), desc=f"perf_analyzer {kind} {concurrency}"):
                     address = server.grpc_url.removeprefix("grpc://")
