@@ -25,7 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 from trackserve.client.connection import GRPC_OPTIONS, split_url
 from trackserve.client.failures import explain, no_answer, unreachable
-from trackserve.client.http import HEAD_LENGTH, check, inference_head, inference_path
+from trackserve.client.http import HEAD_LENGTH, Http, check, inference_head, inference_path
 from trackserve.errors import InputError, ServerError, TrackserveError
 from trackserve.triton.tensors import TRACK_FINDING
 
@@ -278,19 +278,16 @@ class HttpWire(Wire):
 
     @contextlib.contextmanager
     def blocking(self) -> Iterator[Callable[[int, int], bytes]]:  # noqa: D102 - as in the base class
-        connection = http.client.HTTPConnection(self._address, timeout=self.timeout)
+        with contextlib.closing(Http(self._address, self.timeout)) as connection:
 
-        def send(event: int, slot: int) -> bytes:
-            try:
-                connection.request("POST", *self._message(event, slot))
-                response = connection.getresponse()
-                answer = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()  # the next request opens it again
-                raise self._broken(error) from None
-            return self._checked(response.status, answer)
+            def send(event: int, slot: int) -> bytes:
+                try:
+                    return connection.ask("POST", *self._message(event, slot), self.timeout)[0]
+                except InferenceServerException as error:
+                    raise explain(error, self.url, self.timeout) from None
+                except (OSError, http.client.HTTPException) as error:
+                    raise self._broken(error) from None
 
-        with contextlib.closing(connection):
             yield send
 
     def _raw(self, answer: bytes, hits: int) -> bytes:

@@ -151,21 +151,23 @@ class GrpcConnection(Connection):
 class HttpConnection(Connection):
     """HTTP, with tensors in binary."""
 
+    _client: Http
+
     def __init__(self, url: str, address: str, timeout: float) -> None:
         super().__init__(url, timeout)
-        self._client = self._http = Http(address, timeout)
+        self._client = Http(address, timeout)
 
     def _infer(
         self, model: Model, array: NDArray[Any], timeout: float, request_id: str
     ) -> NDArray[Any] | None:
-        return self._http.infer(model, array, timeout=timeout, request_id=request_id)
+        return self._client.infer(model, array, timeout=timeout, request_id=request_id)
 
     def _config(self, model: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._http.get(f"/v2/models/{model}/config")
+        found: Mapping[str, Any] = self._client.get(f"/v2/models/{model}/config")
         return found
 
     def _models(self) -> list[Mapping[str, str]]:
-        models: list[Mapping[str, str]] = self._http.post("/v2/repository/index")
+        models: list[Mapping[str, str]] = self._client.post("/v2/repository/index")
         return models
 
 

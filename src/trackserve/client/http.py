@@ -30,7 +30,7 @@ class Http:
     """A connection, opened when it is first needed.
 
     Raises :class:`InferenceServerException` for what the server refuses, :class:`TimeoutError` for
-    no answer in time (s), :class:`OSError` or :class:`http.client.HTTPException` for a broken one.
+    no byte within the timeout (s), :class:`OSError` or :class:`http.client.HTTPException` for a broken one.
     """
 
     def __init__(self, address: str, timeout: float) -> None:
@@ -48,7 +48,7 @@ class Http:
         if request_id:
             headers["x-request-id"] = request_id
         body = b"".join((head, array.data))
-        answer, length = self._ask("POST", inference_path(model), body, headers, timeout)
+        answer, length = self.ask("POST", inference_path(model), body, headers, timeout)
         try:
             return _tensor(answer, length, output.name)
         except (AttributeError, LookupError, TypeError, ValueError):
@@ -56,17 +56,17 @@ class Http:
 
     def get(self, path: str) -> dict[str, Any]:
         """Return what the server says at a path."""
-        return _read(self._ask("GET", path, b"", {}, self._timeout)[0], dict)
+        return _read(self.ask("GET", path, b"", {}, self._timeout)[0], dict)
 
     def post(self, path: str) -> list[Any]:
         """Return what the server says to an empty message."""
-        return _read(self._ask("POST", path, b"{}", {}, self._timeout)[0], list)
+        return _read(self.ask("POST", path, b"{}", {}, self._timeout)[0], list)
 
     def close(self) -> None:
         """Close the connection; another request opens it again."""
         self._connection.close()
 
-    def _ask(
+    def ask(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> tuple[bytes, int]:
         """Return an answer's body, and how much of it is JSON."""

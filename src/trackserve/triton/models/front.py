@@ -3,7 +3,7 @@
 Triton's own bound on a queue makes a request sleep for half a second beside an idle instance now and
 then, and a refusal of its own can't say when to come back. So requests wait here. ``execute`` returns
 before they are answered; threads with a worker each find their tracks and send them. Only a small event
-that is alone is answered by ``execute`` itself, for to hand it over takes a tenth of its time.
+that is alone is answered by ``execute`` itself, for to hand it over takes a twentieth of its time.
 """
 
 from __future__ import annotations
