@@ -11,13 +11,16 @@ namespace trackserve {
 namespace {
 
 constexpr int MOST = 16;           // dimensions: the turn is worth it, and the axes found quickly
+constexpr int TOGETHER = 8;        // axes, which stay in registers
 constexpr int64_t SAMPLE = 4096;   // points that the axes are found from
 constexpr double LARGEST = 1e15;   // of a coordinate: its square is far from overflow
 
 using Matrix = std::array<std::array<double, MOST>, MOST>;
 
 bool usable(const float* point, int dimensions) {
-    return std::all_of(point, point + dimensions, [](float x) { return std::abs(x) < LARGEST; });
+    bool all = true;
+    for (int k = 0; k < dimensions; ++k) all &= std::abs(point[k]) < LARGEST;
+    return all;
 }
 
 // Jacobi's method: turn the symmetric matrix by each pair of axes until it is diagonal. The columns
@@ -81,6 +84,7 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
     Turned turned{List<float>(n * dimensions)};
     std::vector<double> largest(chunks);
     parallel_for(threads, chunks, [&](int64_t chunk, int) {
+        std::array<double, TOGETHER> most{};
         for (int64_t i = chunk * at_once; i < std::min(n, (chunk + 1) * at_once); ++i) {
             const float* point = points + i * dimensions;
             float* to = &turned.coordinates[i * dimensions];
@@ -91,17 +95,19 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
                 std::fill_n(to, dimensions, NAN);
                 continue;
             }
-            std::array<double, MOST> sum{};
-            for (int k = 0; k < dimensions; ++k) {
-                const double x = point[k] - mean[k];
-                for (int first = 0; first < dimensions; first += 8)
-                    for (int axis = first; axis < first + 8; ++axis) sum[axis] += x * axes[k][axis];
-            }
-            for (int axis = 0; axis < dimensions; ++axis) {
-                to[axis] = float(sum[axis]);
-                largest[chunk] = std::max(largest[chunk], std::abs(sum[axis]));
+            for (int first = 0; first < dimensions; first += TOGETHER) {
+                std::array<double, TOGETHER> sum{};
+                for (int k = 0; k < dimensions; ++k) {
+                    const double x = point[k] - mean[k];
+                    for (int axis = 0; axis < TOGETHER; ++axis) sum[axis] += x * axes[k][first + axis];
+                }
+                for (int axis = 0; axis < TOGETHER; ++axis)
+                    most[axis] = std::max(most[axis], std::abs(sum[axis]));
+                for (int axis = first; axis < std::min(dimensions, first + TOGETHER); ++axis)
+                    to[axis] = float(sum[axis - first]);
             }
         }
+        largest[chunk] = std::max(largest[chunk], *std::max_element(most.begin(), most.end()));
     });
     const double most = n ? *std::max_element(largest.begin(), largest.end()) : 0;
     if (!std::isfinite(most)) return as_they_are();

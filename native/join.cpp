@@ -139,7 +139,7 @@ Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const 
         kept[chunk].reserve(end - begin);
         for (int64_t e = begin; e < end; ++e) {
             place[e] = kept[chunk].size();
-            if (wanted[e]) kept[chunk].push_back(inner[e], outer[e]);
+            kept[chunk].push_back_if(wanted[e], inner[e], outer[e]);
         }
     });
     std::vector<int32_t> before_chunk{0};
@@ -149,8 +149,7 @@ Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const 
     for_chunks(threads, triplets, [&](int64_t chunk, int64_t begin, int64_t end) {
         kept_triplets[chunk].reserve(end - begin);
         for (int64_t t = begin; t < end; ++t)
-            if (runs_through(t))
-                kept_triplets[chunk].push_back(number(first[t]), number(second[t]));
+            kept_triplets[chunk].push_back_if(runs_through(t), number(first[t]), number(second[t]));
     });
     return {joined(std::move(kept), threads), joined(std::move(kept_triplets), threads)};
 }

@@ -26,6 +26,7 @@ namespace {
 constexpr int PARTS = LEAF / LANES;
 constexpr uint32_t WHOLE_LEAF = ~0u >> (32 - LEAF);
 constexpr int LEAVES_AT_ONCE = 16;
+constexpr int64_t EDGES_A_HIT = 32;  // there is room for so many at first
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 constexpr float NO_NUMBER = std::numeric_limits<float>::quiet_NaN();
 constexpr float FULL_TURN = 2 * M_PI;
@@ -42,8 +43,20 @@ struct Intervals {
 
     explicit Intervals(int64_t leaves) : low(leaves + LANES, INFINITE), high(leaves + LANES, -INFINITE) {}
     void add(int64_t leaf, float x) {
-        if (x < low[leaf]) low[leaf] = x;
-        if (x > high[leaf]) high[leaf] = x;
+        low[leaf] = x < low[leaf] ? x : low[leaf];
+        high[leaf] = x > high[leaf] ? x : high[leaf];
+    }
+    // Of LEAF numbers; what is none doesn't count.
+    void enclose(int64_t leaf, const float* numbers) {
+        Vec least = broadcast(INFINITE), most = -least;
+        for (int part = 0; part < PARTS; ++part) {
+            least = min(load(numbers + part * LANES), least);
+            most = max(load(numbers + part * LANES), most);
+        }
+        for (int lane = 0; lane < LANES; ++lane) {
+            low[leaf] = least[lane] < low[leaf] ? least[lane] : low[leaf];
+            high[leaf] = most[lane] > high[leaf] ? most[lane] : high[leaf];
+        }
     }
     Interval<Vec> several(int64_t leaf) const { return {load(&low[leaf]), load(&high[leaf])}; }
     Interval<Vec> one(int64_t leaf) const { return {broadcast(low[leaf]), broadcast(high[leaf])}; }
@@ -92,14 +105,13 @@ struct Space {
           padded((d + 3) / 4 * 4), error(turned.error), coordinates(leaves * padded * LEAF),
           axes(d, Intervals(leaves)), cuts(QUANTITIES, Intervals(leaves)) {
         for_leaves(threads, [&](int64_t leaf) {
+            float* here = &coordinates[leaf * padded * LEAF];
             for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row)
-                for (int k = 0; k < d; ++k) {
-                    const float x = row < n ? turned.coordinates[order[row] * d + k] : NO_NUMBER;
-                    coordinates[(leaf * padded + k) * LEAF + row % LEAF] = x;
-                    axes[k].add(leaf, x);
-                }
-            const auto row = &coordinates[leaf * padded * LEAF];
-            std::fill(row + d * LEAF, row + padded * LEAF, 0.0f);
+                for (int k = 0; k < d; ++k)
+                    here[k * LEAF + row % LEAF] =
+                        row < n ? turned.coordinates[int64_t(order[row]) * d + k] : NO_NUMBER;
+            for (int k = 0; k < d; ++k) axes[k].enclose(leaf, here + k * LEAF);
+            std::fill(here + d * LEAF, here + padded * LEAF, 0.0f);
         });
     }
 
@@ -462,6 +474,7 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
     const int64_t chunks = (space.leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE;
     std::vector<Part> parts(chunks);
     std::vector<Pairs> found(std::max(threads, 1));
+    for (Pairs& edges : found) edges.reserve(size * EDGES_A_HIT / found.size());
     std::vector<List<int32_t>> degrees(found.size(), List<int32_t>(size, 0));
     parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
         std::vector<int32_t> near;
@@ -490,8 +503,11 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
         });
         edges.grow(at.back());
     }
-    for (size_t thread = 1; thread < degrees.size(); ++thread)
-        for (int64_t hit = 0; hit < n; ++hit) degrees[0][hit] += degrees[thread][hit];
+    space.for_leaves(threads, [&](int64_t leaf) {
+        for (size_t thread = 1; thread < degrees.size(); ++thread)
+            for (int64_t hit = leaf * LEAF; hit < (leaf + 1) * LEAF; ++hit)
+                degrees[0][hit] += degrees[thread][hit];
+    });
     limit_crowded(scan, degrees[0], edges, threads);
     return edges;
 }

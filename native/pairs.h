@@ -52,6 +52,13 @@ class Pairs {
         ++size_;
     }
 
+    // The same if it is true, without a branch, where there is room.
+    void push_back_if(bool wanted, int32_t first, int32_t second) {
+        *first_end() = first;
+        *second_end() = second;
+        size_ += wanted;
+    }
+
     // Append pairs of LANES whose bit is set.
     void add_several(VecInt first, VecInt second, uint32_t set) {
         reserve(size_ + LANES);  // what `compress` may write

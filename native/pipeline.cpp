@@ -23,21 +23,33 @@ class Watch {
     std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 
-// Hits in another order: features and where they are.
+constexpr int64_t HITS_AT_ONCE = 8192;  // that little is done with
+
+// Call work(i) for each of some hits.
+template <class Work>
+void for_hits(int threads, int64_t n, const Work& work) {
+    parallel_for(threads, (n + HITS_AT_ONCE - 1) / HITS_AT_ONCE, [&](int64_t chunk, int) {
+        const int64_t end = std::min(n, (chunk + 1) * HITS_AT_ONCE);
+        for (int64_t i = chunk * HITS_AT_ONCE; i < end; ++i) work(i);
+    });
+}
+
+// Hits in another order: features and where they are. `row_of` gives the row of each.
 struct Sorted {
     List<float> features, r, phi, z;
 
-    template <class Rows>
-    Sorted(const float* from, const Position& at, const Rows& rows, int columns)
-        : features(rows.size() * columns), r(rows.size()), phi(rows.size()), z(rows.size()) {
-        for (size_t i = 0; i < rows.size(); ++i) {
-            const int64_t row = rows[i];
-            std::copy_n(from + row * columns, columns, &features[i * columns]);
-            r[i] = at.r[row];
-            phi[i] = at.phi[row];
-            z[i] = at.z[row];
-        }
+    template <class RowOf>
+    Sorted(const Hits& hits, int columns, const RowOf& row_of, int threads)
+        : features(size_of(hits) * columns), r(size_of(hits)), phi(size_of(hits)), z(size_of(hits)) {
+        for_hits(threads, size_of(hits), [&](int64_t i) {
+            const int64_t row = row_of(i);
+            std::copy_n(hits.features + row * columns, columns, &features[i * columns]);
+            r[i] = hits.at.r[row];
+            phi[i] = hits.at.phi[row];
+            z[i] = hits.at.z[row];
+        });
     }
+    static int64_t size_of(const Hits& hits) { return hits.begins[hits.events]; }
     Position position() const { return {r.data(), phi.data(), z.data()}; }
 };
 
@@ -88,7 +100,8 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
     List<int32_t> place(n);  // the canonical row of each hit in space order
     Pairs edges;
     {
-        const Sorted sorted(hits.features, hits.at, order, pipeline.features);
+        const auto row_of = [&](int64_t i) { return order[i]; };
+        const Sorted sorted(hits, pipeline.features, row_of, threads);
         watch.lap(ORDER);
         graph.features = sorted.features.data();
         List<float> embedding(n * pipeline.dimension);
@@ -96,9 +109,8 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
         watch.lap(EMBED);
         edges = all_neighbours(pipeline, hits, embedding, sorted, place, threads);
     }
-    List<int64_t> rows(n);
-    for (int64_t i = 0; i < n; ++i) rows[i] = order[place[i]];
-    const Sorted local(hits.features, hits.at, rows, pipeline.features);
+    const auto row_of = [&](int64_t i) { return order[place[i]]; };
+    const Sorted local(hits, pipeline.features, row_of, threads);
     watch.lap(NEAR, edges.size());
 
     const auto of_edges = [&](const Pairs& pairs) {
