@@ -250,24 +250,29 @@ struct Scan {
 
     // One bit for each hit of leaf a that may have neighbours in leaf b.
     uint32_t near_leaf(int64_t a, int64_t b) const {
+        const float* leaf = space.coordinate(a * LEAF, 0);
+        Vec distance[PARTS]{};
+        for (int k = 0; k < space.dimensions; ++k) {
+            const Interval<Vec> box = space.axes[k].one(b);
+#pragma GCC unroll 8
+            for (int part = 0; part < PARTS; ++part) {
+                const Vec x = load(leaf + k * LEAF + part * LANES);
+                const Vec between = gap({x, x}, box);
+                distance[part] = fma(between, between, distance[part]);
+            }
+        }
         uint32_t near = 0;
+#pragma GCC unroll 8
         for (int part = 0; part < PARTS; ++part) {
             const int64_t row = a * LEAF + part * LANES;
-            Vec distance{};
-            for (int k = 0; k < space.dimensions; ++k) {
-                const Vec x = load(space.coordinate(row, k));
-                const Vec between = gap({x, x}, space.axes[k].one(b));
-                distance = fma(between, between, distance);
-            }
-            VecInt possible = distance <= broadcast(radius.possible);
             const float* quantities[] = {&hits.phi[row], &hits.r[row], &hits.cot[row],
                                          &hits.inverse_r[row]};
             const auto points = [&](Quantity q) {
                 const Vec x = load(quantities[q]);
                 return Interval<Vec>{x, x};
             };
-            possible &= may_pass(points, box(b));
-            near |= bits(possible) << (part * LANES);
+            const VecInt possible = distance[part] <= broadcast(radius.possible);
+            near |= bits(possible & may_pass(points, box(b))) << (part * LANES);
         }
         return near;
     }
@@ -277,17 +282,24 @@ struct Scan {
     uint32_t linked(int64_t a, int64_t b, const Radius& limit) const {
         const float *from = space.coordinate(a, 0), *leaf = space.coordinate(b * LEAF, 0);
         const int d = D ? D : space.padded;
+        Vec distance[PARTS]{};
+#pragma GCC unroll 16
+        for (int k = 0; k < d; ++k) {
+            const Vec x = broadcast(from[k * LEAF]);
+#pragma GCC unroll 8
+            for (int part = 0; part < PARTS; ++part) {
+                const Vec step = x - load(leaf + k * LEAF + part * LANES);
+                distance[part] = fma(step, step, distance[part]);
+            }
+        }
         const DoubletCuts& cuts = settings.cuts;
         const Vec r_a = broadcast(hits.r[a]), z_a = broadcast(hits.z[a]);
         const Vec phi_a = broadcast(hits.phi[a]), distance_a = broadcast(hits.distance[a]);
-        uint32_t found = 0, doubtful = 0;
+        uint32_t found = 0;
+        VecInt doubt{};
+#pragma GCC unroll 8
         for (int part = 0; part < PARTS; ++part) {
             const int64_t row = b * LEAF + part * LANES;
-            Vec distance{};
-            for (int k = 0; k < d; ++k) {
-                const Vec step = load(leaf + k * LEAF + part * LANES) - broadcast(from[k * LEAF]);
-                distance = fma(step, step, distance);
-            }
             const Vec r_b = load(&hits.r[row]), z_b = load(&hits.z[row]);
             const Vec distance_b = load(&hits.distance[row]);
             const VecInt outwards = load(&hits.rank[row]) > broadcast(hits.rank[a]);
@@ -302,13 +314,15 @@ struct Scan {
                 const Vec lever = abs(z_a * r_b - z_b * r_a);
                 good &= lever <= broadcast(cuts.z0) * dr + broadcast(cuts.dcot) * (r_a * r_b);
             }
-            good &= distance <= broadcast(limit.possible);
+            good &= distance[part] <= broadcast(limit.possible);
             found |= bits(good) << (part * LANES);
-            doubtful |= bits(good & ~(distance <= broadcast(limit.sure))) << (part * LANES);
+            doubt |= good & ~(distance[part] <= broadcast(limit.sure));
         }
-        for (; doubtful; doubtful &= doubtful - 1) {
-            const int lane = __builtin_ctz(doubtful);
-            if (!(space.squared_distance(a, b * LEAF + lane) < limit.squared)) found ^= 1u << lane;
+        if (!bits(doubt)) return found;
+        for (uint32_t left = found; left; left &= left - 1) {
+            const int place = __builtin_ctz(left);
+            if (distance[place / LANES][place % LANES] <= limit.sure) continue;
+            if (!(space.squared_distance(a, b * LEAF + place) < limit.squared)) found ^= 1u << place;
         }
         return found;
     }
