@@ -1,6 +1,8 @@
 #include "inputs.h"
 #include "parallel.h"
 
+#include <initializer_list>
+
 namespace trackserve {
 
 List<float> hit_positions(const HitColumns& columns, const float* features, int64_t n, int threads) {
@@ -37,21 +39,34 @@ void hit_inputs(const HitColumns& columns, const float* features, const float* p
 
 namespace {
 
-// r, phi, z and pseudorapidity of the hits of a block of edges, each in a row of its own.
-struct Ends {
-    float from[4][BLOCK] = {}, to[4][BLOCK] = {};
-
-    Ends(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows) {
-        for (int64_t i = 0; i < rows; ++i)
-            for (int k = 0; k < 4; ++k) {
-                from[k][i] = positions[int64_t(inner[i]) * 4 + k];
-                to[k][i] = positions[int64_t(outer[i]) * 4 + k];
-            }
+// The rows of a block of edges' hits; where there are fewer edges, the first one's again.
+class BlockRows {
+  public:
+    BlockRows(const int32_t* rows, int64_t count) : rows_(rows) {
+        if (count == BLOCK) return;
+        few_.fill(rows[0]);
+        std::copy_n(rows, count, few_.begin());
+        rows_ = few_.data();
     }
+    BlockRows(const BlockRows&) = delete;
+    BlockRows& operator=(const BlockRows&) = delete;
+    const int32_t* from(int i) const { return rows_ + i; }
+
+  private:
+    const int32_t* rows_;
+    std::array<int32_t, BLOCK> few_;
+};
+
+// Where the hits of LANES edges are.
+struct Ends {
+    std::array<Vec, 4> inner, outer;  // r, phi, z and pseudorapidity
+
+    Ends(const float* positions, const int32_t* inner_rows, const int32_t* outer_rows)
+        : inner(gather_columns(positions, inner_rows)), outer(gather_columns(positions, outer_rows)) {}
 
     // The turn about the beam line, in [-pi, pi].
-    Vec dphi(int i) const {
-        const Vec turn = broadcast(float(2 * M_PI)), dphi = load(&to[1][i]) - load(&from[1][i]);
+    Vec dphi() const {
+        const Vec turn = broadcast(float(2 * M_PI)), dphi = outer[1] - inner[1];
         // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
         const Vec turns = (dphi / turn + broadcast(0x1.8p23f)) - broadcast(0x1.8p23f);
         return dphi - turn * turns;
@@ -63,8 +78,6 @@ struct Ends {
 void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
                  const int32_t* inner, const int32_t* outer, int64_t rows, float* inputs) {
     const int per_hit = columns.hit_inputs();
-    const Ends ends(positions, inner, outer, rows);
-    const auto &from = ends.from, &to = ends.to;
     for (int64_t i = 0; i < rows; ++i)
         for (size_t k = 0; k < columns.further.size(); ++k) {
             float* further = inputs + (PAIR_INPUTS + 3 + k) * BLOCK + i;
@@ -72,46 +85,41 @@ void pair_inputs(const HitColumns& columns, const float* features, const float* 
             further[per_hit * BLOCK] =
                 features[int64_t(outer[i]) * columns.features + columns.further[k]];
         }
-    const Vec least = broadcast(1e-3f), most = broadcast(5.0f);
+    const BlockRows inner_rows(inner, rows), outer_rows(outer, rows);
+    const Vec least = broadcast(1e-3f), most = broadcast(5.0f), half = broadcast(0.5f);
     for (int i = 0; i < BLOCK; i += LANES) {
-        const Vec r = load(&from[0][i]), z = load(&from[2][i]), eta = load(&from[3][i]);
-        const Vec dr = load(&to[0][i]) - r, dz = load(&to[2][i]) - z;
-        const Vec dphi = ends.dphi(i);
+        const Ends ends(positions, inner_rows.from(i), outer_rows.from(i));
+        const auto [r, phi, z, eta] = ends.inner;
+        const auto [outer_r, outer_phi, outer_z, outer_eta] = ends.outer;
+        const Vec dr = outer_r - r, dz = outer_z - z, dphi = ends.dphi();
         const Vec size = max(abs(dr), least);
         const Vec lever = dr < 0 ? -size : size;
         const Vec curvature = broadcast(3.0f) * (dphi / lever);
         const Vec z0 = broadcast(10.0f) * (z - r * dz / lever);
-        const Vec values[] = {broadcast(10.0f) * dr,
-                              broadcast(5.0f) * dz,
-                              broadcast(30.0f) * dphi,
-                              broadcast(20.0f) * (load(&to[3][i]) - eta),
-                              max(min(curvature, most), -most),
-                              max(min(z0, most), -most),
-                              broadcast(5.0f) * sqrt(dr * dr + dz * dz)};
-        for (int k = 0; k < PAIR_INPUTS; ++k) store(inputs + k * BLOCK + i, values[k]);
-        const Vec half = broadcast(0.5f);
-        float* hit = inputs + PAIR_INPUTS * BLOCK + i;
-        for (const Vec& value : {r, z * half, eta * half}) {
-            store(hit, value);
-            hit += BLOCK;
-        }
-        hit = inputs + (PAIR_INPUTS + per_hit) * BLOCK + i;
-        for (const Vec& value : {load(&to[0][i]), load(&to[2][i]) * half, load(&to[3][i]) * half}) {
-            store(hit, value);
-            hit += BLOCK;
-        }
+        const auto write = [&](int first, std::initializer_list<Vec> values) {
+            float* to = inputs + first * BLOCK + i;
+            for (const Vec& value : values) {
+                store(to, value);
+                to += BLOCK;
+            }
+        };
+        write(0, {broadcast(10.0f) * dr, broadcast(5.0f) * dz, broadcast(30.0f) * dphi,
+                  broadcast(20.0f) * (outer_eta - eta), max(min(curvature, most), -most),
+                  max(min(z0, most), -most), broadcast(5.0f) * sqrt(dr * dr + dz * dz)});
+        write(PAIR_INPUTS, {r, z * half, eta * half});
+        write(PAIR_INPUTS + per_hit, {outer_r, outer_z * half, outer_eta * half});
     }
 }
 
 void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
             int64_t per_row, float* result) {
-    const Ends ends(positions, inner, outer, rows);
-    const auto &from = ends.from, &to = ends.to;
+    const BlockRows inner_rows(inner, rows), outer_rows(outer, rows);
     const Vec one = broadcast(1.0f), half = broadcast(0.5f), sixth = broadcast(float(1.0 / 6));
     const Vec small = broadcast(float(1.0 / 24));
     for (int i = 0; i < BLOCK; i += LANES) {
-        const Vec r = load(&from[0][i]), r_outer = load(&to[0][i]), dr = r_outer - r;
-        const Vec dphi = ends.dphi(i), square = dphi * dphi;
+        const Ends ends(positions, inner_rows.from(i), outer_rows.from(i));
+        const Vec r = ends.inner[0], r_outer = ends.outer[0], dr = r_outer - r;
+        const Vec dphi = ends.dphi(), square = dphi * dphi;
         const Vec sin = dphi * (one - square * (sixth - square / broadcast(120.0f)));
         const Vec less = square * (half - square * (small - square / broadcast(720.0f)));  // 1 - cos
         const Vec along = dr - r_outer * less, across = r_outer * sin;
@@ -121,7 +129,7 @@ void chords(const float* positions, const int32_t* inner, const int32_t* outer, 
                                     dr + r * less,
                                     r * sin,
                                     length,
-                                    load(&to[2][i]) - load(&from[2][i]),
+                                    ends.outer[2] - ends.inner[2],
                                     broadcast(2.0f) * sin / length};
         for (int k = 0; k < CHORDS; ++k) store(result + k * per_row + i, values[k]);
     }

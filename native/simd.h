@@ -89,6 +89,37 @@ inline Vec gather(const float* from, VecInt places) {
 #endif
 }
 
+// The columns of a table [n, 4], in LANES of its rows.
+inline std::array<Vec, 4> gather_columns(const float* table, const int32_t* rows) {
+#if defined(__AVX2__)
+    const auto eight = [&](const int32_t* rows) {
+        const auto row = [&](int i) { return _mm_loadu_ps(table + int64_t(rows[i]) * 4); };
+        const auto two = [&](int i) { return _mm256_set_m128(row(i + 4), row(i)); };
+        const __m256 a = two(0), b = two(1), c = two(2), d = two(3);
+        const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+        const __m256 ab_last = _mm256_unpackhi_ps(a, b), cd_last = _mm256_unpackhi_ps(c, d);
+        return std::array{_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee),
+                          _mm256_shuffle_ps(ab_last, cd_last, 0x44),
+                          _mm256_shuffle_ps(ab_last, cd_last, 0xee)};
+    };
+    const auto low = eight(rows);
+#if defined(__AVX512F__)
+    const auto high = eight(rows + 8);
+    const auto whole = [&](int k) -> Vec {
+        return _mm512_insertf32x8(_mm512_castps256_ps512(low[k]), high[k], 1);
+    };
+    return {whole(0), whole(1), whole(2), whole(3)};
+#else
+    return {low[0], low[1], low[2], low[3]};
+#endif
+#else
+    std::array<Vec, 4> columns;
+    for (int lane = 0; lane < LANES; ++lane)
+        for (int k = 0; k < 4; ++k) columns[k][lane] = table[int64_t(rows[lane]) * 4 + k];
+    return columns;
+#endif
+}
+
 inline Vec sqrt(Vec v) {
 #if defined(__AVX512F__)
     return _mm512_sqrt_ps(v);
