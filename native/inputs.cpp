@@ -62,7 +62,7 @@ struct Ends {
     std::array<Vec, 4> inner, outer;  // r, phi, z and pseudorapidity
 
     Ends(const float* positions, const int32_t* inner_rows, const int32_t* outer_rows)
-        : inner(gather_columns(positions, inner_rows)), outer(gather_columns(positions, outer_rows)) {}
+        : inner(load_columns(positions, inner_rows, 4)), outer(load_columns(positions, outer_rows, 4)) {}
 
     // The turn about the beam line, in [-pi, pi].
     Vec dphi() const {
@@ -112,26 +112,26 @@ void pair_inputs(const HitColumns& columns, const float* features, const float* 
 }
 
 void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
-            int64_t per_row, float* result) {
+            bool in_outer, float* result) {
     const BlockRows inner_rows(inner, rows), outer_rows(outer, rows);
     const Vec one = broadcast(1.0f), half = broadcast(0.5f), sixth = broadcast(float(1.0 / 6));
     const Vec small = broadcast(float(1.0 / 24));
     for (int i = 0; i < BLOCK; i += LANES) {
         const Ends ends(positions, inner_rows.from(i), outer_rows.from(i));
         const Vec r = ends.inner[0], r_outer = ends.outer[0], dr = r_outer - r;
+        const Vec rise = ends.outer[2] - ends.inner[2];
         const Vec dphi = ends.dphi(), square = dphi * dphi;
         const Vec sin = dphi * (one - square * (sixth - square / broadcast(120.0f)));
         const Vec less = square * (half - square * (small - square / broadcast(720.0f)));  // 1 - cos
         const Vec along = dr - r_outer * less, across = r_outer * sin;
         const Vec length = sqrt(along * along + across * across) + broadcast(1e-6f);
-        const Vec values[CHORDS] = {along,
-                                    across,
-                                    dr + r * less,
-                                    r * sin,
-                                    length,
-                                    ends.outer[2] - ends.inner[2],
-                                    broadcast(2.0f) * sin / length};
-        for (int k = 0; k < CHORDS; ++k) store(result + k * per_row + i, values[k]);
+        float* here = result + i * CHORD;
+        if (in_outer)
+            store_columns(here, {dr + r * less, r * sin, length, rise}, CHORD);
+        else
+            store_columns(here, {along, across, length, rise}, CHORD);
+        const Vec whole = sqrt(length * length + rise * rise);
+        store_columns(here + 4, {whole, broadcast(2.0f) * sin / length, Vec{}, Vec{}}, CHORD);
     }
 }
 

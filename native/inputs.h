@@ -30,14 +30,14 @@ void hit_inputs(const HitColumns& columns, const float* features, const float* p
 void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
                  const int32_t* inner, const int32_t* outer, int64_t rows, float* inputs);
 
-// What a triplet's own inputs are worked out from: of an edge its transverse components along and
-// across the radius of its inner and of its outer hit, its transverse length, its length along the
-// beam (m), and twice its turn about the beam line for its length.
-enum Chord { ALONG_INNER, ACROSS_INNER, ALONG_OUTER, ACROSS_OUTER, LENGTH, RISE, CURVATURE, CHORDS };
+// What a triplet's own inputs are worked out from: of an edge its transverse components along and across
+// the radius of the hit where it meets the other one, its transverse length, its length along the beam,
+// its whole length (m), and twice its turn about the beam line for its transverse length. Side by side.
+inline constexpr int CHORD = 8;  // numbers, of which two are nothing
 
-// The chords of a block of edges, each kind in a row of its own: [CHORDS, per_row].
+// The chords of a block of edges that meet others in their outer hits, or in their inner ones: [BLOCK, CHORD].
 void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
-            int64_t per_row, float* result);
+            bool in_outer, float* result);
 
 // The trained numbers in the order in which torch lists them.
 //

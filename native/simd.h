@@ -76,47 +76,64 @@ inline Vec fma(Vec a, Vec b, Vec c) {
 #endif
 }
 
-// The numbers at these places.
-inline Vec gather(const float* from, VecInt places) {
+#if defined(__AVX2__)
+// Four rows of four numbers, transposed, in each 128 bits of these vectors.
+inline std::array<Vec, 4> transposed(Vec a, Vec b, Vec c, Vec d) {
 #if defined(__AVX512F__)
-    return _mm512_i32gather_ps(reinterpret_cast<__m512i>(places), from, 4);
-#elif defined(__AVX2__)
-    return _mm256_i32gather_ps(from, reinterpret_cast<__m256i>(places), 4);
+    const Vec ab = _mm512_unpacklo_ps(a, b), ab_last = _mm512_unpackhi_ps(a, b);
+    const Vec cd = _mm512_unpacklo_ps(c, d), cd_last = _mm512_unpackhi_ps(c, d);
+    return {_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee),
+            _mm512_shuffle_ps(ab_last, cd_last, 0x44), _mm512_shuffle_ps(ab_last, cd_last, 0xee)};
 #else
-    Vec v;
-    for (int lane = 0; lane < LANES; ++lane) v[lane] = from[places[lane]];
-    return v;
+    const Vec ab = _mm256_unpacklo_ps(a, b), ab_last = _mm256_unpackhi_ps(a, b);
+    const Vec cd = _mm256_unpacklo_ps(c, d), cd_last = _mm256_unpackhi_ps(c, d);
+    return {_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee),
+            _mm256_shuffle_ps(ab_last, cd_last, 0x44), _mm256_shuffle_ps(ab_last, cd_last, 0xee)};
 #endif
 }
-
-// The columns of a table [n, 4], in LANES of its rows.
-inline std::array<Vec, 4> gather_columns(const float* table, const int32_t* rows) {
-#if defined(__AVX2__)
-    const auto eight = [&](const int32_t* rows) {
-        const auto row = [&](int i) { return _mm_loadu_ps(table + int64_t(rows[i]) * 4); };
-        const auto two = [&](int i) { return _mm256_set_m128(row(i + 4), row(i)); };
-        const __m256 a = two(0), b = two(1), c = two(2), d = two(3);
-        const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
-        const __m256 ab_last = _mm256_unpackhi_ps(a, b), cd_last = _mm256_unpackhi_ps(c, d);
-        return std::array{_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee),
-                          _mm256_shuffle_ps(ab_last, cd_last, 0x44),
-                          _mm256_shuffle_ps(ab_last, cd_last, 0xee)};
-    };
-    const auto low = eight(rows);
-#if defined(__AVX512F__)
-    const auto high = eight(rows + 8);
-    const auto whole = [&](int k) -> Vec {
-        return _mm512_insertf32x8(_mm512_castps256_ps512(low[k]), high[k], 1);
-    };
-    return {whole(0), whole(1), whole(2), whole(3)};
-#else
-    return {low[0], low[1], low[2], low[3]};
 #endif
+
+// The first four columns of a table [n, width], in LANES of its rows.
+inline std::array<Vec, 4> load_columns(const float* table, const int32_t* rows, int width) {
+#if defined(__AVX2__)
+    const auto row = [&](int i) { return _mm_loadu_ps(table + int64_t(rows[i]) * width); };
+    const auto several = [&](int i) -> Vec {
+        const __m256 two = _mm256_set_m128(row(i + 4), row(i));
+#if defined(__AVX512F__)
+        const __m256 others = _mm256_set_m128(row(i + 12), row(i + 8));
+        return _mm512_insertf32x8(_mm512_castps256_ps512(two), others, 1);
+#else
+        return two;
+#endif
+    };
+    return transposed(several(0), several(1), several(2), several(3));
 #else
     std::array<Vec, 4> columns;
     for (int lane = 0; lane < LANES; ++lane)
-        for (int k = 0; k < 4; ++k) columns[k][lane] = table[int64_t(rows[lane]) * 4 + k];
+        for (int k = 0; k < 4; ++k) columns[k][lane] = table[int64_t(rows[lane]) * width + k];
     return columns;
+#endif
+}
+
+// Write the first four columns of LANES rows, one after the other, of a table [n, width].
+inline void store_columns(float* table, const std::array<Vec, 4>& columns, int width) {
+#if defined(__AVX2__)
+    const auto rows = transposed(columns[0], columns[1], columns[2], columns[3]);
+    const auto store_two = [&](int row, __m256 two) {
+        _mm_storeu_ps(table + row * width, _mm256_castps256_ps128(two));
+        _mm_storeu_ps(table + (row + 4) * width, _mm256_extractf128_ps(two, 1));
+    };
+    for (int i = 0; i < 4; ++i) {
+#if defined(__AVX512F__)
+        store_two(i, _mm512_castps512_ps256(rows[i]));
+        store_two(i + 8, _mm512_extractf32x8_ps(rows[i], 1));
+#else
+        store_two(i, rows[i]);
+#endif
+    }
+#else
+    for (int lane = 0; lane < LANES; ++lane)
+        for (int k = 0; k < 4; ++k) table[lane * width + k] = columns[k][lane];
 #endif
 }
 

@@ -76,14 +76,16 @@ class TripletFilter final : public TripletNetwork {
             first_.prepare(graph.features, positions.data(), count, others, scratch);
             scratch.first.place(found.triplets.first(), triplets);
             scratch.second.place(found.triplets.second(), triplets);
-            found.logits.resize(triplets);
+            found.logits.assign(triplets + LANES, NAN);  // reaches no threshold
             score(scratch, found.states, triplets, found.logits.data());
             kept[chunk].reserve(std::count_if(found.logits.begin(), found.logits.end(),
                                               [=](float logit) { return logit >= threshold; }));
-            for (int64_t t = 0; t < triplets; ++t)
-                if (found.logits[t] >= threshold)
-                    kept[chunk].push_back(ending[in[begin] + scratch.first.at[t]],
-                                          first_out + scratch.second.at[t]);
+            for (int64_t t = 0; t < triplets; t += LANES)
+                for (uint32_t set = bits(load(&found.logits[t]) >= broadcast(threshold)); set; set &= set - 1) {
+                    const int64_t good = t + __builtin_ctz(set);
+                    kept[chunk].push_back(firsts[scratch.first.at[good]],
+                                          first_out + scratch.second.at[good]);
+                }
         });
         return kept;
     }
@@ -175,7 +177,7 @@ void TripletEnds::resize(int64_t edges, int width) {
     room = edges;
     inner.resize(room);
     outer.resize(room);
-    chords.resize(CHORDS * room);
+    chords.resize(room * CHORD);
     sums.resize(room * width);
 }
 
@@ -187,19 +189,20 @@ void TripletEnds::place(const int32_t* edges, int64_t triplets) {
 void TripletLayer::prepare(const float* features, const float* positions, int64_t firsts,
                            int64_t seconds, Scratch& scratch) const {
     float* inputs = scratch.inputs.data();
-    prepare(scratch.first, first_, firsts, features, positions, inputs);
-    prepare(scratch.second, second_, seconds, features, positions, inputs);
+    prepare(scratch.first, first_, true, firsts, features, positions, inputs);
+    prepare(scratch.second, second_, false, seconds, features, positions, inputs);
 }
 
-void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, int64_t edges,
-                           const float* features, const float* positions, float* inputs) const {
+void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, bool first,
+                           int64_t edges, const float* features, const float* positions,
+                           float* inputs) const {
     for (int64_t edge = 0; edge < edges; edge += BLOCK) {
         const int64_t rows = std::min<int64_t>(BLOCK, edges - edge);
         pair_inputs(columns_, features, positions, &ends.inner[edge], &ends.outer[edge], rows,
                     inputs);
         layer({inputs, 1, BLOCK}, layer.start(), false, &ends.sums[edge * width_]);
-        chords(positions, &ends.inner[edge], &ends.outer[edge], rows, ends.room,
-               &ends.chords[edge]);
+        chords(positions, &ends.inner[edge], &ends.outer[edge], rows, first,
+               &ends.chords[edge * CHORD]);
     }
 }
 
@@ -239,22 +242,15 @@ int64_t TripletParts::find_edges(TripletEnds& ends, const Graph& graph, const in
 
 void TripletLayer::own_inputs(Scratch& scratch, int64_t offset, int64_t rows) {
     for (int64_t i = 0; i < rows; i += LANES) {
-        const VecInt one = load(&scratch.first.at[offset + i]);
-        const VecInt other = load(&scratch.second.at[offset + i]);
-        const auto of_first = [&](Chord which) {
-            return gather(&scratch.first.chords[which * scratch.first.room], one);
-        };
-        const auto of_second = [&](Chord which) {
-            return gather(&scratch.second.chords[which * scratch.second.room], other);
-        };
-        const Vec ux = of_first(ALONG_OUTER), uy = of_first(ACROSS_OUTER), u = of_first(LENGTH);
-        const Vec uz = of_first(RISE), u_curvature = of_first(CURVATURE);
-        const Vec vx = of_second(ALONG_INNER), vy = of_second(ACROSS_INNER), v = of_second(LENGTH);
-        const Vec vz = of_second(RISE), v_curvature = of_second(CURVATURE);
+        const float *first = scratch.first.chords.data(), *second = scratch.second.chords.data();
+        const int32_t *one = &scratch.first.at[offset + i], *other = &scratch.second.at[offset + i];
+        const auto [ux, uy, u, uz] = load_columns(first, one, CHORD);
+        const auto [u_length, u_curvature, no_u, none_u] = load_columns(first + 4, one, CHORD);
+        const auto [vx, vy, v, vz] = load_columns(second, other, CHORD);
+        const auto [v_length, v_curvature, no_v, none_v] = load_columns(second + 4, other, CHORD);
         const Vec turn = (ux * vy - uy * vx) / (u * v);
         const Vec bend = turn - (u_curvature + v_curvature) * (u + v) / broadcast(4.0f);
         const Vec off = bend * u * v / (u + v);
-        const Vec u_length = sqrt(u * u + uz * uz), v_length = sqrt(v * v + vz * vz);
         const Vec area = u * vz - v * uz;
         const Vec kink = area / (u_length * v_length);
         const Vec off_along = area / (u_length + v_length);

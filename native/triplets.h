@@ -12,7 +12,7 @@ struct TripletEnds {
     std::vector<int32_t> inner, outer;  // the hits of each edge
     std::vector<int32_t> at;            // of each triplet: the place of its edge
     int64_t room = 0;                   // for so many edges
-    std::vector<float> chords;          // [CHORDS, room]
+    List<float> chords;                 // [room, CHORD]
     std::vector<float> sums;            // [room, width]
 
     // Have room for whole blocks of so many edges.
@@ -56,8 +56,8 @@ class TripletLayer {
     int width_;
     Linear<float> own_, first_, second_;
 
-    void prepare(TripletEnds& ends, const Linear<float>& layer, int64_t edges, const float* features,
-                 const float* positions, float* inputs) const;
+    void prepare(TripletEnds& ends, const Linear<float>& layer, bool first, int64_t edges,
+                 const float* features, const float* positions, float* inputs) const;
     static void own_inputs(Scratch& scratch, int64_t offset, int64_t rows);
 };
 
