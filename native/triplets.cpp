@@ -81,10 +81,11 @@ class TripletFilter final : public TripletNetwork {
             kept[chunk].reserve(std::count_if(found.logits.begin(), found.logits.end(),
                                               [=](float logit) { return logit >= threshold; }));
             for (int64_t t = 0; t < triplets; t += LANES)
-                for (uint32_t set = bits(load(&found.logits[t]) >= broadcast(threshold)); set; set &= set - 1) {
-                    const int64_t good = t + __builtin_ctz(set);
-                    kept[chunk].push_back(firsts[scratch.first.at[good]],
-                                          first_out + scratch.second.at[good]);
+                for (uint32_t good = bits(load(&found.logits[t]) >= broadcast(threshold)); good;
+                     good &= good - 1) {
+                    const int64_t triplet = t + __builtin_ctz(good);
+                    kept[chunk].push_back(firsts[scratch.first.at[triplet]],
+                                          first_out + scratch.second.at[triplet]);
                 }
         });
         return kept;
