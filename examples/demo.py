@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.data import find_events
+from trackserve.engines import fastest
 from trackserve.errors import TrackserveError
 from trackserve.evaluate.display import draw_event
 from trackserve.evaluate.report import evaluate_event
-from trackserve.native import variants
 from trackserve.triton.process import interrupted_by_sigterm
 from trackserve.triton.server import serve
 from trackserve.triton.settings import Settings
@@ -39,7 +39,7 @@ def main() -> None:
     """Run the demo."""
     bundle = read_bundle()
     cores = len(os.sched_getaffinity(0))
-    engine = "native" if variants() else "reference"
+    engine = fastest()
     settings = Settings(engine=engine, threads={"pipeline": cores})
     began = time.perf_counter()
     with (

@@ -293,7 +293,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default="monolith",
         help="the whole pipeline in one model, or each stage a model of its own",
     )
-    _add_engine_option(group, "of a monolith: ")
+    _add_engine_option(group, "of a monolith (an ensemble's stages have the reference): ")
     group.add_argument(
         "--precision",
         choices=("bundle", "float32", "bfloat16"),
@@ -367,12 +367,14 @@ class _SettingsFile(argparse.Action):
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    from trackserve.engines import fastest
     from trackserve.triton.settings import Settings
 
     models = Settings(shape=options.shape).models
+    auto = "reference" if options.shape == "ensemble" else fastest()
     return Settings(
         shape=options.shape,
-        engine=options.engine,
+        engine=auto if options.engine == "auto" else options.engine,
         precision=options.precision,
         networks=options.networks,
         instances=_numbers("--instances", options.instances, models),
@@ -941,9 +943,10 @@ def _info(options: argparse.Namespace) -> None:
 def _add_engine_option(parser: argparse._ActionsContainer, prefix: str = "") -> None:
     parser.add_argument(
         "--engine",
-        choices=("reference", "native"),
-        default="reference",
-        help=f"{prefix}what runs the bundle; native is compiled and several times faster",
+        choices=("auto", "native", "reference"),
+        default="auto",
+        help=f"{prefix}what runs the bundle: compiled kernels, or onnxruntime and numpy, many times slower; "
+        "auto is the fastest that is installed",
     )
 
 

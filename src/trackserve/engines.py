@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from trackserve.errors import InputError
-from trackserve.native import NativePipeline
+from trackserve.native import NativePipeline, variants
 from trackserve.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -17,10 +17,15 @@ ENGINES = {"reference": Pipeline, "native": NativePipeline}
 faster, with scores that agree to 1e-4 (:data:`trackserve.native.engine.TOLERANCE`)."""
 
 
+def fastest() -> str:
+    """Return the name of the fastest engine that is installed."""
+    return "native" if variants() else "reference"
+
+
 def open_pipeline(
     bundle: Bundle, *, engine: str = "reference", threads: int = 1, precision: str | None = None
 ) -> Pipeline:
-    """Return the pipeline of a bundle on an engine.
+    """Return the pipeline of a bundle on an engine; ``auto`` is the :func:`fastest`.
 
     ``precision`` is what the native engine computes networks in, the bundle's own if None; the
     reference computes in float32.
@@ -28,6 +33,8 @@ def open_pipeline(
     Raises :class:`InputError` for an unknown engine, :class:`MissingDependencyError` for one that is
     not installed.
     """
+    if engine == "auto":
+        engine = fastest()
     if engine not in ENGINES:
         near = difflib.get_close_matches(engine, ENGINES, n=1) or ENGINES
         message = f"there is no engine {engine!r}; there is: {', '.join(near)}"
