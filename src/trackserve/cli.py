@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -32,13 +33,19 @@ if TYPE_CHECKING:
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults after every option, and examples as they were written."""
+    """Defaults after options that have one, and examples as they were written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        nothing = action.default is None or action.default is False or action.default == []
+        told = "(default" in (action.help or "")
+        return action.help if nothing or told else super()._get_help_string(action)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    warnings.formatwarning = _one_sentence
     try:
         with _needs_extra(options.extra):
             options.run(options)
@@ -56,6 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trackserve {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _one_sentence(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return a warning without the line of code that gave it."""
+    del category, filename, lineno, line
+    return f"trackserve: {message}\n"
 
 
 @contextlib.contextmanager
@@ -293,7 +312,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default="monolith",
         help="the whole pipeline in one model, or each stage a model of its own",
     )
-    _add_engine_option(group, "of a monolith (an ensemble's stages have the reference): ")
+    _add_engine_option(group, "of a monolith; an ensemble has the reference: ")
     group.add_argument(
         "--precision",
         choices=("bundle", "float32", "bfloat16"),
@@ -945,8 +964,8 @@ def _add_engine_option(parser: argparse._ActionsContainer, prefix: str = "") -> 
         "--engine",
         choices=("auto", "native", "reference"),
         default="auto",
-        help=f"{prefix}what runs the bundle: compiled kernels, or onnxruntime and numpy, many times slower; "
-        "auto is the fastest that is installed",
+        help=f"{prefix}what runs the bundle: compiled kernels (native), or onnxruntime and numpy (reference), "
+        "many times slower; auto is the fastest that is installed",
     )
 
 

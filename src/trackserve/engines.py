@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trackserve.errors import InputError
 from trackserve.native import NativePipeline, variants
@@ -17,7 +17,7 @@ ENGINES = {"reference": Pipeline, "native": NativePipeline}
 faster, with scores that agree to 1e-4 (:data:`trackserve.native.engine.TOLERANCE`)."""
 
 
-def fastest() -> str:
+def fastest() -> Literal["native", "reference"]:
     """Return the name of the fastest engine that is installed."""
     return "native" if variants() else "reference"
 

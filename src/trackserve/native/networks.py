@@ -122,6 +122,9 @@ def read_family(model: onnx.ModelProto) -> Family:
     Raises :class:`UnknownNetworkError` where it is none of the family, or too large.
     """
     entries = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA not in entries:
+        message = f"its metadata has no {METADATA!r}, as `trackserve train` writes it"
+        raise UnknownNetworkError(message)
     try:
         given = json.loads(entries[METADATA])
         family = Family(
