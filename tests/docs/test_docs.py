@@ -52,7 +52,7 @@ def with_blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def shipped() -> Iterator[Server]:
-    """The shipped bundle, served as ``trackserve serve`` does."""
+    """The shipped bundle on the reference engine, whose numbers are the same on every processor."""
     with serve(read_bundle(), Settings(), **FREE_PORTS) as server:
         yield server
 
