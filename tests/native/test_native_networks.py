@@ -127,7 +127,7 @@ def metadata(old, new):
         (metadata("filter", "other"), "'other'"),
         (metadata("width", "breadth"), "no complete 'trackserve.network'"),
         (metadata("{", ""), "no complete 'trackserve.network'"),
-        (lambda model: model.metadata_props.pop(), "no complete 'trackserve.network'"),
+        (lambda model: model.metadata_props.pop(), "no 'trackserve.network', as"),
         (rename_first_tensor, "no such tensor"),
         (metadata("48", "40"), "width 40"),
         (metadata("48", "64"), r"should be \[64, 7\]; there is \[48, 7\]"),
