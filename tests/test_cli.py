@@ -18,6 +18,7 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 from trackserve.cli import main
 from trackserve.data import find_events
+from trackserve.native import variants
 from trackserve.pipeline import Pipeline
 
 # The tiny bundle's networks are none that the native engine knows.
@@ -160,6 +161,16 @@ def test_a_failed_find_leaves_the_old_file(small, damaged, bundle, tmp_path, cap
     refusal(capsys, "find", damaged, "--local", "--bundle", bundle, "-o", output)
     assert output.read_text() == "old"
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not variants(), reason="needs the native engine")
+def test_a_warning_is_one_sentence(bundle, small, tmp_path):
+    command = [sys.executable, "-m", "trackserve.cli", "find", str(small), "--local"]
+    how = ("--engine", "native", "--bundle", str(bundle), "-o", str(tmp_path / "t.csv"))
+    done = subprocess.run([*command, *how], capture_output=True, text=True, check=True)
+    said = done.stderr.splitlines()
+    assert len(said) == len(list(bundle.glob("*.onnx")))
+    assert all(line.startswith("trackserve: the reference engine runs ") for line in said)
 
 
 def test_find_stops_quietly_when_its_reader_has_seen_enough(small, bundle):

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from trackserve.bundle import read_bundle
 from trackserve.cli import _settings, build_parser
+from trackserve.engines import ENGINES, fastest, open_pipeline
 from trackserve.errors import InputError
+from trackserve.native import variants
 from trackserve.triton.settings import Settings
 from trackserve.triton.settings_file import read_settings, write_settings
 
@@ -46,3 +49,12 @@ def test_options_after_the_file_override_it(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse(["serve", "--settings", str(tmp_path / "none.toml")])
     assert "none.toml" in capsys.readouterr().err
+
+
+def test_the_fastest_engine_serves_unless_one_is_named():
+    parse = build_parser().parse_args
+    assert fastest() == ("native" if variants() else "reference")
+    assert _settings(parse(["serve"])).engine == fastest()
+    assert _settings(parse(["serve", "--engine", "reference"])).engine == "reference"
+    assert _settings(parse(["serve", "--shape", "ensemble"])).engine == "reference"
+    assert type(open_pipeline(read_bundle(), engine="auto")) is ENGINES[fastest()]
