@@ -80,18 +80,17 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
     const Matrix axes = eigenvectors(spread, dimensions);
 
     constexpr int64_t at_once = 4096;
-    const int64_t chunks = (n + at_once - 1) / at_once;
     Turned turned{List<float>(n * dimensions)};
-    std::vector<double> largest(chunks);
-    parallel_for(threads, chunks, [&](int64_t chunk, int) {
+    std::vector<double> largest(chunks_of(n, at_once));
+    for_chunks(threads, n, at_once, [&](const Chunk& chunk) {
         std::array<double, TOGETHER> most{};
-        for (int64_t i = chunk * at_once; i < std::min(n, (chunk + 1) * at_once); ++i) {
+        for (int64_t i = chunk.begin; i < chunk.end; ++i) {
             const float* point = points + i * dimensions;
             float* to = &turned.coordinates[i * dimensions];
             if (!usable(point, dimensions)) {
                 const bool finite = std::all_of(point, point + dimensions,
                                                 [](float x) { return std::isfinite(x); });
-                if (finite) largest[chunk] = INFINITY;
+                if (finite) largest[chunk.number] = INFINITY;
                 std::fill_n(to, dimensions, NAN);
                 continue;
             }
@@ -107,7 +106,8 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
                     to[axis] = float(sum[axis - first]);
             }
         }
-        largest[chunk] = std::max(largest[chunk], *std::max_element(most.begin(), most.end()));
+        double& here = largest[chunk.number];
+        here = std::max(here, *std::max_element(most.begin(), most.end()));
     });
     const double most = n ? *std::max_element(largest.begin(), largest.end()) : 0;
     if (!std::isfinite(most)) return as_they_are();

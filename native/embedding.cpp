@@ -20,14 +20,11 @@ class Embedding final : public Network {
     }
 
     void run(const Graph& graph, float* embedding, int threads) const override {
-        const int64_t n = graph.hits;
-        const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
         std::vector<Scratch> scratches(std::max(threads, 1));
-        parallel_for(threads, (n + at_once - 1) / at_once, [&](int64_t chunk, int thread) {
-            auto& [inputs, states, next, points] = scratches[thread];
-            const int64_t end = std::min(n, (chunk + 1) * at_once);
-            for (int64_t hit = chunk * at_once; hit < end; hit += BLOCK) {
-                const int64_t rows = std::min<int64_t>(BLOCK, end - hit);
+        for_chunks(threads, graph.hits, BLOCK * BLOCKS_AT_ONCE, [&](const Chunk& chunk) {
+            auto& [inputs, states, next, points] = scratches[chunk.thread];
+            for (int64_t hit = chunk.begin; hit < chunk.end; hit += BLOCK) {
+                const int64_t rows = std::min<int64_t>(BLOCK, chunk.end - hit);
                 embedding_inputs(graph.features + hit * columns_.features, rows, inputs.data());
                 Number *here = states.data(), *there = next.data();
                 first_({inputs.data(), 1, BLOCK}, first_.start(), true, here);

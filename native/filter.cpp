@@ -22,13 +22,11 @@ class Filter final : public Network {
 
     void run(const Graph& graph, float* logits, int threads) const override {
         const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
-        const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
         std::vector<Scratch> scratches(std::max(threads, 1));
-        parallel_for(threads, (graph.edges + at_once - 1) / at_once, [&](int64_t chunk, int thread) {
-            auto& [inputs, states, next] = scratches[thread];
-            const int64_t end = std::min(graph.edges, (chunk + 1) * at_once);
-            for (int64_t edge = chunk * at_once; edge < end; edge += BLOCK) {
-                const int64_t rows = std::min<int64_t>(BLOCK, end - edge);
+        for_chunks(threads, graph.edges, BLOCK * BLOCKS_AT_ONCE, [&](const Chunk& chunk) {
+            auto& [inputs, states, next] = scratches[chunk.thread];
+            for (int64_t edge = chunk.begin; edge < chunk.end; edge += BLOCK) {
+                const int64_t rows = std::min<int64_t>(BLOCK, chunk.end - edge);
                 pair_inputs(columns_, graph.features, positions.data(), graph.inner + edge,
                             graph.outer + edge, rows, inputs.data());
                 first_({inputs.data(), 1, BLOCK}, first_.start(), true, states.data());

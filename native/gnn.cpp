@@ -40,11 +40,10 @@ struct Links {
             for (int64_t t = 0; t < graph.triplets; ++t) roles[side][edges[t]] = side ? SECOND : FIRST;
         });
         List<int32_t> number(graph.edges);
-        parallel_for(threads, (graph.edges + SORTED_AT_ONCE - 1) / SORTED_AT_ONCE, [&](int64_t chunk, int) {
-            int64_t next = chunk * SORTED_AT_ONCE;
-            const int64_t begin = next, end = std::min(graph.edges, begin + SORTED_AT_ONCE);
+        for_chunks(threads, graph.edges, SORTED_AT_ONCE, [&](const Chunk& chunk) {
+            int64_t next = chunk.begin;
             for (const int wanted : {FIRST, BOTH, SECOND, ALONE})
-                for (int64_t e = begin; e < end; ++e) {
+                for (int64_t e = chunk.begin; e < chunk.end; ++e) {
                     if ((roles[0][e] | roles[1][e]) != wanted) continue;
                     nodes[next] = e;
                     inner[next] = graph.inner[e];
@@ -52,19 +51,11 @@ struct Links {
                     number[e] = next++;
                 }
         });
-        const auto for_links = [&](const auto& work) {
-            parallel_for(threads, (graph.triplets + LINKS_AT_ONCE - 1) / LINKS_AT_ONCE,
-                         [&](int64_t chunk, int) {
-                             const int64_t begin = chunk * LINKS_AT_ONCE;
-                             const int64_t end = std::min(graph.triplets, begin + LINKS_AT_ONCE);
-                             for (int64_t t = begin; t < end; ++t) work(t);
-                         });
-        };
         List<int32_t> one(graph.triplets);
-        for_links([&](int64_t t) { one[t] = number[graph.first[t]]; });
+        for_rows(threads, graph.triplets, LINKS_AT_ONCE, [&](int64_t t) { one[t] = number[graph.first[t]]; });
         Grouping sorted = group(one.data(), graph.triplets, graph.edges, threads);
         outgoing = std::move(sorted.begin);
-        for_links([&](int64_t t) {
+        for_rows(threads, graph.triplets, LINKS_AT_ONCE, [&](int64_t t) {
             first[t] = one[sorted.rows[t]];
             second[t] = number[graph.second[sorted.rows[t]]];
         });
@@ -140,11 +131,9 @@ class Gnn final : public Network {
         State state(*this, graph, links, threads);
         std::vector<Scratch> scratches(std::max(threads, 1));
         const auto blocks = [&](int64_t end, const auto& work) {
-            const int64_t at_once = BLOCK * BLOCKS_AT_ONCE;
-            parallel_for(threads, (end + at_once - 1) / at_once, [&](int64_t chunk, int thread) {
-                const int64_t last = std::min(end, (chunk + 1) * at_once);
-                for (int64_t row = chunk * at_once; row < last; row += BLOCK)
-                    work(scratches[thread], row, std::min<int64_t>(BLOCK, last - row));
+            for_chunks(threads, end, BLOCK * BLOCKS_AT_ONCE, [&](const Chunk& chunk) {
+                for (int64_t row = chunk.begin; row < chunk.end; row += BLOCK)
+                    work(scratches[chunk.thread], row, std::min<int64_t>(BLOCK, chunk.end - row));
             });
         };
         encode_links(state, threads);
@@ -213,12 +202,10 @@ class Gnn final : public Network {
     void encode_links(State& state, int threads) const {
         const Graph& graph = state.graph;
         std::vector<TripletParts> parts(std::max(threads, 1), {graph, width_});
-        const int64_t chunks = (graph.triplets + TRIPLETS_AT_ONCE - 1) / TRIPLETS_AT_ONCE;
-        parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
+        for_chunks(threads, graph.triplets, TRIPLETS_AT_ONCE, [&](const Chunk& chunk) {
+            const auto [number, begin, end, thread] = chunk;
             TripletParts& part = parts[thread];
             Block<Number> active{};
-            const int64_t begin = chunk * TRIPLETS_AT_ONCE;
-            const int64_t end = std::min(graph.triplets, begin + TRIPLETS_AT_ONCE);
             part.prepare(encode_link_, graph, state.positions.data(), begin, end);
             for (int64_t link = begin; link < end; link += BLOCK) {
                 encode_link_(part.scratch, link - begin, std::min<int64_t>(BLOCK, end - link),

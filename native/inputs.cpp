@@ -8,19 +8,17 @@ namespace trackserve {
 List<float> hit_positions(const HitColumns& columns, const float* features, int64_t n, int threads) {
     constexpr int64_t at_once = 8192;
     List<float> positions(n * 4);
-    parallel_for(threads, (n + at_once - 1) / at_once, [&](int64_t chunk, int) {
-        for (int64_t i = chunk * at_once; i < std::min(n, (chunk + 1) * at_once); ++i) {
-            const float* row = features + i * columns.features;
-            const float r = row[columns.r] * columns.r_scale, z = row[columns.z] * columns.z_scale;
-            const float slope = z / std::max(r, 1e-3f);
-            const float size = std::log(std::abs(slope) + std::sqrt(slope * slope + 1));
-            const float sign = slope > 0 ? 1.0f : slope < 0 ? -1.0f : 0.0f;
-            float* position = &positions[i * 4];
-            position[0] = r;
-            position[1] = row[columns.phi] * columns.phi_scale;
-            position[2] = z;
-            position[3] = sign * size;
-        }
+    for_rows(threads, n, at_once, [&](int64_t i) {
+        const float* row = features + i * columns.features;
+        const float r = row[columns.r] * columns.r_scale, z = row[columns.z] * columns.z_scale;
+        const float slope = z / std::max(r, 1e-3f);
+        const float size = std::log(std::abs(slope) + std::sqrt(slope * slope + 1));
+        const float sign = slope > 0 ? 1.0f : slope < 0 ? -1.0f : 0.0f;
+        float* position = &positions[i * 4];
+        position[0] = r;
+        position[1] = row[columns.phi] * columns.phi_scale;
+        position[2] = z;
+        position[3] = sign * size;
     });
     return positions;
 }

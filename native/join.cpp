@@ -13,24 +13,12 @@ namespace {
 
 constexpr int64_t AT_ONCE = 65536;  // of edges or triplets that little is done with
 
-// Call work(chunk, first, last) for all of some rows, on several threads.
-template <class Work>
-void for_chunks(int threads, int64_t rows, const Work& work) {
-    parallel_for(threads, (rows + AT_ONCE - 1) / AT_ONCE, [&](int64_t chunk, int) {
-        work(chunk, chunk * AT_ONCE, std::min(rows, (chunk + 1) * AT_ONCE));
-    });
-}
-
-// Lists of pairs, one for each chunk of so many rows.
-std::vector<Pairs> pieces_of(int64_t rows) { return std::vector<Pairs>((rows + AT_ONCE - 1) / AT_ONCE); }
-
 }  // namespace
 
 List<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n, int threads) {
     List<int32_t> begin(n + 1);
-    for_chunks(threads, edges, [&](int64_t, int64_t first, int64_t last) {
-        for (int64_t e = first; e < last; ++e)
-            for (int64_t i = e ? hit[e - 1] + 1 : 0; i <= hit[e]; ++i) begin[i] = e;
+    for_rows(threads, edges, AT_ONCE, [&](int64_t e) {
+        for (int64_t i = e ? hit[e - 1] + 1 : 0; i <= hit[e]; ++i) begin[i] = e;
     });
     std::fill(begin.begin() + (edges ? hit[edges - 1] + 1 : 0), begin.end(), edges);
     return begin;
@@ -38,9 +26,10 @@ List<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n, int threads) 
 
 Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
                  const int32_t* inner, const int32_t* outer, int threads) {
-    std::vector<Pairs> pieces = pieces_of(count);
-    for_chunks(threads, count, [&](int64_t chunk, int64_t begin, int64_t end) {
-        Pairs& kept = pieces[chunk];
+    std::vector<Pairs> pieces(chunks_of(count, AT_ONCE));
+    for_chunks(threads, count, AT_ONCE, [&](const Chunk& chunk) {
+        const auto [number, begin, end, thread] = chunk;
+        Pairs& kept = pieces[number];
         kept.reserve(end - begin + LANES);
         for (int64_t e = begin; e < end; e += LANES) {
             const int64_t here = std::min<int64_t>(LANES, end - e);
@@ -65,11 +54,9 @@ Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
     const Grouping by_inner = group(all.first(), all.size(), n, threads);
     Pairs sorted;
     sorted.reserve(all.size());
-    for_chunks(threads, all.size(), [&](int64_t, int64_t begin, int64_t end) {
-        for (int64_t e = begin; e < end; ++e) {
-            sorted.first_end()[e] = all.first()[by_inner.rows[e]];
-            sorted.second_end()[e] = all.second()[by_inner.rows[e]];
-        }
+    for_rows(threads, all.size(), AT_ONCE, [&](int64_t e) {
+        sorted.first_end()[e] = all.first()[by_inner.rows[e]];
+        sorted.second_end()[e] = all.second()[by_inner.rows[e]];
     });
     sorted.grow(all.size());
     return sorted;
@@ -82,17 +69,11 @@ std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, 
     const List<int32_t> begin = begins(inner, count, n, threads);
     Steps steps;
     steps.resize(count);
-    const int64_t chunks = (count + edges_at_once - 1) / edges_at_once;
-    const auto for_edges = [&](const auto& work) {
-        parallel_for(threads, chunks, [&](int64_t chunk, int) {
-            const int64_t end = std::min(count, (chunk + 1) * edges_at_once);
-            for (int64_t e = chunk * edges_at_once; e < end; ++e) work(chunk, e);
-        });
-    };
-    for_edges([&](int64_t, int64_t e) { steps.set(e, {r, phi, z}, inner[e], outer[e]); });
-    std::vector<Pairs> triplets(chunks);
-    for_edges([&](int64_t chunk, int64_t one) {
-        Pairs& found = triplets[chunk];
+    for_rows(threads, count, edges_at_once,
+             [&](int64_t e) { steps.set(e, {r, phi, z}, inner[e], outer[e]); });
+    std::vector<Pairs> triplets(chunks_of(count, edges_at_once));
+    for_rows(threads, count, edges_at_once, [&](int64_t one) {
+        Pairs& found = triplets[one / edges_at_once];
         const int32_t end = begin[outer[one] + 1];
         for (int32_t other = begin[outer[one]]; other < end; other += LANES) {
             uint32_t set = passing(steps, one, steps, other, cuts);
@@ -127,29 +108,30 @@ Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const 
 
     const auto runs_through = [&](int64_t t) { return before[first[t]] + after[second[t]] >= chain; };
     List<uint8_t> wanted(edges, false);
-    for_chunks(threads, triplets, [&](int64_t, int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t)
-            if (runs_through(t))
-                for (const int32_t edge : {first[t], second[t]})  // other threads may say so, too
-                    std::atomic_ref(wanted[edge]).store(true, std::memory_order_relaxed);
+    for_rows(threads, triplets, AT_ONCE, [&](int64_t t) {
+        if (runs_through(t))
+            for (const int32_t edge : {first[t], second[t]})  // other threads may say so, too
+                std::atomic_ref(wanted[edge]).store(true, std::memory_order_relaxed);
     });
-    std::vector<Pairs> kept = pieces_of(edges);
+    std::vector<Pairs> kept(chunks_of(edges, AT_ONCE));
     List<int32_t> place(edges);  // of an edge among those of its chunk
-    for_chunks(threads, edges, [&](int64_t chunk, int64_t begin, int64_t end) {
-        kept[chunk].reserve(end - begin);
-        for (int64_t e = begin; e < end; ++e) {
-            place[e] = kept[chunk].size();
-            kept[chunk].push_back_if(wanted[e], inner[e], outer[e]);
+    for_chunks(threads, edges, AT_ONCE, [&](const Chunk& chunk) {
+        Pairs& here = kept[chunk.number];
+        here.reserve(chunk.end - chunk.begin);
+        for (int64_t e = chunk.begin; e < chunk.end; ++e) {
+            place[e] = here.size();
+            here.push_back_if(wanted[e], inner[e], outer[e]);
         }
     });
     std::vector<int32_t> before_chunk{0};
     for (const Pairs& of_chunk : kept) before_chunk.push_back(before_chunk.back() + of_chunk.size());
     const auto number = [&](int32_t edge) { return before_chunk[edge / AT_ONCE] + place[edge]; };
-    std::vector<Pairs> kept_triplets = pieces_of(triplets);
-    for_chunks(threads, triplets, [&](int64_t chunk, int64_t begin, int64_t end) {
-        kept_triplets[chunk].reserve(end - begin);
-        for (int64_t t = begin; t < end; ++t)
-            kept_triplets[chunk].push_back_if(runs_through(t), number(first[t]), number(second[t]));
+    std::vector<Pairs> kept_triplets(chunks_of(triplets, AT_ONCE));
+    for_chunks(threads, triplets, AT_ONCE, [&](const Chunk& chunk) {
+        Pairs& here = kept_triplets[chunk.number];
+        here.reserve(chunk.end - chunk.begin);
+        for (int64_t t = chunk.begin; t < chunk.end; ++t)
+            here.push_back_if(runs_through(t), number(first[t]), number(second[t]));
     });
     return {joined(std::move(kept), threads), joined(std::move(kept_triplets), threads)};
 }

@@ -117,10 +117,7 @@ struct Space {
 
     template <class Work>
     void for_leaves(int threads, const Work& work) const {
-        parallel_for(threads, (leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE, [&](int64_t chunk, int) {
-            const int64_t last = std::min(leaves, (chunk + 1) * LEAVES_AT_ONCE);
-            for (int64_t leaf = chunk * LEAVES_AT_ONCE; leaf < last; ++leaf) work(leaf);
-        });
+        for_rows(threads, leaves, LEAVES_AT_ONCE, work);
     }
 
     const float* coordinate(int64_t row, int k) const {
@@ -449,15 +446,11 @@ void limit_crowded(const Scan& scan, const List<int32_t>& degree, Pairs& edges, 
     std::vector<Near> farthest(crowded.size());
     std::vector<std::vector<Near>> near(crowded.size());
     constexpr int64_t at_once = 64;
-    const int64_t chunks = (crowded.size() + at_once - 1) / at_once;
-    parallel_for(threads, chunks, [&](int64_t chunk, int) {
-        const int64_t last = std::min<int64_t>(crowded.size(), (chunk + 1) * at_once);
-        for (int64_t i = chunk * at_once; i < last; ++i) {
-            near[i] = nearest(scan, crowded[i]);
-            farthest[i] = near[i].back();
-            std::erase_if(near[i], [&](const Near& other) { return place[other.row] < 0; });
-            near[i].shrink_to_fit();
-        }
+    for_rows(threads, crowded.size(), at_once, [&](int64_t i) {
+        near[i] = nearest(scan, crowded[i]);
+        farthest[i] = near[i].back();
+        std::erase_if(near[i], [&](const Near& other) { return place[other.row] < 0; });
+        near[i].shrink_to_fit();
     });
     for (size_t i = 0; i < crowded.size(); ++i)
         for (const Near& other : near[i]) {
@@ -485,22 +478,21 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
         int thread;
         size_t begin, end;
     };
-    const int64_t chunks = (space.leaves + LEAVES_AT_ONCE - 1) / LEAVES_AT_ONCE;
-    std::vector<Part> parts(chunks);
+    std::vector<Part> parts(chunks_of(space.leaves, LEAVES_AT_ONCE));
     std::vector<Pairs> found(std::max(threads, 1));
     for (Pairs& edges : found) edges.reserve(size * EDGES_A_HIT / found.size());
     std::vector<List<int32_t>> degrees(found.size(), List<int32_t>(size, 0));
-    parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
+    for_chunks(threads, space.leaves, LEAVES_AT_ONCE, [&](const Chunk& chunk) {
+        const int thread = chunk.thread;
         std::vector<int32_t> near;
         const size_t begin = found[thread].size();
-        const int64_t last = std::min(space.leaves, (chunk + 1) * LEAVES_AT_ONCE);
-        for (int64_t leaf = chunk * LEAVES_AT_ONCE; leaf < last; ++leaf) {
+        for (int64_t leaf = chunk.begin; leaf < chunk.end; ++leaf) {
             const auto box = [&](int k) { return space.axes[k].one(leaf); };
             near.clear();
             scan.leaves_near(box, scan.box(leaf), leaf, scan.radius.possible, near);
             scan.compare(leaf, near, degrees[thread], found[thread]);
         }
-        parts[chunk] = {thread, begin, found[thread].size()};
+        parts[chunk.number] = {thread, begin, found[thread].size()};
     });
     Pairs edges;
     if (found.size() == 1) {
@@ -509,11 +501,11 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
         std::vector<size_t> at{0};
         for (const Part& part : parts) at.push_back(at.back() + part.end - part.begin);
         edges.reserve(at.back());
-        parallel_for(threads, chunks, [&](int64_t chunk, int) {
-            const auto [thread, begin, end] = parts[chunk];
+        parallel_for(threads, parts.size(), [&](int64_t i, int) {
+            const auto [thread, begin, end] = parts[i];
             const Pairs& from = found[thread];
-            std::copy(from.first() + begin, from.first() + end, edges.first_end() + at[chunk]);
-            std::copy(from.second() + begin, from.second() + end, edges.second_end() + at[chunk]);
+            std::copy(from.first() + begin, from.first() + end, edges.first_end() + at[i]);
+            std::copy(from.second() + begin, from.second() + end, edges.second_end() + at[i]);
         });
         edges.grow(at.back());
     }

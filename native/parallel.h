@@ -1,6 +1,7 @@
 // Threads that the caller asked for, and no others.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace trackserve {
@@ -17,6 +18,32 @@ void parallel_for(int threads, int64_t chunks, const Work& work) {
         (*static_cast<const Work*>(about))(chunk, thread);
     };
     for_each_chunk(threads, chunks, call, &work);
+}
+
+// Some rows, [begin, end), of many: the how manieth chunk of them it is, and the thread it is worked on by.
+struct Chunk {
+    int64_t number, begin, end;
+    int thread;
+};
+
+// How many chunks of so many rows there are.
+inline int64_t chunks_of(int64_t rows, int64_t at_once) { return (rows + at_once - 1) / at_once; }
+
+// Call work(chunk) for all chunks of the rows.
+template <class Work>
+void for_chunks(int threads, int64_t rows, int64_t at_once, const Work& work) {
+    parallel_for(threads, chunks_of(rows, at_once), [&](int64_t number, int thread) {
+        const int64_t begin = number * at_once;
+        work(Chunk{number, begin, std::min(rows, begin + at_once), thread});
+    });
+}
+
+// Call work(row) for each of the rows, so many of them at once on a thread.
+template <class Work>
+void for_rows(int threads, int64_t rows, int64_t at_once, const Work& work) {
+    for_chunks(threads, rows, at_once, [&](const Chunk& chunk) {
+        for (int64_t row = chunk.begin; row < chunk.end; ++row) work(row);
+    });
 }
 
 }  // namespace trackserve

@@ -25,15 +25,6 @@ class Watch {
 
 constexpr int64_t HITS_AT_ONCE = 8192;  // that little is done with
 
-// Call work(i) for each of some hits.
-template <class Work>
-void for_hits(int threads, int64_t n, const Work& work) {
-    parallel_for(threads, (n + HITS_AT_ONCE - 1) / HITS_AT_ONCE, [&](int64_t chunk, int) {
-        const int64_t end = std::min(n, (chunk + 1) * HITS_AT_ONCE);
-        for (int64_t i = chunk * HITS_AT_ONCE; i < end; ++i) work(i);
-    });
-}
-
 // Hits in another order: features and where they are. `row_of` gives the row of each.
 struct Sorted {
     List<float> features, r, phi, z;
@@ -41,7 +32,7 @@ struct Sorted {
     template <class RowOf>
     Sorted(const Hits& hits, int columns, const RowOf& row_of, int threads)
         : features(size_of(hits) * columns), r(size_of(hits)), phi(size_of(hits)), z(size_of(hits)) {
-        for_hits(threads, size_of(hits), [&](int64_t i) {
+        for_rows(threads, size_of(hits), HITS_AT_ONCE, [&](int64_t i) {
             const int64_t row = row_of(i);
             std::copy_n(hits.features + row * columns, columns, &features[i * columns]);
             r[i] = hits.at.r[row];

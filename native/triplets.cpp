@@ -27,10 +27,8 @@ class TripletFilter final : public TripletNetwork {
         const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         std::vector<TripletParts> parts(std::max(threads, 1), {graph, width_});
         std::vector<States> states(parts.size());
-        const int64_t chunks = (graph.triplets + TRIPLETS_AT_ONCE - 1) / TRIPLETS_AT_ONCE;
-        parallel_for(threads, chunks, [&](int64_t chunk, int thread) {
-            const int64_t begin = chunk * TRIPLETS_AT_ONCE;
-            const int64_t end = std::min(graph.triplets, begin + TRIPLETS_AT_ONCE);
+        for_chunks(threads, graph.triplets, TRIPLETS_AT_ONCE, [&](const Chunk& chunk) {
+            const auto [number, begin, end, thread] = chunk;
             parts[thread].prepare(first_, graph, positions.data(), begin, end);
             score(parts[thread].scratch, states[thread], end - begin, logits + begin);
         });
