@@ -23,7 +23,7 @@ from record import write_json
 from service_fleet import fleet
 from service_overload import killed, overload
 from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study, plain
-from service_tables import SERVICE
+from service_tables import SERVICE, overloads
 from tqdm import tqdm
 
 from trackserve.benchmark.load import Load
@@ -174,10 +174,6 @@ SECTIONS: dict[str, Callable[[Study], dict[str, Any]]] = {
 }
 
 
-def _kinds(section: dict[str, Any]) -> list[dict[str, Any]]:
-    return [section[kind] for kind in KINDS if kind in section]
-
-
 def headline(found: dict[str, Any]) -> dict[str, float]:
     """Return the numbers that have a goal."""
     return {
@@ -191,7 +187,7 @@ def headline(found: dict[str, Any]) -> dict[str, float]:
         "throughput_vs_inprocess": found["throughput"]["pu200"]["ratio"],
         "overload_goodput": found["overload"]["pu200"]["goodput"],
         "overload_goodput_pu20": found["overload"]["pu20"]["goodput"],
-        "lost_events": sum(each["counts"]["lost"] for each in _kinds(found["overload"]))
+        "lost_events": sum(each["counts"]["lost"] for each in overloads(found).values())
         + found["killed"]["lost"]
         + sum(killed["lost"] for killed in found["fleet"]["killed"].values()),
     }

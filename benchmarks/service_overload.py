@@ -10,12 +10,12 @@ import resource
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from service_study import BUSY, FREE_PORTS
+from service_study import BUSY, CORES, FREE_PORTS
 
 from trackserve.benchmark.load import Load, drive
 from trackserve.benchmark.report import measure, summarise
@@ -35,11 +35,29 @@ if TYPE_CHECKING:
 
 TIMES = 10
 """The load over the capacity."""
-OVERLOADS = {"pu200": (300.0, 30.0, 6), "pu20": (60.0, 15.0, 64)}
-"""Seconds of the overload and of each look at the capacity, and the queue's limit.
 
-A limit of 6 keeps the wait of a pileup-200 event to a few seconds.
-"""
+
+@dataclass(frozen=True)
+class Overload:
+    """How a server is overloaded: by which events, and for how long.
+
+    ``look`` is how long its capacity is looked at, before and after. ``apart``: server and load have
+    cores of their own, so that sending takes nothing from the server.
+    """
+
+    kind: str
+    seconds: float
+    look: float
+    max_queue: int
+    apart: bool = False
+
+
+OVERLOADS = {
+    # A limit of 6 keeps the wait of a pileup-200 event to a few seconds.
+    "pu200": Overload("pu200", 300.0, 30.0, 6),
+    "pu20": Overload("pu20", 60.0, 15.0, 64),
+    "pu20 apart": Overload("pu20", 60.0, 15.0, 64, apart=True),
+}
 REQUESTS = 2000
 AFTER_SECONDS = 15.0
 """How long the server is watched after the load."""
@@ -47,23 +65,33 @@ AFTER_SECONDS = 15.0
 
 def overload(study: Study) -> dict[str, Any]:
     """Offer ten times what the server can do, for two sizes of events."""
-    return {kind: _overload(study, kind, *how) for kind, how in OVERLOADS.items()}
+    return {
+        name: _overload(study, how) for name, how in OVERLOADS.items() if CORES > 1 or not how.apart
+    }
 
 
-def _overload(
-    study: Study, kind: str, seconds: float, look: float, max_queue: int
-) -> dict[str, Any]:
+def _overload(study: Study, how: Overload) -> dict[str, Any]:
     """Tell goodput, refusals, memory, recovery, and which processes took the processor's time."""
-    settings = replace(study.settings, max_queue=max_queue)
-    with serve(study.bundle, settings, **FREE_PORTS) as server:
-        events = study.events(server, kind)
+    settings = replace(study.settings, max_queue=how.max_queue)
+    every = os.sched_getaffinity(0)
+    first = {min(every)}
+    if how.apart and not study.given:
+        settings = replace(settings, instances={"pipeline": len(every - first)})
+    with contextlib.ExitStack() as stack:
+        if how.apart:  # what is started gets the cores of who starts it
+            stack.callback(os.sched_setaffinity, 0, every)
+            os.sched_setaffinity(0, every - first)
+        server = stack.enter_context(serve(study.bundle, settings, **FREE_PORTS))
+        if how.apart:
+            os.sched_setaffinity(0, first)
+        events = study.events(server, how.kind)
         idle = measure(server.grpc_url, events, Load(1, seconds=study.seconds(10.0)))
-        busy = Load(BUSY, seconds=max(1.0, study.seconds(look)), processes=1)
+        busy = Load(BUSY, seconds=max(1.0, study.seconds(how.look)), processes=1)
         capacity = measure(server.grpc_url, events, busy).throughput
         watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
         load = Load(
             rate=TIMES * capacity,
-            seconds=study.seconds(seconds),
+            seconds=study.seconds(how.seconds),
             warm_up=study.seconds(5.0),
             processes=1,
             timeout=30,
@@ -84,7 +112,8 @@ def _overload(
             "capacity_after_per_s": after,
             "offered_per_s": load.rate,
             "seconds": load.seconds,
-            "max_queue": max_queue,
+            "max_queue": how.max_queue,
+            "server_cores": len(every - first if how.apart else every),
             "counts": report.counts,
             "goodput_per_s": report.throughput,
             "goodput": report.throughput / float(np.mean([capacity, after])),
