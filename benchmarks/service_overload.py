@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from service_study import Study
 
     from trackserve.benchmark.load import Events
+    from trackserve.benchmark.report import Latency
     from trackserve.triton.server import Server
 
 TIMES = 10
@@ -85,7 +86,7 @@ def _overload(study: Study, how: Overload) -> dict[str, Any]:
         if how.apart:
             os.sched_setaffinity(0, first)
         events = study.events(server, how.kind)
-        idle = measure(server.grpc_url, events, Load(1, seconds=study.seconds(10.0)))
+        idle = measure(server.grpc_url, events, Load(1, seconds=max(2.0, study.seconds(10.0))))
         busy = Load(BUSY, seconds=max(1.0, study.seconds(how.look)), processes=1)
         capacity = measure(server.grpc_url, events, busy).throughput
         watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
@@ -117,8 +118,8 @@ def _overload(study: Study, how: Overload) -> dict[str, Any]:
             "counts": report.counts,
             "goodput_per_s": report.throughput,
             "goodput": report.throughput / float(np.mean([capacity, after])),
-            "latency_ms": {p: 1000 * getattr(report.latency, p) for p in ("p50", "p95", "p99")},
-            "refusal_ms": {p: 1000 * getattr(report.refusal, p) for p in ("p50", "p95", "p99")},
+            "latency_ms": _percentiles(report.latency),
+            "refusal_ms": _percentiles(report.refusal),
             "refusal": watch.refusal,
             "recovery_s": watch.recovery,
             "idle_p95_ms": 1000 * idle.latency.p95,
@@ -133,6 +134,13 @@ def _overload(study: Study, how: Overload) -> dict[str, Any]:
                 "end": float(memory[-1]),
             },
         }
+
+
+def _percentiles(latency: Latency) -> dict[str, float] | None:
+    """Return milliseconds by percentile, none of no requests."""
+    if not latency.count:
+        return None
+    return {p: 1000 * getattr(latency, p) for p in ("p50", "p95", "p99")}
 
 
 class _Watch:

@@ -11,12 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Record = dict[str, Any]
-NAMES = {
-    "small": "1,300 hits",
-    "pu20": "pileup 20",
-    "pu200": "pileup 200",
-    "pu20 apart": "pileup 20, server and load on cores of their own",
-}
+NAMES = {"small": "1,300 hits", "pu20": "pileup 20", "pu200": "pileup 200"}
+OVERLOADS = {**NAMES, "pu20 apart": "pileup 20, server and load on cores of their own"}
 
 
 def goals(result: Record) -> str:
@@ -116,13 +112,13 @@ def perf_analyzer(result: Record) -> str:
 
 def overloads(result: Record) -> dict[str, Record]:
     """Return what was measured of each overload, by its name."""
-    return {name: found for name, found in result["overload"].items() if name in NAMES}
+    return {name: found for name, found in result["overload"].items() if name in OVERLOADS}
 
 
 def overload(result: Record) -> str:
     """Return what happened at ten times the capacity, and which processes took the cores."""
     columns = [_overload(each) for each in overloads(result).values()]
-    rows = [("", *(NAMES[kind] for kind in overloads(result)))]
+    rows = [("", *(OVERLOADS[name] for name in overloads(result)))]
     rows += [(name, *(column[name] for column in columns)) for name in columns[0]]
     killed = result["killed"]
     text = (
@@ -133,9 +129,7 @@ def overload(result: Record) -> str:
 
 
 def _overload(found: Record) -> dict[str, str]:
-    counts, latency, memory, cores = (
-        found[name] for name in ("counts", "latency_ms", "memory_mb", "cores")
-    )
+    counts, memory, cores = (found[name] for name in ("counts", "memory_mb", "cores"))
     when = ("before", "first_half", "peak", "end")
     return {
         "capacity before and after, events/s": f"{found['capacity_per_s']:.1f} and "
@@ -146,9 +140,8 @@ def _overload(found: Record) -> dict[str, str]:
         "wrong, failed, lost": f"{counts['wrong']}, {counts['failed']}, {counts['lost']}",
         "answered a second": f"{found['goodput_per_s']:.1f}",
         "goodput over capacity": f"{found['goodput']:.2f}",
-        "latency of what is answered, p50 and p99": f"{latency['p50']:.0f} and {latency['p99']:.0f} ms",
-        "a refusal comes after, p50 and p99": f"{found['refusal_ms']['p50']:.1f} and "
-        f"{found['refusal_ms']['p99']:.1f} ms",
+        "latency of what is answered, p50 and p99": _percentiles(found["latency_ms"], 0),
+        "a refusal comes after, p50 and p99": _percentiles(found["refusal_ms"], 1),
         "and says": f"`{found['refusal'].get('says', '')}`",
         "normal again after": f"{found['recovery_s']:.1f} s",
         "memory before, in the first half, at the peak, at the end": ", ".join(
@@ -164,6 +157,10 @@ def _overload(found: Record) -> dict[str, str]:
             )
         ),
     }
+
+
+def _percentiles(ms: Record | None, digits: int) -> str:
+    return f"{ms['p50']:.{digits}f} and {ms['p99']:.{digits}f} ms" if ms else "none"
 
 
 def fleet(result: Record) -> str:
