@@ -51,17 +51,25 @@ struct Links {
                     number[e] = next++;
                 }
         });
-        List<int32_t> one(graph.triplets);
-        for_rows(threads, graph.triplets, LINKS_AT_ONCE, [&](int64_t t) { one[t] = number[graph.first[t]]; });
+        // On either side a node has its links in the order of the triplets: sums are the same in any batch.
+        List<int32_t> one(graph.triplets), other(graph.triplets), link(graph.triplets);
+        for_rows(threads, graph.triplets, LINKS_AT_ONCE, [&](int64_t t) {
+            one[t] = number[graph.first[t]];
+            other[t] = number[graph.second[t]];
+        });
         Grouping sorted = group(one.data(), graph.triplets, graph.edges, threads);
         outgoing = std::move(sorted.begin);
         for_rows(threads, graph.triplets, LINKS_AT_ONCE, [&](int64_t t) {
-            first[t] = one[sorted.rows[t]];
-            second[t] = number[graph.second[sorted.rows[t]]];
+            const int32_t triplet = sorted.rows[t];
+            first[t] = one[triplet];
+            second[t] = other[triplet];
+            link[triplet] = t;
         });
-        sorted = group(second.data(), graph.triplets, graph.edges, threads);
+        sorted = group(other.data(), graph.triplets, graph.edges, threads);
         incoming = std::move(sorted.begin);
         incoming_links = std::move(sorted.rows);
+        for_rows(threads, graph.triplets, LINKS_AT_ONCE,
+                 [&](int64_t i) { incoming_links[i] = link[incoming_links[i]]; });
     }
 };
 

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <exception>
 #include <functional>
-#include <map>
 #include <memory>
 #include <thread>
 #include <unistd.h>
@@ -37,81 +36,90 @@ uint32_t another(const std::atomic<uint32_t>& number, uint32_t than) {
 }
 
 // Threads that wait for the next piece of work of the thread that made them: an event has dozens of such
-// pieces, some of them shorter than starting a thread takes.
+// pieces, some of them shorter than starting a thread takes. There are as many as a piece has ever asked for.
 class Crew {
   public:
-    explicit Crew(int others);
+    static constexpr uint32_t MOST = 0xfff;
+
+    Crew() = default;
     ~Crew();
     Crew(const Crew&) = delete;
     Crew& operator=(const Crew&) = delete;
 
-    // Call work(thread) on each of these threads, from 1 on, and as thread 0 here; return when all have.
-    void run(const std::function<void(int)>& work);
+    // Call work(thread) on so many of these threads, from 1 on, and as thread 0 here; return when all have.
+    void run(uint32_t others, const std::function<void(int)>& work);
 
-    // The calling thread's own crew of so many, made when it is first asked for.
-    static Crew& of(int others);
+    // The calling thread's own crew.
+    static Crew& own();
 
   private:
-    std::atomic<uint32_t> round_{0}, left_{0};
+    static constexpr uint32_t NEXT = MOST + 1;
+    std::atomic<uint32_t> round_{0};  // in steps of NEXT, and in it how many threads work: read as one
+    std::atomic<uint32_t> left_{0};   // of these
     std::atomic<bool> dismissed_{false};
     const std::function<void(int)>* work_ = nullptr;
     std::vector<std::thread> threads_;
-};
 
-Crew::Crew(int others) {
-    for (int thread = 1; thread <= others; ++thread)
-        threads_.emplace_back([this, thread] {
-            for (uint32_t seen = 0;;) {
-                seen = another(round_, seen);
-                if (dismissed_) return;
-                (*work_)(thread);
-                if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
-            }
-        });
-}
+    void wait_for_work(uint32_t thread, uint32_t seen);
+    void begin_round(uint32_t others);
+};
 
 Crew::~Crew() {
     dismissed_ = true;
-    ++round_;
-    round_.notify_all();
+    begin_round(0);
     for (std::thread& thread : threads_) thread.join();
 }
 
-void Crew::run(const std::function<void(int)>& work) {
-    work_ = &work;
-    left_ = threads_.size();
-    round_.fetch_add(1, std::memory_order_acq_rel);
+void Crew::begin_round(uint32_t others) {
+    const uint32_t now = round_.load(std::memory_order_relaxed);
+    round_.store((now & ~MOST) + NEXT + others, std::memory_order_release);
     round_.notify_all();
+}
+
+void Crew::wait_for_work(uint32_t thread, uint32_t seen) {
+    for (;;) {
+        seen = another(round_, seen);
+        if (dismissed_) return;
+        if (thread > (seen & MOST)) continue;
+        (*work_)(thread);
+        if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_one();
+    }
+}
+
+void Crew::run(uint32_t others, const std::function<void(int)>& work) {
+    while (threads_.size() < others)
+        threads_.emplace_back(&Crew::wait_for_work, this, threads_.size() + 1, round_.load());
+    work_ = &work;
+    left_ = others;
+    begin_round(others);
     work(0);
     for (uint32_t left; (left = left_.load(std::memory_order_acquire)) != 0;) another(left_, left);
 }
 
-Crew& Crew::of(int others) {
+Crew& Crew::own() {
     // A process that was forked has none of its parent's threads; their crew must not be waited for.
     struct Own {
         pid_t process = getpid();
-        std::map<int, std::unique_ptr<Crew>> crews;
+        Crew crew;
     };
     thread_local std::unique_ptr<Own> own;
     if (own && own->process != getpid()) (void)own.release();
     if (!own) own = std::make_unique<Own>();
-    std::unique_ptr<Crew>& crew = own->crews[others];
-    if (!crew) crew = std::make_unique<Crew>(others);
-    return *crew;
+    return own->crew;
 }
 
 }  // namespace
 
 void for_each_chunk(int threads, int64_t chunks, void (*work)(const void*, int64_t, int),
                     const void* about) {
-    threads = static_cast<int>(std::min<int64_t>(threads, chunks));
+    threads = static_cast<int>(std::min<int64_t>({threads, chunks, Crew::MOST + 1}));
     if (threads <= 1) {
         for (int64_t chunk = 0; chunk < chunks; ++chunk) work(about, chunk, 0);
         return;
     }
     std::atomic<int64_t> next{0};
     std::vector<std::exception_ptr> failures(threads);
-    Crew::of(threads - 1).run([&](int thread) {
+    Crew::own().run(threads - 1, [&](int thread) {
         try {
             for (int64_t chunk; (chunk = next++) < chunks;) work(about, chunk, thread);
         } catch (...) {

@@ -102,7 +102,7 @@ class Bundle:
         return self.path / "gnn.onnx"
 
     def digest(self) -> str:
-        """Return twelve hexadecimal digits that name the contents: equal digits, equal answers."""
+        """Return twelve hexadecimal digits that name the contents: equal digits, equal answers on one engine."""
         content = hashlib.sha256()
         for member in (DESCRIPTION, *(f"{name}.onnx" for name in self.networks)):
             content.update((self.path / member).read_bytes())
@@ -166,6 +166,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             message = f"{path} is missing; a bundle has {DESCRIPTION}, embedding.onnx, filter.onnx and gnn.onnx"
             raise BundleError(message)
+    for path in folder.glob("*.onnx"):
         if path.stat().st_size > MAX_MEMBER_BYTES:
             message = (
                 f"{path} has {path.stat().st_size:,} bytes; expected at most {MAX_MEMBER_BYTES:,}"

@@ -53,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrackserveError as error:
         print(f"trackserve {options.command}: {error}", file=sys.stderr)
         return 1 if isinstance(error, ServerError) else 2
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        from trackserve.triton.process import Terminated
+
+        return 0 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -327,7 +329,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in (
         ("instances", "events that a monolith works on at a time, processes of a stage"),
-        ("threads", "processor threads of one process"),
+        ("threads", "processor threads of each instance of a monolith, of each process of a stage"),
     ):
         group.add_argument(
             f"--{name}",
@@ -602,7 +604,7 @@ def _add_bench(commands: Subparsers) -> None:
 
 Latency counts from the moment at which an event was to be sent until its labels are read. Requests that
 are refused or fail are counted, not sent again.""",
-        extra="plot",
+        extra="server,plot",
     )
     parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
     _add_events(parser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 from trackserve.errors import InputError
@@ -28,7 +29,7 @@ def open_pipeline(
     """Return the pipeline of a bundle on an engine; ``auto`` is the :func:`fastest`.
 
     ``precision`` is what the native engine computes networks in, the bundle's own if None; the
-    reference computes in float32.
+    reference computes in float32. Warns if this processor can't.
 
     Raises :class:`InputError` for an unknown engine, :class:`MissingDependencyError` for one that is
     not installed.
@@ -40,7 +41,10 @@ def open_pipeline(
         message = f"there is no engine {engine!r}; there is: {', '.join(near)}"
         raise InputError(message)
     if engine == "native":
-        return NativePipeline(bundle, threads=threads, precision=precision)
+        pipeline = NativePipeline(bundle, threads=threads, precision=precision)
+        if precision not in {None, pipeline.precision}:
+            warnings.warn(pipeline.notes[0], stacklevel=2)
+        return pipeline
     if precision not in {None, "float32"}:
         message = f"the {engine} engine computes in float32, not {precision}; choose the native one"
         raise InputError(message)

@@ -86,6 +86,8 @@ def test_a_search_on_a_server_goes_on_where_it_stopped(tiny_bundle, tmp_path, mo
     assert {path.name for path in paths} >= {"report.md", "settings.toml", "front.png"}
     settings = read_settings(tmp_path / "settings.toml")
     assert settings.max_queue == overloads[-1]["candidate"]["max_queue"]
+    _, best = tuning().best(trials[: -len(overloads)])
+    assert settings.max_queue + settings.at_once >= best["load"]["concurrency"]
     assert f"queue {settings.max_queue}" in (tmp_path / "report.md").read_text()
 
     monkeypatch.setattr(Tuning, "_run", lambda *_: pytest.fail("a trial was run again"))
@@ -113,14 +115,15 @@ def test_one_event_more_is_no_better(tiny_bundle, tmp_path):
         assert best["throughput"] == rate
 
 
-def test_a_queue_that_no_limit_makes_short_enough_stays_as_it_was(tiny_bundle, tmp_path):
+def test_the_queue_is_the_longest_that_keeps_the_goal_or_the_shortest_tried(tiny_bundle, tmp_path):
     tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.1), tmp_path)
     overloads = [
         {"candidate": {"max_queue": limit}, "loads": [point(10, p99)], "overload": True}
         for limit, p99 in ((8, 0.3), (4, 0.2), (2, 0.09))
     ]
-    assert tuning.queue(overloads) == 2
-    assert tuning.queue(overloads[:2]) is None
+    assert tuning.queue(overloads) == (2, True)
+    assert tuning.queue(overloads[:2]) == (4, False)
+    assert tuning.queue([]) == (None, False)
 
 
 def test_candidates_have_settings():

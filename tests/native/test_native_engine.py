@@ -9,9 +9,11 @@ import onnx
 import pytest
 from known_networks import COLUMNS, describe, inputs_of, network
 
+from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
+from trackserve.engines import open_pipeline
 from trackserve.event import Hits, ScoredGraph
 from trackserve.native.engine import NativePipeline
 from trackserve.native.library import Library, library, variants
@@ -21,8 +23,11 @@ from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.neighbours import DoubletCuts, neighbours
 from trackserve.pipeline.triplets import TripletCuts
+from trackserve.status import read_status
 from trackserve.training.calibrate import write_ranges
 from trackserve.training.export import export_network
+from trackserve.triton.server import serve
+from trackserve.triton.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples/events"
 each_variant = pytest.mark.parametrize("variant", variants())
@@ -160,6 +165,18 @@ def test_a_precision_that_the_processor_lacks_becomes_float32(bundle):
     pipeline = NativePipeline(bundle, precision="bfloat16", variant="portable")
     assert pipeline.precision == "float32"
     assert pipeline.notes == ["bfloat16 is computed in float32 by the engine's portable variant"]
+
+
+def test_who_asks_for_a_precision_that_the_processor_lacks_is_told(bundle, monkeypatch):
+    monkeypatch.setattr(Library, "precisions", lambda _: ("float32",))
+    with pytest.warns(UserWarning, match="bfloat16 is computed in float32"):
+        assert open_pipeline(bundle, engine="native", precision="bfloat16").precision == "float32"
+    settings = Settings(engine="native", precision="bfloat16")
+    with (
+        pytest.warns(UserWarning, match="has no bfloat16; the server computes in float32"),
+        serve(bundle, settings, **FREE_PORTS) as server,
+    ):
+        assert read_status(server.grpc_url).precision == "float32"
 
 
 def test_a_graph_needs_no_edges(bundle):

@@ -94,6 +94,26 @@ def test_threads_and_repetition_change_nothing(variant, kind, write):
 
 
 @each_variant
+def test_an_event_behind_others_has_the_logits_that_it_has_alone(variant, write):
+    _, path = write("gnn", COLUMNS, **SIZES["gnn"][1])
+    native = NativeNetwork(path, library(variant))
+    features, edges, triplets = made_up_event(COLUMNS, hits=5000, edges=20_000, triplets=60_000)
+    alone = native(features, edges, triplets)
+    others = made_up_event(COLUMNS, hits=700, edges=1000, triplets=1500, seed=1)
+    together = native(
+        np.concatenate([others[0], features]),
+        tuple(
+            np.concatenate([o, e + np.int32(700)]) for o, e in zip(others[1], edges, strict=True)
+        ),
+        tuple(
+            np.concatenate([o, t + np.int32(1000)])
+            for o, t in zip(others[2], triplets, strict=True)
+        ),
+    )
+    np.testing.assert_array_equal(together[1000:], alone)
+
+
+@each_variant
 @pytest.mark.parametrize("kind", SIZES)
 def test_numbers_that_are_not_finite_stay_in_their_graph(variant, kind, write):
     """The last half of the hits are broken and linked among themselves; the others don't notice."""

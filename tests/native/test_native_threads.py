@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,21 @@ def test_any_number_of_threads_gives_the_same_in_the_same_order(variant):
     assert len(expected[0]) > 1000
     for threads in (2, 3, 7, 2):
         np.testing.assert_array_equal(found(variant, threads), expected)
+
+
+@each_variant
+def test_no_more_threads_are_kept_than_were_asked_for(variant):
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    def kept() -> int:
+        before = threads()
+        for asked in (2, 3, 7, 5, 2):
+            found(variant, asked)
+        return threads() - before
+
+    with ThreadPoolExecutor(1) as caller:
+        assert caller.submit(kept).result() == 6
 
 
 @each_variant

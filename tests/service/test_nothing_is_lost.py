@@ -50,5 +50,5 @@ def test_a_killed_process_loses_no_event(tiny_bundle, victim):
 
 def test_a_fallback_answers_where_no_server_does(tiny_bundle):
     expected = Pipeline(tiny_bundle).find_tracks(EVENTS[5]).labels
-    with Client("127.0.0.1:9", fallback=Fallback(tiny_bundle.path)) as client:
+    with Client("127.0.0.1:9", fallback=Fallback(tiny_bundle.path, engine="reference")) as client:
         np.testing.assert_array_equal(client.find_tracks(EVENTS[5]).labels, expected)

@@ -54,8 +54,10 @@ def repository(tiny_bundle, tmp_path):
 
 def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
     log = tmp_path / "log"
+    log.write_text("of a server before\n")
     with Server(repository, **FREE_PORTS, log=log) as server:
         pid = server.pid
+        assert "of a server before" not in server.log()
         assert len(processes_of(pid)) == 3  # tritonserver, the two served models, the pipeline
         assert shared_memory(server)
         with urllib.request.urlopen(server.metrics_url) as answer:
@@ -63,6 +65,7 @@ def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
     assert processes_of(pid) == []
     assert shared_memory(server) == []
     assert "Started GRPCInferenceService" in log.read_text()
+    assert log.read_text().startswith("of a server before\n")
 
 
 SERVE_UNTIL_STOPPED = """
@@ -95,6 +98,19 @@ def test_the_server_ends_with_the_program_that_started_it(repository, tmp_path, 
     assert output == ("" if how == signal.SIGKILL else "stopped\n")
     _wait_for_end(watched)
     assert_no_process_of(pid)
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_serve_that_is_stopped_as_a_service_has_not_failed(tiny_bundle, how, status):
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
+    command = [sys.executable, "-m", "trackserve.cli", "serve", "--bundle", tiny_bundle.path]
+    program = subprocess.Popen(
+        [*command, "--engine", "reference", *ports], stdout=subprocess.PIPE, text=True
+    )
+    assert any(line.startswith("ready") for line in program.stdout)
+    program.send_signal(how)
+    program.communicate(timeout=60)
+    assert program.returncode == status
 
 
 def assert_no_process_of(group: int) -> None:

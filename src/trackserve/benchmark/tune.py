@@ -166,7 +166,7 @@ class Tuning:
                         if self._is_better(score := self._try(other, found, bar), highest):
                             best, highest, better = other, score, True
         if self.goal.p99 and highest:
-            found += self._overloads(best, highest)
+            found += self._overloads(best, found)
         return found
 
     def best(
@@ -186,16 +186,16 @@ class Tuning:
         enough = not best or self.goal.rate > 0 or more >= EVENTS
         return score > GAIN * best and enough
 
-    def queue(self, trials: Sequence[dict[str, Any]]) -> int | None:
-        """Return the longest limit with which an overloaded server kept the goal, None if none did."""
-        return max(
-            (
-                trial["candidate"]["max_queue"]
-                for trial in trials
-                if "overload" in trial and self._is_kept(trial)
-            ),
-            default=None,
-        )
+    def queue(self, trials: Sequence[dict[str, Any]]) -> tuple[int | None, bool]:
+        """Return the longest limit with which an overloaded server kept the goal, and True.
+
+        Else the shortest that was tried, with which the best load isn't refused, and False; None if
+        no server was overloaded.
+        """
+        overloads = [trial for trial in trials if "overload" in trial]
+        kept = [t["candidate"]["max_queue"] for t in overloads if self._is_kept(t)]
+        tried = [t["candidate"]["max_queue"] for t in overloads]
+        return (max(kept), True) if kept else (min(tried, default=None), False)
 
     def along(self, axis: str, best: Candidate) -> Iterator[Candidate]:
         """Yield the candidates that differ from the best on one axis and fit the machine."""
@@ -276,10 +276,18 @@ class Tuning:
         longest = self.goal.p99 or candidate.settings.at_once / self.goal.rate
         return max(LEAST_PATIENCE, HOPELESS * longest)
 
-    def _overloads(self, best: Candidate, throughput: float) -> list[dict[str, Any]]:
-        """Shorten the queue until accepted events keep the goal when too many come."""
-        found = []
-        limit = max(1, int(self.goal.p99 * throughput) - best.settings.at_once)
+    def _overloads(self, best: Candidate, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Halve the queue until accepted events keep the goal when too many come.
+
+        It stays long enough for the load that the best candidate was best with.
+        """
+        found: list[dict[str, Any]] = []
+        if (chosen := self.best(trials)) is None:
+            return found
+        point, at_once = chosen[1], best.settings.at_once
+        throughput = point["throughput"]
+        least = max(1, point["load"]["concurrency"] - at_once)
+        limit = max(least, int(self.goal.p99 * throughput) - at_once)
         while True:
             candidate = replace(best, max_queue=limit)
             path = self.folder / "trials" / f"{candidate.name}-overload.json"
@@ -293,9 +301,9 @@ class Tuning:
                 write_json(path, self._run(candidate, [load]))
             trial = json.loads(path.read_text(encoding="utf-8"))
             found.append({**trial, "overload": True})
-            if limit == 1 or self._is_kept(trial):
+            if limit == least or self._is_kept(trial):
                 return found
-            limit //= 2
+            limit = max(least, limit // 2)
 
     def _is_kept(self, overload: dict[str, Any]) -> bool:
         latencies = [point["latency"]["p99"] for point in overload["loads"]]

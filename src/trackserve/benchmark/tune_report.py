@@ -35,7 +35,8 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
     else:
         trial, point = found
         candidate = Candidate.of(trial)
-        if limit := tuning.queue(trials):
+        limit, keeps = tuning.queue(trials)
+        if limit is not None:
             candidate = replace(candidate, max_queue=limit)
         said = (
             f"{_load(point)} over {_wire(trial)}: {point['throughput']:.1f} events/s, "
@@ -60,9 +61,10 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
             for p in t["loads"]
         ]
         lines.append("")
-        if tuning.queue(trials) is None:
+        if not keeps:
             lines += [
-                "None keeps the goal when so many come, so the settings have the limit of the trials.",
+                "None keeps the goal when so many come. The settings have the shortest, with which the "
+                "best load isn't refused.",
                 "",
             ]
     lines += [

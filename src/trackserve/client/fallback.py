@@ -37,7 +37,7 @@ class Fallback:
     """
 
     def __init__(
-        self, bundle: Path | str | None = None, *, engine: str = "reference", threads: int = 1
+        self, bundle: Path | str | None = None, *, engine: str = "auto", threads: int = 1
     ) -> None:
         self._bundle = read_bundle(bundle)
         self._engine, self._threads = engine, threads

@@ -114,7 +114,7 @@ class Fleet:
 
         Each server is stopped once a new one answers in its place, and answers first what it has
         taken. Raises :class:`InputError` for a bundle that clients would have to be told of, and
-        :class:`ServerError` if a server can't start: the old ones go on then.
+        :class:`ServerError` if a server can't start: those that weren't replaced yet go on then.
         """
         if bundle.features != self.bundle.features:
             message = (
@@ -127,10 +127,9 @@ class Fleet:
             raise ServerError(message)
         try:
             for number, old in enumerate(tuple(self.members)):
-                new = self._start(bundle)
-                self.members[number] = new
-                self.proxy.send_to(self._servers())
-                old.running.close()
+                self.members[number] = self._start(bundle)
+                with old.running:
+                    self.proxy.send_to(self._servers())
             self.bundle = bundle
         finally:
             self._changing.release()

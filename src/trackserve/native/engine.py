@@ -126,12 +126,12 @@ class NativePipeline(Pipeline):
         )
 
     def _available(self, precision: str) -> str:
-        if precision in self.library.precisions():
-            return precision
-        self.notes.append(
-            f"{precision} is computed in float32 by the engine's {self.library.variant} variant"
-        )
-        return "float32"
+        nearest = self.library.nearest_precision(precision)
+        if nearest != precision:
+            self.notes.append(
+                f"{precision} is computed in {nearest} by the engine's {self.library.variant} variant"
+            )
+        return nearest
 
     def _network(self, path: Path) -> Network:
         reference = ReferenceNetwork(path, self.threads)

@@ -172,6 +172,10 @@ class Library:
         has = self._functions.trackserve_has_precision
         return tuple(name for code, name in enumerate(PRECISIONS) if has(code))
 
+    def nearest_precision(self, wanted: str) -> str:
+        """Return what this variant computes in where this precision is wanted."""
+        return wanted if wanted in self.precisions() else "float32"
+
     def canonical_order(self, features: Float32, distance: Float32) -> Int64:
         """Return the rows ``[N]`` by distance, then by the last, the last but one ... feature."""
         order = self._empty((len(features),), np.int64)

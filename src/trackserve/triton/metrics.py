@@ -34,7 +34,9 @@ PENDING = Metric(
     "trackserve_pending_requests", ("model",), "requests that wait or are worked on", "gauge"
 )
 QUEUE_SECONDS = Metric(
-    "trackserve_queue_seconds_total", ("model",), "seconds that requests waited for their turn"
+    "trackserve_queue_seconds_total",
+    ("model",),
+    "seconds that answered requests waited for their turn",
 )
 EVENTS = Metric("trackserve_events_total", ("stage",), "events that a stage has done")
 SECONDS = Metric("trackserve_seconds_total", ("stage",), "seconds that a stage worked")

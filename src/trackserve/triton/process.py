@@ -45,17 +45,25 @@ def choose_ports(address: str, wanted: Mapping[str, int]) -> dict[str, int]:
     return chosen
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a service is stopped as services are, and nothing has failed."""
+
+
 @contextlib.contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the body as Ctrl-C does: with :class:`KeyboardInterrupt`.
+    """Let SIGTERM end the body as Ctrl-C does: with a :class:`KeyboardInterrupt`.
 
     A program that serves wraps its work in this, so that both ways of stopping it stop the server.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 _START = """

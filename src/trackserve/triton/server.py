@@ -14,11 +14,14 @@ import subprocess
 import tempfile
 import threading
 import time
+import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from trackserve.errors import ServerError
+from trackserve.native import library
 from trackserve.triton.installation import (
     Installation,
     assemble_backends,
@@ -27,14 +30,13 @@ from trackserve.triton.installation import (
 )
 from trackserve.triton.process import LOOPBACK, Ending, children, choose_ports, kill_group, spawn
 from trackserve.triton.repository import write_repository
-from trackserve.triton.settings import FRONTS, STOP
+from trackserve.triton.settings import FRONTS, STOP, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     from trackserve.bundle import Bundle
-    from trackserve.triton.settings import Settings
 
 DRAIN_SECONDS = 30
 """How long a stopping server may take to finish the requests it has accepted."""
@@ -114,7 +116,9 @@ class Server:
 
     def log(self) -> str:
         """Return what the server has logged so far."""
-        return self._log_path.read_text(encoding="utf-8", errors="replace")
+        with self._log_path.open("rb") as log:
+            log.seek(self._log_begin)
+            return log.read().decode(errors="replace")
 
     def __enter__(self) -> Self:
         self._installation = find_tritonserver()
@@ -122,10 +126,11 @@ class Server:
         self._folder = Path(tempfile.mkdtemp(prefix="trackserve-server-"))
         self._fronts = self._folder / "fronts"
         self._log_path = self._log or self._folder / "log"
-        self._log_path.write_bytes(b"")
         self._ending, self._stopping, self._over = Ending(), threading.Event(), threading.Event()
         self._failure = ""
         try:
+            with self._log_path.open("ab") as log:  # what earlier servers wrote stays
+                self._log_begin = log.tell()
             if self._installation.pip is not None:
                 assemble_backends(self._installation.pip, self._folder)
             self._start()
@@ -294,7 +299,11 @@ def serve(
     log: Path | str | None = None,
     restarts: int = RESTARTS,
 ) -> Iterator[Server]:
-    """Serve a bundle with these settings for as long as the context lasts; see :class:`Server`."""
+    """Serve a bundle with these settings for as long as the context lasts; see :class:`Server`.
+
+    Warns if this processor can't compute in the precision that was asked for.
+    """
+    settings = _computed_here(bundle, settings or Settings())
     with tempfile.TemporaryDirectory(prefix="trackserve-repository-") as folder:
         repository = write_repository(bundle, Path(folder) / "models", settings)
         with Server(
@@ -305,9 +314,23 @@ def serve(
             metrics_port=metrics_port,
             log=log,
             restarts=restarts,
-            shared_memory=settings is not None and settings.shared_memory,
+            shared_memory=settings.shared_memory,
         ) as server:
             yield server
+
+
+def _computed_here(bundle: Bundle, settings: Settings) -> Settings:
+    """Return the settings with the precision that the engine computes in on this machine."""
+    if settings.engine != "native":
+        return replace(settings, precision="float32")
+    asked = settings.precision
+    if bundle.precision == "int8" and asked == "bundle":
+        return settings
+    nearest: Any = library().nearest_precision(bundle.precision if asked == "bundle" else asked)
+    if asked not in {"bundle", nearest}:
+        message = f"this processor has no {asked}; the server computes in {nearest}"
+        warnings.warn(message, stacklevel=3)
+    return replace(settings, precision=nearest)
 
 
 _STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"

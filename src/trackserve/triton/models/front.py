@@ -9,6 +9,7 @@ that is alone is answered by ``execute`` itself, for to hand it over takes a twe
 from __future__ import annotations
 
 import asyncio  # noqa: F401  (Triton's stub imports it at the first request: 0.1 s)
+import contextlib
 import json
 import os
 import sys
@@ -158,10 +159,18 @@ class TritonPythonModel:
         while True:
             try:
                 for waiting, answer in self._answers(worker, self._next()):
-                    waiting.sender.send(answer, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-                    self._sent()
+                    self._send(waiting, answer)
             except Exception:  # the next ones are answered
                 pb.Logger.log_error(f"{self._table.name}: {traceback.format_exc()}")
+
+    def _send(self, waiting: Waiting, answer: Any) -> None:
+        """Send an answer; one that can't be sent keeps neither its place nor others from theirs."""
+        try:
+            waiting.sender.send(answer, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception:
+            pb.Logger.log_error(f"request {waiting.request_id}: {traceback.format_exc()}")
+        finally:
+            self._sent()
 
     def _next(self) -> list[Waiting]:
         """Wait for a request, and take small ones behind it, but leave others their share."""
@@ -200,8 +209,8 @@ class TritonPythonModel:
         ended = time.monotonic()
         with self._lock:
             self._taken -= 1
-        self._counters.add(metrics.QUEUE_SECONDS, began - waiting.since, self._table.name)
         if outcome.kind == "answered":
+            self._counters.add(metrics.QUEUE_SECONDS, began - waiting.since, self._table.name)
             self._counters.add(metrics.HITS, waiting.hits)
         self._record(
             waiting.request_id,
@@ -246,8 +255,9 @@ class TritonPythonModel:
             **({"reason": outcome.reason} if outcome.reason else {}),
             **numbers,
         }
-        sys.stderr.write(f"{json.dumps(line)}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk costs the line, not the answer
+            sys.stderr.write(f"{json.dumps(line)}\n")
+            sys.stderr.flush()
 
     def _watch(self, serving: Path) -> None:
         """Take nothing more once the server is to stop; leave word when nothing is under way."""

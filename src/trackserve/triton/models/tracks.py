@@ -1,4 +1,4 @@
-"""Algorithm 2: from scored edges to track candidates."""
+"""Algorithm 3: from scored edges to track candidates."""
 
 from __future__ import annotations
 
