@@ -35,17 +35,20 @@ def against_perf_analyzer(study: Study) -> dict[str, Any]:
         for kind in ("small", "pu20"):
             events = study.events(server, kind)
             for concurrency in (1, BUSY):
-                seconds, repeats = study.seconds(6.0), study.repeats(6)
+                seconds, repeats = study.seconds(6.0), study.repeats(8)
                 theirs, ours = [], []
-                for _ in tqdm(range(repeats), desc=f"perf_analyzer {kind} {concurrency}"):
-                    address = server.grpc_url.removeprefix("grpc://")
-                    theirs.append(
-                        _run(study.perf_analyzer, address, events.tables, concurrency, seconds)
-                    )
-                    load = Load(concurrency, seconds=seconds, processes=1)
-                    report = measure(server.grpc_url, events, load)
-                    ours.append((report.throughput, 1000 * report.latency.p95))
-                rate, p95 = np.median(ours, axis=0) / np.median(theirs, axis=0)
+                for pair in tqdm(range(repeats), desc=f"perf_analyzer {kind} {concurrency}"):
+                    for tool in ("perf_analyzer", "bench")[:: 1 if pair % 2 else -1]:
+                        if tool == "bench":
+                            load = Load(concurrency, seconds=seconds, processes=1)
+                            report = measure(server.grpc_url, events, load)
+                            ours.append((report.throughput, 1000 * report.latency.p95))
+                            continue
+                        address = server.grpc_url.removeprefix("grpc://")
+                        theirs.append(
+                            _run(study.perf_analyzer, address, events.tables, concurrency, seconds)
+                        )
+                rate, p95 = np.median(np.divide(ours, theirs), axis=0)
                 found[f"{kind}, {concurrency} at once"] = {
                     "perf_analyzer": theirs,
                     "trackserve bench": ours,

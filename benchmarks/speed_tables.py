@@ -124,7 +124,7 @@ def search(result: Record) -> str:
         (
             name,
             f"{seconds:.2f}",
-            str(len(found["seconds"][name])),
+            ", ".join(f"{each:.2f}" for each in found["seconds"][name]),
             f"{seconds / ours:.1f}",
             f"{found['pairs_that_differ_from_scipy'][name]:,}",
         )
@@ -137,7 +137,7 @@ def search(result: Record) -> str:
         f"{stage['trackserve']:.2f} s, the reference {stage['reference']:.1f} s, the same "
         f"{result['stage']['edges']:,} edges."
     )
-    heading = ("search", "seconds", "times run", "over ours", "pairs that differ from scipy's")
+    heading = ("search", "median s", "each run", "over ours", "pairs that differ from scipy's")
     return f"{table(heading, rows)}\n\n{text}"
 
 
