@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Literal
 
 from trackserve.errors import InputError
-from trackserve.native import NativePipeline, variants
+from trackserve.native import NativePipeline, library, variants
 from trackserve.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ faster, with scores that agree to 1e-4 (:data:`trackserve.native.engine.TOLERANC
 def fastest() -> Literal["native", "reference"]:
     """Return the name of the fastest engine that is installed."""
     return "native" if variants() else "reference"
+
+
+def nearest_precision(engine: str, wanted: str) -> str:
+    """Return what an engine computes networks in on this machine, where this precision is wanted."""
+    return library().nearest_precision(wanted) if engine == "native" else "float32"
 
 
 def open_pipeline(

@@ -53,7 +53,7 @@ def test_no_more_threads_are_kept_than_were_asked_for(variant):
         return threads() - before
 
     with ThreadPoolExecutor(1) as caller:
-        assert caller.submit(kept).result() == 6
+        assert 0 < caller.submit(kept).result() <= 6  # of a test before, some may just be ending
 
 
 @each_variant

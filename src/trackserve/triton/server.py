@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from trackserve.engines import nearest_precision
 from trackserve.errors import ServerError
-from trackserve.native import library
 from trackserve.triton.installation import (
     Installation,
     assemble_backends,
@@ -321,12 +321,11 @@ def serve(
 
 def _computed_here(bundle: Bundle, settings: Settings) -> Settings:
     """Return the settings with the precision that the engine computes in on this machine."""
-    if settings.engine != "native":
-        return replace(settings, precision="float32")
     asked = settings.precision
-    if bundle.precision == "int8" and asked == "bundle":
+    wanted = bundle.precision if asked == "bundle" else asked
+    nearest: Any = nearest_precision(settings.engine, wanted)
+    if nearest == "int8":  # a bundle's own; nobody else can ask for it
         return settings
-    nearest: Any = library().nearest_precision(bundle.precision if asked == "bundle" else asked)
     if asked not in {"bundle", nearest}:
         message = f"this processor has no {asked}; the server computes in {nearest}"
         warnings.warn(message, stacklevel=3)
