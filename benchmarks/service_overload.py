@@ -20,6 +20,7 @@ from service_study import BUSY, CORES, FREE_PORTS
 from trackserve.benchmark.load import Load, drive
 from trackserve.benchmark.report import measure, summarise
 from trackserve.benchmark.times import Statistics
+from trackserve.benchmark.tune import memory_of
 from trackserve.client import AsyncClient, Client
 from trackserve.errors import TrackserveError
 from trackserve.triton.process import children
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from trackserve.benchmark.report import Latency
     from trackserve.triton.server import Server
 
+MEGABYTE = 1e6
 TIMES = 10
 """The load over the capacity."""
 
@@ -216,8 +218,7 @@ class _Watch:
 
     def _sample(self) -> None:
         while not self._stopped.wait(0.5):
-            pids = [self._server.pid, *children(self._server.pid)]
-            self.memory.append(sum(map(_megabytes, pids)))
+            self.memory.append(memory_of(self._server.pid) / MEGABYTE)
 
 
 def _processor_seconds(pid: int) -> dict[str, float]:
@@ -231,14 +232,6 @@ def _processor_seconds(pid: int) -> dict[str, float]:
         ticks = int(fields[11]) + int(fields[12])  # user and system
         found[name] = found.get(name, 0.0) + ticks / os.sysconf("SC_CLK_TCK")
     return found
-
-
-def _megabytes(pid: int) -> float:
-    """Return a process's share of memory, what it shares with others divided among them."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"Pss:\s*(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text())
-        return int(found[1]) / 1024 if found else 0.0
-    return 0.0
 
 
 def killed(study: Study) -> dict[str, Any]:

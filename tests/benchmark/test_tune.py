@@ -126,6 +126,22 @@ def test_the_queue_is_the_longest_that_keeps_the_goal_or_the_shortest_tried(tiny
     assert tuning.queue([]) == (None, False)
 
 
+def test_the_queue_is_never_too_short_for_the_load_that_was_best(
+    tiny_bundle, tmp_path, monkeypatch
+):
+    def run(_, candidate, loads):
+        reached = [point(10, 0.09) | {"load": vars(load)} for load in loads[:3]]
+        too_late = [point(10, 0.9) | {"load": vars(load)} for load in loads if load.rate]
+        return {"candidate": vars(candidate), "loads": too_late or reached[2:], "memory": 0.0}
+
+    monkeypatch.setattr(Tuning, "_run", run)
+    tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.8), tmp_path, trials=1, cores=1)
+    trials = tuning.search()
+    assert trials[0]["loads"][0]["load"]["concurrency"] == 4
+    limits = [t["candidate"]["max_queue"] for t in trials if "overload" in t]
+    assert limits == [7, 3]  # of 10 a second 7 wait 0.8 s beside one; 4 at once are 3 beside one
+
+
 def test_candidates_have_settings():
     ensemble = Candidate(shape="ensemble", engine="reference", instances=2, threads=3)
     assert ensemble.settings.instances["gnn"] == 2

@@ -145,14 +145,14 @@ class Tuning:
     trials: int = 40
     cores: int = len(os.sched_getaffinity(0))
     memory: float = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    engines: tuple[str, ...] = ("native", "reference")
+    engines: tuple[Literal["native", "reference"], ...] = ("native", "reference")
     precisions: tuple[str, ...] = ("bundle",)
 
     def search(self) -> list[dict[str, Any]]:
         """Run the search and return its trials, in the order in which they were wanted."""
         self._check_folder()
         found: list[dict[str, Any]] = []
-        best = Candidate(engine=self.engines[0], instances=self.cores)  # type: ignore[arg-type]  # these are names of engines
+        best = Candidate(engine=self.engines[0], instances=self.cores)
         with tqdm(desc=f"tune for {self.goal}", unit="trial", total=self.trials) as bar:
             highest, seen = self._try(best, found, bar), {best}
             better = True
