@@ -20,7 +20,7 @@ void parallel_for(int threads, int64_t chunks, const Work& work) {
     for_each_chunk(threads, chunks, call, &work);
 }
 
-// Some rows, [begin, end), of many: the how manieth chunk of them it is, and the thread it is worked on by.
+// Some of many rows, [begin, end): the number of this chunk of them, and the thread that works on it.
 struct Chunk {
     int64_t number, begin, end;
     int thread;
