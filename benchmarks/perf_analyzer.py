@@ -33,7 +33,7 @@ def against_perf_analyzer(study: Study) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with serve(study.bundle, study.settings, **FREE_PORTS) as server:
         for kind in ("small", "pu20"):
-            events = study.events(server, kind)
+            events = study.events(server.grpc_url, kind)
             for concurrency in (1, BUSY):
                 seconds, repeats = study.seconds(6.0), study.repeats(8)
                 theirs, ours = [], []

@@ -109,7 +109,7 @@ def throughput(study: Study) -> dict[str, Any]:
         rates: dict[str, list[float]] = {"in process": []}
         wrong = 0
         with serve(study.bundle, settings, **FREE_PORTS) as server:
-            events = study.events(server, kind)
+            events = study.events(server.grpc_url, kind)
             urls = [(server.grpc_url, False), (server.grpc_url, True), (server.http_url, False)]
             for _ in tqdm(range(study.repeats(4)), desc=f"throughput {kind}"):
                 rates["in process"].append(_workers(study, kind, seconds))

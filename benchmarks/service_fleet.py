@@ -53,9 +53,9 @@ def fleet(study: Study) -> dict[str, Any]:
         }
         loads = {}
         for kind in ("small",) if study.quick else ("small", "pu20"):
-            events = study.events(server, kind)
+            events = study.events(server.grpc_url, kind)
             loads[kind] = _compare(urls, events, study.seconds(8.0), study.repeats(3))
-        small = study.events(server, "small")
+        small = study.events(server.grpc_url, "small")
         rolled = _roll(double, _copied(study.bundle, Path(folder, "bundle")), small)
         requests = study.requests(REQUESTS)
         victims = {

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -23,17 +24,18 @@ from trackserve.benchmark.times import Statistics
 from trackserve.benchmark.tune import memory_of
 from trackserve.client import AsyncClient, Client
 from trackserve.errors import TrackserveError
+from trackserve.fleet import Fleet
 from trackserve.triton.process import children
 from trackserve.triton.server import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from service_study import Study
 
     from trackserve.benchmark.load import Events
     from trackserve.benchmark.report import Latency
-    from trackserve.triton.server import Server
+    from trackserve.triton.settings import Settings
 
 MEGABYTE = 1e6
 TIMES = 10
@@ -45,7 +47,7 @@ class Overload:
     """How a server is overloaded: by which events, and for how long.
 
     ``look`` is how long its capacity is looked at, before and after. ``apart``: server and load have
-    cores of their own, so that sending takes nothing from the server.
+    cores of their own, so that sending takes nothing from the server. ``proxy``: it is a fleet of one.
     """
 
     kind: str
@@ -53,13 +55,16 @@ class Overload:
     look: float
     max_queue: int
     apart: bool = False
+    proxy: bool = False
 
 
 OVERLOADS = {
     # A limit of 6 keeps the wait of a pileup-200 event to a few seconds.
     "pu200": Overload("pu200", 300.0, 30.0, 6),
     "pu20": Overload("pu20", 60.0, 15.0, 64),
+    "pu20 Envoy": Overload("pu20", 60.0, 15.0, 64, proxy=True),
     "pu20 apart": Overload("pu20", 60.0, 15.0, 64, apart=True),
+    "pu20 Envoy apart": Overload("pu20", 60.0, 15.0, 64, apart=True, proxy=True),
 }
 REQUESTS = 2000
 AFTER_SECONDS = 15.0
@@ -67,7 +72,7 @@ AFTER_SECONDS = 15.0
 
 
 def overload(study: Study) -> dict[str, Any]:
-    """Offer ten times what the server can do, for two sizes of events."""
+    """Offer ten times what the server can do, for two sizes of events, directly and through Envoy."""
     return {
         name: _overload(study, how) for name, how in OVERLOADS.items() if CORES > 1 or not how.apart
     }
@@ -84,13 +89,13 @@ def _overload(study: Study, how: Overload) -> dict[str, Any]:
         if how.apart:  # what is started gets the cores of who starts it
             stack.callback(os.sched_setaffinity, 0, every)
             os.sched_setaffinity(0, every - first)
-        server = stack.enter_context(serve(study.bundle, settings, **FREE_PORTS))
+        server = stack.enter_context(_serve(study, settings, proxy=how.proxy))
         if how.apart:
             os.sched_setaffinity(0, first)
-        events = study.events(server, how.kind)
-        idle = measure(server.grpc_url, events, Load(1, seconds=max(2.0, study.seconds(10.0))))
+        events = study.events(server.url, how.kind)
+        idle = measure(server.url, events, Load(1, seconds=max(2.0, study.seconds(10.0))))
         busy = Load(BUSY, seconds=max(1.0, study.seconds(how.look)), processes=1)
-        capacity = measure(server.grpc_url, events, busy).throughput
+        capacity = measure(server.url, events, busy).throughput
         watch = _Watch(server, events, idle.latency.p95, study.seconds(AFTER_SECONDS))
         load = Load(
             rate=TIMES * capacity,
@@ -102,11 +107,11 @@ def _overload(study: Study, how: Overload) -> dict[str, Any]:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         with watch:
             records = drive(
-                server.grpc_url, events, load, progress=True, marks=(watch.ask, watch.recover)
+                server.url, events, load, progress=True, marks=(watch.ask, watch.recover)
             )
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
-        report = summarise(server.grpc_url, events, load, records, Statistics({}, {}))
-        after = measure(server.grpc_url, events, busy).throughput
+        report = summarise(server.url, events, load, records, Statistics({}, {}))
+        after = measure(server.url, events, busy).throughput
         memory = np.array(watch.memory)
         middle = memory[len(memory) // 10 : len(memory) // 2]
         whole = load.seconds + load.warm_up
@@ -138,6 +143,28 @@ def _overload(study: Study, how: Overload) -> dict[str, Any]:
         }
 
 
+@dataclass(frozen=True)
+class _Served:
+    """Where a load goes, and the process of tritonserver and that of Envoy if there is one."""
+
+    url: str
+    pids: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def _serve(study: Study, settings: Settings, *, proxy: bool) -> Iterator[_Served]:
+    if not proxy:
+        with serve(study.bundle, settings, **FREE_PORTS) as server:
+            yield _Served(server.grpc_url, (server.pid,))
+        return
+    settings = replace(settings, shared_memory=False)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Fleet(study.bundle, settings, servers=1, folder=folder, port=0) as fleet,
+    ):
+        yield _Served(fleet.address, (fleet.members[0].server.pid, fleet.proxy.pid))
+
+
 def _percentiles(latency: Latency) -> dict[str, float] | None:
     """Return milliseconds by percentile, none of no requests."""
     if not latency.count:
@@ -148,7 +175,7 @@ def _percentiles(latency: Latency) -> dict[str, float] | None:
 class _Watch:
     """Memory of the server's processes twice a second, their time, and how single requests fare."""
 
-    def __init__(self, server: Server, events: Events, normal: float, after: float) -> None:
+    def __init__(self, server: _Served, events: Events, normal: float, after: float) -> None:
         self.memory: list[float] = []
         self.refusal: dict[str, Any] = {}
         self.recovery: float | None = None
@@ -169,13 +196,13 @@ class _Watch:
 
     def ask(self) -> None:
         """Ask under load until refused, and keep what the refusal says."""
-        self._seconds.append(_processor_seconds(self._server.pid))
+        self._seconds.append(_processor_seconds(self._server.pids))
         self._threads.append(threading.Thread(target=self._ask))
         self._threads[-1].start()
 
     def _ask(self) -> None:
         until = time.monotonic() + self._after
-        with Client(self._server.grpc_url, tries=1, timeout=30) as client:
+        with Client(self._server.url, tries=1, timeout=30) as client:
             while time.monotonic() < until:
                 start = time.monotonic()
                 try:
@@ -192,14 +219,14 @@ class _Watch:
 
     def recover(self) -> None:
         """From the load's end on, find when single requests are answered as fast as before."""
-        self._seconds.append(_processor_seconds(self._server.pid))
+        self._seconds.append(_processor_seconds(self._server.pids))
         self._threads.append(threading.Thread(target=self._recover))
         self._threads[-1].start()
 
     def _recover(self) -> None:
         start = time.monotonic()
         last_slow = start
-        with Client(self._server.grpc_url, tries=1, timeout=30) as client:
+        with Client(self._server.url, tries=1, timeout=30) as client:
             while (began := time.monotonic()) < start + self._after:
                 try:
                     client.find_tracks(self._table)
@@ -218,16 +245,16 @@ class _Watch:
 
     def _sample(self) -> None:
         while not self._stopped.wait(0.5):
-            self.memory.append(memory_of(self._server.pid) / MEGABYTE)
+            self.memory.append(sum(map(memory_of, self._server.pids)) / MEGABYTE)
 
 
-def _processor_seconds(pid: int) -> dict[str, float]:
-    """Return what tritonserver and the processes of each model have used, by name."""
+def _processor_seconds(pids: tuple[int, ...]) -> dict[str, float]:
+    """Return what tritonserver, the processes of each model and Envoy have used, by name."""
     found: dict[str, float] = {}
-    for each in (pid, *children(pid)):
+    for each in (*pids, *(child for pid in pids for child in children(pid))):
         command = Path(f"/proc/{each}/cmdline").read_text(encoding="utf-8").split("\0")
         models = [Path(word).parts[-3] for word in command if word.endswith("/model.py")]
-        name = models[0] if models else "tritonserver"
+        name = models[0] if models else Path(command[0]).name
         fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
         ticks = int(fields[11]) + int(fields[12])  # user and system
         found[name] = found.get(name, 0.0) + ticks / os.sysconf("SC_CLK_TCK")
@@ -237,7 +264,7 @@ def _processor_seconds(pid: int) -> dict[str, float]:
 def killed(study: Study) -> dict[str, Any]:
     """Kill the models' processes, and then tritonserver, in the middle of requests; count answers."""
     with serve(study.bundle, study.settings, **FREE_PORTS) as server:
-        events = study.events(server, "small")
+        events = study.events(server.grpc_url, "small")
         requests = study.requests(REQUESTS)
         models = ask_and_kill(server.grpc_url, events, requests, lambda: children(server.pid))
         whole = ask_and_kill(server.grpc_url, events, requests, lambda: [server.pid])

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import argparse
 
     from trackserve.event import Hits
-    from trackserve.triton.server import Server
 
 FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 CORES = len(os.sched_getaffinity(0))
@@ -86,12 +85,12 @@ class Study:
         """Return how many requests to send."""
         return full // 10 if self.quick else full
 
-    def events(self, server: Server, kind: str) -> Events:
-        """Return the events of a kind as a server takes them, with the labels of this process."""
+    def events(self, url: str, kind: str) -> Events:
+        """Return the events of a kind as the server at a URL takes them, with the labels of this process."""
         if kind not in self._labels:
             pipeline = self.open()
             self._labels[kind] = [pipeline.find_tracks(h).labels for h in self.hits[kind]]
-        with Client(server.grpc_url) as client:
+        with Client(url) as client:
             return mix(client, [(kind, self.hits[kind])]).expecting(self._labels[kind])
 
 

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 NAMES = {"small": "1,300 hits", "pu20": "pileup 20", "pu200": "pileup 200"}
-OVERLOADS = {**NAMES, "pu20 apart": "pileup 20, server and load on cores of their own"}
+OVERLOADS = {
+    **NAMES,
+    "pu20 Envoy": "pileup 20, behind Envoy",
+    "pu20 apart": "pileup 20, server and load on cores of their own",
+    "pu20 Envoy apart": "pileup 20, behind Envoy, server and load on cores of their own",
+}
 
 
 def goals(result: Record) -> str:
@@ -137,6 +142,7 @@ def overload(result: Record) -> str:
 def _overload(found: Record) -> dict[str, str]:
     counts, memory, cores = (found[name] for name in ("counts", "memory_mb", "cores"))
     when = ("before", "first_half", "peak", "end")
+    others = [cores.get(name, 0.0) for name in ("tritonserver", "envoy", "load")]
     return {
         "capacity before and after, events/s": f"{found['capacity_per_s']:.1f} and "
         f"{found['capacity_after_per_s']:.1f}",
@@ -154,13 +160,8 @@ def _overload(found: Record) -> dict[str, str]:
             f"{memory[each]:.0f}" for each in when
         )
         + " MB",
-        "cores: the models, tritonserver, the load": ", ".join(
-            f"{each:.2f}"
-            for each in (
-                sum(cores[name] for name in cores if name not in {"tritonserver", "load"}),
-                cores["tritonserver"],
-                cores["load"],
-            )
+        "cores: the models, tritonserver, Envoy, the load": ", ".join(
+            f"{each:.2f}" for each in (sum(cores.values()) - sum(others), *others)
         ),
     }
 

@@ -70,7 +70,8 @@ class Fleet:
         self.bundle = bundle
         self.settings = settings or Settings()
         self.folder = Path(folder).absolute()
-        self.proxy = Proxy(self.folder, address, port)
+        room = servers * (self.settings.at_once + self.settings.max_queue)
+        self.proxy = Proxy(self.folder, address, port, room)
         self.members: list[Member] = []
         self._count, self._started = servers, 0
         self._changing = threading.Lock()

@@ -50,10 +50,11 @@ class Proxy:
     """A running Envoy with its files in ``folder``: a context manager that starts and stops it.
 
     It is started anew when it ends by itself, as a :class:`Server` is. A port of 0 picks a free one.
+    ``room`` is how many requests of a protocol may be under way: it refuses others before they are sent.
     """
 
-    def __init__(self, folder: Path, address: str, port: int) -> None:
-        self.folder, self.address, self.port = folder, address, port
+    def __init__(self, folder: Path, address: str, port: int, room: int) -> None:
+        self.folder, self.address, self.port, self.room = folder, address, port, room
         self.restarted: list[float] = []
         """When (``time.monotonic``, s) Envoy was started anew."""
         self.failure = ""
@@ -71,7 +72,7 @@ class Proxy:
         self.port = choose_ports(self.address, {"fleet's": self.port})["fleet's"]
         quoted = json.dumps(str(self.folder), ensure_ascii=False)[1:-1]
         text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-            folder=quoted, address=self.address, port=self.port
+            folder=quoted, address=self.address, port=self.port, room=self.room
         )
         _write(self.folder / "envoy.yaml", text)
         self._write_endpoints([])
