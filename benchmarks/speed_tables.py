@@ -239,6 +239,23 @@ def techniques(result: Record) -> str:
     return table(heading, rows)
 
 
+def techniques_elsewhere(results: Sequence[Record]) -> str:
+    """Return of each technique the time over float32's on each of several processors."""
+    rows = [
+        (
+            name,
+            *(
+                f"{each['seconds']['total'] / each['base_seconds']['total']:.2f}" if each else "-"
+                for each in (result["techniques"].get(name) for result in results)
+            ),
+        )
+        for name in results[0]["techniques"]
+    ]
+    base = [f"{1000 * r['techniques']['float32']['seconds']['total']:.0f} ms" for r in results]
+    heading = ("technique", *(result["installation"]["processor"] for result in results))
+    return table(heading, [("float32", *base), *rows[1:]])
+
+
 def floor(result: Record) -> str:
     """Return the least time that operations and bytes of each stage leave possible."""
     found, rate = result["floor"]["precisions"], result["floor"]["rates"]

@@ -247,13 +247,14 @@ def _triplets(out: StageOutputs) -> Int64:
 
 
 def variants(shop: Workshop) -> Iterator[Variant]:
-    """Yield every variant, the bundle in float32 first, all together last."""
+    """Yield every variant that this processor computes, the bundle in float32 first, two together last."""
     infinite = {"kink": float("inf"), "slope": float("inf"), "off": 0.0, "dphi": 0.0}
     plain = {"precision": "float32"}
     own = shop.with_settings(BASE, **plain)
     yield Variant(BASE, own)
     yield Variant("operators one by one", own, engine="reference", slow=True)
-    yield Variant("bfloat16", shop.with_settings("bfloat16", precision="bfloat16"))
+    if "bfloat16" in library().precisions():
+        yield Variant("bfloat16", shop.with_settings("bfloat16", precision="bfloat16"))
     if "int8" in library().precisions():
         files = [shop.calibrated() / f"{kind}.onnx" for kind in ("filter", "triplets")]
         yield Variant("int8", shop.with_networks("int8", *files, precision="int8"))
@@ -287,8 +288,9 @@ def variants(shop: Workshop) -> Iterator[Variant]:
         yield Variant(name, shop.with_settings(name, **changes, **plain), slow=True)
     name = "without the cut on chains"
     yield Variant(name, shop.with_settings(name, **no_chains, **plain))
-    name = f"bfloat16, GNN of {STEPS} steps"
-    yield Variant(name, shop.with_networks(name, shallow, precision="bfloat16"))
+    if "bfloat16" in library().precisions():
+        name = f"bfloat16, GNN of {STEPS} steps"
+        yield Variant(name, shop.with_networks(name, shallow, precision="bfloat16"))
 
 
 def measure(

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from physics_tables import TABLES
 from physics_tables import markdown as table
 from service_tables import SERVICE
-from speed_tables import SPEED, TECHNIQUES, processors
+from speed_tables import SPEED, TECHNIQUES, processors, techniques_elsewhere
 
 from trackserve.cli import build_parser
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
@@ -47,6 +47,8 @@ ALSO = ROOT / "benchmarks/results/speed-avx2.json"
 """The same on a processor with AVX2 only."""
 STEPS = ROOT / "benchmarks/results/techniques.json"
 """What each technique gives and costs, as benchmarks/techniques.py measured it."""
+STEPS_ALSO = ROOT / "benchmarks/results/techniques-avx2.json"
+"""The same on a processor with AVX2 only."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -290,6 +292,9 @@ MADE = {
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
+    "speed-techniques-processors": lambda: techniques_elsewhere(
+        [measured(STEPS), measured(STEPS_ALSO)]
+    ),
     "speed-processors": lambda: processors([measured(FAST), measured(ALSO)]),
 }
 
