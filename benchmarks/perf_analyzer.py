@@ -40,7 +40,7 @@ def against_perf_analyzer(study: Study) -> dict[str, Any]:
                 for pair in tqdm(range(repeats), desc=f"perf_analyzer {kind} {concurrency}"):
                     for tool in ("perf_analyzer", "bench")[:: 1 if pair % 2 else -1]:
                         if tool == "bench":
-                            load = Load(concurrency, seconds=seconds, processes=1)
+                            load = Load(concurrency, seconds=seconds)
                             report = measure(server.grpc_url, events, load)
                             ours.append((report.throughput, 1000 * report.latency.p95))
                             continue
