@@ -92,7 +92,7 @@ def throughput(result: Record) -> str:
         ]
         settings = found["settings"]
         instances, batch = max(settings["instances"].values()), settings["batch"]
-        how = f"{found['best'].split(', ')[1]}, {instances} instances"
+        how = f"{found['best'].replace('grpc', 'gRPC').replace('http', 'HTTP')}, {instances} instances"
         how += f", batch {batch}" if batch > 1 else ""
         rows.append((name, *rates, how, f"{found['ratio']:.2f}"))
     return markdown(rows)

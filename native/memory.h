@@ -15,7 +15,7 @@ void give_back(void* block, size_t bytes);
 // A block of `wanted` bytes or more, gives how many, with what is used of another, which is given back.
 void* grow(void* block, size_t bytes, size_t used, size_t& wanted);
 
-// A vector's memory, on whole cache lines. How much it is stands in the line before.
+// A vector's memory, on whole cache lines below 64 MiB. How much it is stands in the line before.
 template <class Number>
 struct Allocator {
     using value_type = Number;

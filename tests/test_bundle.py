@@ -193,6 +193,11 @@ def test_an_unknown_shipped_bundle(tmp_path, monkeypatch):
         ("format = 1", "format = 2", "format is 2; this version of trackserve reads format 1"),
         ("format = 1", "", "format is missing; expected int"),
         ('name = "tiny"', "name = 3", "name is 3; expected str"),
+        (
+            'name = "tiny"',
+            'name = "tiny"\nprecision = "bf16"',
+            "precision is 'bf16'; expected one of float32, bfloat16, int8",
+        ),
         ('detector = "made for a test"', "", "detector is missing; expected str"),
         ("dimension = 4", "dimension = 4.0", "embedding.dimension is 4.0; expected int"),
         ("dimension = 4", "dimension = true", "embedding.dimension is True; expected int"),

@@ -219,14 +219,30 @@ def test_events_of_one_number_cannot_share_a_file(small, damaged, bundle, capsys
     assert "have one number; a file of tracks can't tell them apart" in message
 
 
-def test_a_folder_that_is_not_there_to_write_to(small, bundle, tmp_path, capsys):
-    output = tmp_path / "nowhere" / "tracks.csv"
-    message = refusal(capsys, "find", small, "--local", "--bundle", bundle, "-o", output)
-    assert "No such file or directory" in message
-
-
 def test_a_bundle_goes_with_local_alone(small, bundle, capsys):
     assert "--bundle goes with --local" in refusal(capsys, "find", small, "--bundle", bundle)
+
+
+def test_options_that_would_say_nothing_are_refused(small, tmp_path, capsys):
+    find = ("find", small, "--engine", "native")
+    assert "--engine goes with --local; a server has its own" in refusal(capsys, *find)
+    judge = ("evaluate", small, "--server", "localhost:1", "--threads", 2)
+    assert "--threads goes with the pipeline in process" in refusal(capsys, *judge)
+    load = ("bench", "localhost:1", small, "--engine", "native")
+    assert "--engine goes with --check local" in refusal(capsys, *load)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("find", "-o"), ("evaluate", "--json"), ("bench", "localhost:1", "--json")]
+)
+def test_where_a_result_can_not_be_written_is_said_before_the_work(
+    arguments, small, tmp_path, capsys
+):
+    command, *rest, option = arguments
+    absent = tmp_path / "absent/file"
+    message = refusal(capsys, command, *rest, small, option, absent)
+    assert message.endswith(f"there is no folder {absent.parent} for file")
+    assert f"{tmp_path} is a folder" in refusal(capsys, command, *rest, small, option, tmp_path)
 
 
 def test_an_unreachable_server(small, capsys):

@@ -34,6 +34,8 @@ FORMAT = 1
 """Version of the bundle's layout."""
 DESCRIPTION = "bundle.toml"
 NETWORKS = ("embedding", "filter", "gnn")
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""What networks may be computed in, on a processor that has it."""
 MAX_MEMBER_BYTES = 256 * 2**20
 """A network larger than this is refused: something other than a tracking network was put there."""
 SHIPPED = Path(__file__).parent / "bundles"
@@ -74,6 +76,9 @@ class Bundle:
                 f"radius {self.radius}, filter cut {self.filter_cut}; expected a positive radius "
                 "and a cut between 0 and 1"
             )
+            raise BundleError(message)
+        if self.precision not in PRECISIONS:
+            message = f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
             raise BundleError(message)
 
     @property

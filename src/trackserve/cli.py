@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+FIRST_TRIES = 5
+"""Of a server that may not be there at all: nobody waits a minute to hear that."""
+
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Defaults after options that have one, and examples as they were written."""
@@ -441,15 +444,15 @@ def _add_find(commands: Subparsers) -> None:
     )
     place.add_argument("--local", action="store_true", help="in this process, without a server")
     _add_bundle_option(parser, "with --local: ")
-    _add_engine_option(parser, "with --local: ")
+    _add_engine_option(parser, "with --local: ", default=None)
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
     parser.add_argument("-o", "--output", type=Path, help="CSV file (default: standard output)")
 
 
 def _find(options: argparse.Namespace) -> None:
-    if options.bundle is not None and not options.local:
-        message = "--bundle goes with --local; a server has a bundle of its own"
-        raise InputError(message)
+    if not options.local:
+        _refuse(options, ("bundle", "engine"), "--local; a server has its own")
+    _check_place(options.output)
     sources = _sources(options.events, distinct=True)
     server = None if options.local else options.server
     with (
@@ -463,6 +466,24 @@ def _find(options: argparse.Namespace) -> None:
             labels = find(hits).labels
             events = np.full(len(hits), source.event_id)
             writer.writerows(np.stack([events, hits.hit_id, labels], axis=1).tolist())
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], place: str) -> None:
+    """Raise if any of the options is given, for it goes with something that isn't."""
+    for name in names:
+        if getattr(options, name) is not None:
+            message = f"--{name} goes with {place}"
+            raise InputError(message)
+
+
+def _check_place(path: Path | None) -> None:
+    """Raise before the work unless its result can be written there."""
+    if path is not None and path.is_dir():
+        message = f"{path} is a folder; name a file"
+        raise InputError(message)
+    if path is not None and not path.parent.is_dir():
+        message = f"there is no folder {path.parent} for {path.name}"
+        raise InputError(message)
 
 
 @contextlib.contextmanager
@@ -490,7 +511,7 @@ def _add_evaluate(commands: Subparsers) -> None:
     )
     _add_events(parser)
     _add_bundle_option(parser)
-    _add_engine_option(parser)
+    _add_engine_option(parser, "in process: ", default=None)
     parser.add_argument("--server", metavar="URL", help="tracks from this server")
     parser.add_argument(
         "--tracks",
@@ -498,7 +519,7 @@ def _add_evaluate(commands: Subparsers) -> None:
         metavar="CSV",
         help="tracks from this file of `find` (event_id,hit_id,track_id; negative: none)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="processor threads, in process")
+    parser.add_argument("--threads", type=int, help="in process: processor threads (default: 1)")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every number, bins too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write the usual plots")
@@ -511,6 +532,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len(given) > 1:
         message = f"--{given[0]} and --{given[1]} exclude each other; tracks come from one place"
         raise InputError(message)
+    if options.server is not None or options.tracks is not None:
+        _refuse(
+            options, ("engine", "threads"), "the pipeline in process, not with --server or --tracks"
+        )
+    _check_place(options.json)
     sources = _sources(options.events, distinct=options.tracks is not None)
     bar = tqdm(sources, desc="evaluate", unit="event", disable=len(sources) < 2)
     if options.tracks is not None:
@@ -528,7 +554,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         from trackserve.engines import open_pipeline
 
         bundle = read_bundle(options.bundle)
-        pipeline = open_pipeline(bundle, engine=options.engine, threads=options.threads)
+        engine, threads = options.engine or "auto", options.threads or 1
+        pipeline = open_pipeline(bundle, engine=engine, threads=threads)
         columns = pipeline.bundle.features.wire_columns
         events = (source.read_columns(columns) for source in bar)
         result = evaluate(events, with_stages(pipeline))
@@ -545,20 +572,24 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _finder(
-    server: str | None, timeout: float, bundle: Path | None = None, engine: str = "reference"
+    server: str | None, timeout: float, bundle: Path | None = None, engine: str | None = None
 ) -> Iterator[tuple[Callable[[Hits], Tracks], Sequence[str]]]:
     """Give what finds tracks, a server's client or the pipeline here, and the columns it needs."""
     if server is not None:
         from trackserve.client import Client
 
-        with Client(server, timeout=timeout, tries=5) as client:
-            yield client.find_tracks, client.description.columns
+        with Client(server, timeout=timeout, tries=FIRST_TRIES) as client:
+            columns = client.description.columns
+        with Client(server, timeout=timeout) as client:
+            yield client.find_tracks, columns
     else:
         from trackserve.bundle import read_bundle
         from trackserve.engines import open_pipeline
 
         found = read_bundle(bundle)
-        pipeline = open_pipeline(found, engine=engine, threads=len(os.sched_getaffinity(0)))
+        pipeline = open_pipeline(
+            found, engine=engine or "auto", threads=len(os.sched_getaffinity(0))
+        )
         yield pipeline.find_tracks, found.features.wire_columns
 
 
@@ -645,7 +676,7 @@ are refused or fail are counted, not sent again.""",
         help="compare every answer with the server's first one for the event, or with the one in this process",
     )
     _add_bundle_option(parser, "with --check local: ")
-    _add_engine_option(parser, "with --check local: ")
+    _add_engine_option(parser, "with --check local: ", default=None)
     parser.add_argument(
         "--shared-memory",
         action="store_true",
@@ -670,6 +701,9 @@ def _bench(options: argparse.Namespace) -> None:
     from trackserve.benchmark.times import usual_metrics
     from trackserve.client import Client
 
+    if options.check != "local":
+        _refuse(options, ("bundle", "engine"), "--check local")
+    _check_place(options.json)
     loads = [
         Load(
             **given,
@@ -961,11 +995,13 @@ def _info(options: argparse.Namespace) -> None:
     print(describe())
 
 
-def _add_engine_option(parser: argparse._ActionsContainer, prefix: str = "") -> None:
+def _add_engine_option(
+    parser: argparse._ActionsContainer, prefix: str = "", default: str | None = "auto"
+) -> None:
     parser.add_argument(
         "--engine",
         choices=("auto", "native", "reference"),
-        default="auto",
+        default=default,
         help=f"{prefix}what runs the bundle: compiled kernels (native), or onnxruntime and numpy (reference), "
         "many times slower; auto is the fastest that is installed",
     )

@@ -89,13 +89,17 @@ def test_many_requests_that_fail_together_are_one_failure(clock):
     assert servers.rest() == pytest.approx(FIRST_REST)
 
 
-def test_a_refusal_says_how_long_to_rest(clock):
+def test_a_refusal_says_how_long_to_rest(clock, monkeypatch):
     servers = Servers(1)
     error = RefusedError("full")
     error.retry_after = 1.5
     fail(servers, 0, error)
-    assert servers.rest() == pytest.approx(1.5)
-    clock.now += 1.5
+    assert servers.rest() == pytest.approx(1.25 * 1.5)
+    clock.now += 2
+    monkeypatch.setattr(module.random, "uniform", lambda low, _: low)
+    fail(servers, 0, error)
+    assert servers.rest() == pytest.approx(1.5)  # never sooner
+    clock.now += 2
     error.retry_after = 3600
     fail(servers, 0, error)
     assert servers.rest() == pytest.approx(LONGEST_REST)

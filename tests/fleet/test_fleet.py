@@ -22,7 +22,7 @@ from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
 from trackserve.errors import InputError, MissingDependencyError, RefusedError, ServerError
-from trackserve.fleet import Fleet
+from trackserve.fleet import Fleet, Member
 from trackserve.fleet.control import roll
 from trackserve.fleet.proxy import find_envoy
 from trackserve.pipeline import Pipeline
@@ -187,6 +187,47 @@ def test_bundles_that_cannot_be_rolled_to_are_refused(fleet, tmp_path):
         roll(fleet.folder, tmp_path / "nowhere")
     with pytest.raises(ServerError, match="no fleet answers in"):
         roll(tmp_path, wider.path)
+
+
+def test_a_fleet_that_starts_is_not_rolled_and_tells_so(tiny_bundle, tmp_path, monkeypatch):
+    starting, go_on = threading.Event(), threading.Event()
+    start = Fleet._start
+
+    def slowly(fleet: Fleet, bundle: Bundle) -> Member:
+        starting.set()
+        assert go_on.wait(60)
+        return start(fleet, bundle)
+
+    monkeypatch.setattr(Fleet, "_start", slowly)
+    fleet = Fleet(tiny_bundle, servers=1, folder=tmp_path, port=0)
+    with ThreadPoolExecutor(1) as pool:
+        entered = pool.submit(fleet.__enter__)
+        try:
+            assert starting.wait(60)
+            assert fleet.status().startswith("fleet of 0 servers")
+            with pytest.raises(ServerError, match="is being started, rolled or stopped"):
+                roll(tmp_path, tiny_bundle.path)
+        finally:
+            go_on.set()
+        entered.result()
+    fleet.__exit__(None, None, None)
+    with pytest.raises(ServerError, match="is being started, rolled or stopped"):
+        fleet.roll(tiny_bundle)
+
+
+def test_a_roll_makes_way_for_a_stop(tiny_bundle, tmp_path, monkeypatch):
+    with Fleet(tiny_bundle, servers=2, folder=tmp_path, port=0) as fleet:
+        start, rolled = fleet._start, []
+
+        def start_and_stop(bundle: Bundle) -> Member:
+            rolled.append(start(bundle))
+            fleet._stopping.set()
+            return rolled[-1]
+
+        monkeypatch.setattr(fleet, "_start", start_and_stop)
+        with pytest.raises(ServerError, match="the fleet is being stopped"):
+            fleet.roll(tiny_bundle)
+        assert len(rolled) == 1
 
 
 def test_a_folder_holds_one_fleet(fleet, tiny_bundle):

@@ -170,6 +170,31 @@ def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
     ]
 
 
+def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
+    monkeypatch.setattr("trackserve.triton.server.RESTART_PAUSE", 0.01)
+    start, starts = Server._start, []
+
+    def fails_twice(server: Server) -> None:
+        starts.append(server)
+        if 2 <= len(starts) <= 3:
+            message = "no memory"
+            raise ServerError(message)
+        start(server)
+
+    monkeypatch.setattr(Server, "_start", fails_twice)
+    with Server(repository, **FREE_PORTS, restarts=3) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        wait_for_restart(server, 2)
+        assert len(starts) == 4
+        with Client(server.grpc_url) as client:
+            assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
+    starts.clear()
+    with Server(repository, **FREE_PORTS, restarts=1) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="status -9; started anew: no memory"):
+            server.wait()
+
+
 def wait_for_restart(server: Server, restarts: int) -> None:
     for _ in range(1200):
         if len(server.restarted) > restarts and server._answers("http") and server._answers("grpc"):

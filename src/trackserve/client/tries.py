@@ -99,9 +99,11 @@ class Servers:
             return
         server.failures = min(server.failures + 1, 30)
         rest = min(FIRST_REST * 2 ** (server.failures - 1), LONGEST_REST)
+        rest *= random.uniform(0.5, 1.0)
         if isinstance(error, RefusedError) and error.retry_after is not None:
-            rest = max(rest, min(error.retry_after, LONGEST_REST))
-        server.rests_until = now + rest * random.uniform(0.5, 1.0)
+            asked = error.retry_after * random.uniform(1.0, 1.25)
+            rest = max(rest, min(asked, LONGEST_REST))
+        server.rests_until = now + rest
 
     def dropped(self, number: int) -> None:
         """Note that a request ended in a way that tells nothing about the server."""

@@ -75,6 +75,7 @@ class Fleet:
         self.members: list[Member] = []
         self._count, self._started = servers, 0
         self._changing = threading.Lock()
+        self._stopping = threading.Event()
 
     @property
     def address(self) -> str:
@@ -88,8 +89,9 @@ class Fleet:
             running.enter_context(controlled(self))
             running.enter_context(self.proxy)
             running.callback(self._stop)
-            for _ in range(self._count):
-                self.members.append(self._start(self.bundle))
+            with self._changing:
+                for _ in range(self._count):
+                    self.members.append(self._start(self.bundle))
             self._running = running.pop_all()
         return self
 
@@ -115,7 +117,8 @@ class Fleet:
 
         Each server is stopped once a new one answers in its place, and answers first what it has
         taken. Raises :class:`InputError` for a bundle that clients would have to be told of, and
-        :class:`ServerError` if a server can't start: those that weren't replaced yet go on then.
+        :class:`ServerError` if a server can't start, or the fleet is to stop: those that weren't
+        replaced yet go on then.
         """
         if bundle.features != self.bundle.features:
             message = (
@@ -124,10 +127,13 @@ class Fleet:
             )
             raise InputError(message)
         if not self._changing.acquire(blocking=False):
-            message = "the fleet is being rolled or stopped; try again when that is done"
+            message = "the fleet is being started, rolled or stopped; try again when that is done"
             raise ServerError(message)
         try:
             for number, old in enumerate(tuple(self.members)):
+                if self._stopping.is_set():
+                    message = "the fleet is being stopped"
+                    raise ServerError(message)
                 self.members[number] = self._start(bundle)
                 with old.running:
                     self.proxy.send_to(self._servers())
@@ -140,7 +146,7 @@ class Fleet:
     def status(self) -> str:
         """Return in words what each server runs and does."""
         members = tuple(self.members)
-        with ThreadPoolExecutor(len(members)) as pool:
+        with ThreadPoolExecutor(self._count) as pool:
             found = list(pool.map(_watch, members))
         rate = sum(each.events_per_s for each in found if isinstance(each, Status))
         lines = [
@@ -182,7 +188,9 @@ class Fleet:
 
     def _stop(self) -> None:
         """Let all servers answer what they have taken, and end, at the same time."""
-        with self._changing, ThreadPoolExecutor(self._count) as pool:
+        self._stopping.set()
+        self._changing.acquire()  # for good: nothing changes any more
+        with ThreadPoolExecutor(self._count) as pool:
             with suppress(ServerError):  # there may be no proxy any more
                 self.proxy.send_to([])
             list(pool.map(lambda member: member.running.close(), self.members))

@@ -178,7 +178,12 @@ class Proxy:
                 self.over.set()
                 return
             self.restarted.append(now)
-            self._start()
+            try:
+                self._start()
+            except OSError as error:
+                self.failure = f"Envoy can't be started anew: {error}"
+                self.over.set()
+                return
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + READY_SECONDS

@@ -44,6 +44,8 @@ EXIT_SECONDS = 10
 """How long Triton may take then; it would wait for good for a request that a gRPC client gave up."""
 RESTARTS, RESTART_WINDOW = 5, 300.0
 """A server that has failed is started anew, at most this often within so many seconds."""
+RESTART_PAUSE = 1.0
+"""Seconds between a start that failed and the next."""
 _PORTS = ("http", "grpc", "metrics")
 
 
@@ -186,22 +188,28 @@ class Server:
             self._end(drain=False)
             status = self._process.returncode
             what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
+            if not self._starts_anew(what):
+                return
+
+    def _starts_anew(self, what: str) -> bool:
+        """Start the server that ended in this way until it is ready; else say why it ended for good."""
+        failure = f"the server ended by itself with {what}: {reasons(self.log())}"
+        while not self._stopping.is_set():
             now = time.monotonic()
             if sum(now - then < RESTART_WINDOW for then in self.restarted) >= self.restarts:
-                self._fail(f"the server ended by itself with {what}: {reasons(self.log())}")
-                return
+                self._failure = failure
+                self._over.set()
+                return False
             self.restarted.append(now)
             self._note(event="restart", reason=what)
             try:
                 self._start()
             except (ServerError, OSError) as error:
-                if not self._stopping.is_set():
-                    self._fail(f"the server ended by itself with {what}; started anew: {error}")
-                return
-
-    def _fail(self, failure: str) -> None:
-        self._failure = failure
-        self._over.set()
+                failure = f"the server ended by itself with {what}; started anew: {error}"
+                self._stopping.wait(RESTART_PAUSE)
+            else:
+                return True
+        return False
 
     def _note(self, **what: str) -> None:
         """Add a line of our own to the server's log, as JSON."""

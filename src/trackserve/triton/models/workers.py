@@ -83,15 +83,13 @@ class Monolith:
             if self._columns is not None:
                 self._told("features", time.perf_counter() - began)
             found = self._pipeline.find_tracks_of_events(features)
+            self._counters.add(metrics.TRACKS, sum(len(each) for each in found))
+            return [(Outcome("answered"), pb.Tensor(LABELS.name, each.labels)) for each in found]
         except InputError as error:
             outcome = Outcome("unusable", str(error))
         except Exception as error:
             pb.Logger.log_error(f"request {', '.join(request_ids)}: {traceback.format_exc()}")
             outcome = Outcome("failed", f"the server failed: {type(error).__name__}: {error}")
-        else:
-            tracks = sum(len(each) for each in found)
-            self._counters.add(metrics.TRACKS, tracks)
-            return [(Outcome("answered"), pb.Tensor(LABELS.name, each.labels)) for each in found]
         if len(events) == 1:
             return [(outcome, None)]
         return [
