@@ -162,7 +162,7 @@ def _serve(study: Study, settings: Settings, *, proxy: bool) -> Iterator[_Served
         tempfile.TemporaryDirectory() as folder,
         Fleet(study.bundle, settings, servers=1, folder=folder, port=0) as fleet,
     ):
-        yield _Served(fleet.address, (fleet.members[0].server.pid, fleet.proxy.pid))
+        yield _Served(f"grpc://{fleet.address}", (fleet.members[0].server.pid, fleet.proxy.pid))
 
 
 def _percentiles(latency: Latency) -> dict[str, float] | None:

@@ -142,6 +142,24 @@ def test_find_gives_the_same_file_from_a_server_as_in_process(small, tiny_bundle
     assert served.read_text() == local.read_text()
 
 
+@pytest.mark.service
+def test_find_writes_the_same_file_with_several_events_under_way(small, server, tmp_path, capsys):
+    folder, alone, together = tmp_path / "events", tmp_path / "alone.csv", tmp_path / "together.csv"
+    folder.mkdir()
+    (source,) = find_events(small)
+    for number in range(12):
+        for file in small.iterdir():
+            name = file.name.replace(f"{source.event_id:09d}", f"{number:09d}")
+            (folder / name).write_bytes(file.read_bytes())
+    find = ["find", str(folder), "--server", server.grpc_url]
+    assert main([*find, "-o", str(alone)]) == 0
+    assert main([*find, "--concurrency", "5", "-o", str(together)]) == 0
+    assert together.read_text() == alone.read_text()
+    assert "concurrency is 0" in refusal(capsys, *find, "--concurrency", 0, "-o", together)
+    local = ("find", small, "--local", "--concurrency", 2)
+    assert "--concurrency goes with --server" in refusal(capsys, *local)
+
+
 def test_find_reads_cells_only_where_a_feature_needs_them(damaged, bundle, tmp_path, capsys):
     (damaged / "event000000020-cells.csv").write_text("garbled")
     arguments = ["find", str(damaged), "--local", "-o", str(tmp_path / "tracks.csv"), "--bundle"]

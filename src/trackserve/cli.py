@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the server was at fault, 2 the input was, 130 interrupted
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import csv
 import gzip
@@ -13,6 +14,7 @@ import json
 import os
 import sys
 import warnings
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -434,7 +436,7 @@ def _add_find(commands: Subparsers) -> None:
         _find,
         "Find the tracks of events and write event_id,hit_id,track_id (TrackML's submission).",
         epilog="""examples:
-  trackserve find events/ --server localhost:8001 -o tracks.csv
+  trackserve find events/ --server localhost:8001 --concurrency 8 -o tracks.csv
   trackserve find event000000020-hits.csv.gz --local | head""",
     )
     _add_events(parser)
@@ -445,6 +447,13 @@ def _add_find(commands: Subparsers) -> None:
     place.add_argument("--local", action="store_true", help="in this process, without a server")
     _add_bundle_option(parser, "with --local: ")
     _add_engine_option(parser, "with --local: ", default=None)
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="events under way at a time, from a server over gRPC (default: 1); "
+        "two for each of the server's instances keep it busy",
+    )
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
     parser.add_argument("-o", "--output", type=Path, help="CSV file (default: standard output)")
 
@@ -452,6 +461,8 @@ def _add_find(commands: Subparsers) -> None:
 def _find(options: argparse.Namespace) -> None:
     if not options.local:
         _refuse(options, ("bundle", "engine"), "--local; a server has its own")
+    else:
+        _refuse(options, ("concurrency",), "--server")
     _check_place(options.output)
     sources = _sources(options.events, distinct=True)
     server = None if options.local else options.server
@@ -461,11 +472,42 @@ def _find(options: argparse.Namespace) -> None:
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["event_id", "hit_id", "track_id"])
-        for source in tqdm(sources, desc="find", unit="event", disable=len(sources) < 2):
-            hits = source.read_columns(columns, truth=False).hits
-            labels = find(hits).labels
+
+        def write(source: EventSource, hits: Hits, tracks: Tracks) -> None:
             events = np.full(len(hits), source.event_id)
-            writer.writerows(np.stack([events, hits.hit_id, labels], axis=1).tolist())
+            writer.writerows(np.stack([events, hits.hit_id, tracks.labels], axis=1).tolist())
+
+        def read() -> Iterator[tuple[EventSource, Hits]]:
+            for source in tqdm(sources, desc="find", unit="event", disable=len(sources) < 2):
+                yield source, source.read_columns(columns, truth=False).hits
+
+        if options.concurrency is not None:
+            asyncio.run(_find_at_once(options, read(), write))
+            return
+        for source, hits in read():
+            write(source, hits, find(hits))
+
+
+async def _find_at_once(
+    options: argparse.Namespace,
+    events: Iterator[tuple[EventSource, Hits]],
+    write: Callable[[EventSource, Hits, Tracks], None],
+) -> None:
+    """Find the tracks of several events at a time and write them in the order of the events."""
+    from trackserve.client import AsyncClient
+
+    asked: deque[tuple[EventSource, Hits]] = deque()
+
+    def sent() -> Iterator[Hits]:
+        for event in events:
+            asked.append(event)
+            yield event[1]
+
+    async with AsyncClient(
+        options.server, timeout=options.timeout, concurrency=options.concurrency
+    ) as client:
+        async for answer in client.find_all(sent()):
+            write(*asked.popleft(), answer.tracks)
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], place: str) -> None:
