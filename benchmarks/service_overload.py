@@ -66,6 +66,8 @@ OVERLOADS = {
     "pu20 apart": Overload("pu20", 60.0, 15.0, 64, apart=True),
     "pu20 Envoy apart": Overload("pu20", 60.0, 15.0, 64, apart=True, proxy=True),
 }
+TRIAL = ("pu200", "pu20", "pu20 Envoy apart")
+"""Those of a quick study: every way once."""
 REQUESTS = 2000
 AFTER_SECONDS = 15.0
 """How long the server is watched after the load."""
@@ -74,7 +76,9 @@ AFTER_SECONDS = 15.0
 def overload(study: Study) -> dict[str, Any]:
     """Offer ten times what the server can do, for two sizes of events, directly and through Envoy."""
     return {
-        name: _overload(study, how) for name, how in OVERLOADS.items() if CORES > 1 or not how.apart
+        name: _overload(study, how)
+        for name, how in OVERLOADS.items()
+        if (CORES > 1 or not how.apart) and (name in TRIAL or not study.quick)
     }
 
 
