@@ -44,6 +44,8 @@ EXIT_SECONDS = 10
 """How long Triton may take then; it would wait for good for a request that a gRPC client gave up."""
 RESTARTS, RESTART_WINDOW = 5, 300.0
 """A server that has failed is started anew, at most this often within so many seconds."""
+ORDER_SECONDS = 0.3
+"""Within which tritonserver ends if it takes a model's process along, which may be seen to end first."""
 RESTART_PAUSE = 1.0
 """Seconds between a start that failed and the next."""
 _PORTS = ("http", "grpc", "metrics")
@@ -185,6 +187,9 @@ class Server:
     def _keep(self) -> None:
         """Start the server anew whenever one of its processes has ended, until it is to stop."""
         while (ended := self._ending.wait(self._processes)) is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ORDER_SECONDS)
+                ended = self.pid
             self._end(drain=False)
             status = self._process.returncode
             what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
