@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from served import refusals
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
-from trackserve.errors import InputError, MissingDependencyError, RefusedError, ServerError
+from trackserve.errors import InputError, MissingDependencyError, ServerError
 from trackserve.fleet import Fleet, Member
 from trackserve.fleet.control import roll
 from trackserve.fleet.proxy import find_envoy
@@ -262,30 +263,15 @@ def test_what_the_servers_have_no_room_for_is_refused_before_it_is_sent(
 ):
     hits = straight_tracks(tracks=3000, noise=5000)
     right = Pipeline(tiny_bundle).find_tracks(hits).labels
-    together = threading.Barrier(8)
-
-    def find(url: str) -> Int64 | RefusedError:
-        with Client(url, tries=1) as client:
-            together.wait()
-            try:
-                return client.find_tracks(hits).labels
-            except RefusedError as error:
-                return error
-
     with Fleet(tiny_bundle, Settings(max_queue=1), servers=1, folder=tmp_path, port=0) as fleet:
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(find, 8 * [f"{scheme}{fleet.address}"]))
-        wait_until(lambda: (tmp_path / "access.log").read_text().count("\n") >= len(answers))
-    refused = [answer for answer in answers if isinstance(answer, RefusedError)]
+        refused = refusals(8 * [f"{scheme}{fleet.address}"], hits, right)
+        wait_until(lambda: (tmp_path / "access.log").read_text().count("\n") >= 8)
     assert len(refused) == 6
     for refusal in refused:
         assert "the queue is full: 2 requests wait or are worked on; retry after 1 s" in str(
             refusal
         )
         assert refusal.retry_after == 1
-    for answer in answers:
-        if not isinstance(answer, RefusedError):
-            np.testing.assert_array_equal(answer, right)
     logged = map(json.loads, (tmp_path / "access.log").read_text().splitlines())
     assert sum(line["flags"] == "UO" for line in logged) == 6
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ import onnx
 import pytest
 import tritonclient.grpc
 
-from served import FREE_PORTS, MAX_HITS
+from served import FREE_PORTS, MAX_HITS, refusals
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
@@ -101,29 +100,14 @@ def test_a_network_that_fails_on_an_event_does_not_end_the_service(shape, tmp_pa
 def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bundle):
     hits = straight_tracks(tracks=3000, noise=5000)
     expected = Pipeline(tiny_bundle).find_tracks(hits).labels
-    together = threading.Barrier(8)
-
-    def ask(url: str) -> np.ndarray | RefusedError:
-        with Client(url, tries=1) as client:
-            together.wait()
-            try:
-                return client.find_tracks(hits).labels
-            except RefusedError as error:
-                return error
-
     with serve(tiny_bundle, Settings(max_queue=1), **FREE_PORTS) as server:
         urls = [server.grpc_url, server.http_url] * 4
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(ask, urls))
+        refused = refusals(urls, hits, expected)
         with Client(server.grpc_url) as client:
             np.testing.assert_array_equal(client.find_tracks(hits).labels, expected)
-    refused = [a for a in answers if isinstance(a, RefusedError)]
     assert 0 < len(refused) < 8
     assert all("refused the request: the queue is full: 1 requests wait" in str(r) for r in refused)
     assert all(0 < r.retry_after < 60 for r in refused)
-    for answer in answers:
-        if isinstance(answer, np.ndarray):
-            np.testing.assert_array_equal(answer, expected)
 
 
 def test_a_request_that_waits_too_long_is_refused(tiny_bundle):
