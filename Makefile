@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics speed service-study clean
+.PHONY: help demo test lint format bundle physics real speed service-study clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hou
 physics: .venv/dev  ## Judge the shipped bundle beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
 	$(BIN)/python benchmarks/physics.py $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 	$(BIN)/python tests/docs/made.py
+
+real: .venv/dev  ## Judge a bundle on real TrackML events: EVENTS=DIR (BUNDLE=DIR OUT=DIR)
+	@$(BIN)/python benchmarks/real.py $(EVENTS) $(foreach option,BUNDLE OUT,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 SPEED_EVENTS := data/speed
 speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and other searches and each technique (a quiet hour)

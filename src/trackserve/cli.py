@@ -563,12 +563,17 @@ def _add_evaluate(commands: Subparsers) -> None:
     )
     parser.add_argument("--threads", type=int, help="in process: processor threads (default: 1)")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument(
+        "--pixels",
+        action="store_true",
+        help="find tracks among the hits of the pixel detector alone (volumes 7, 8, 9)",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every number, bins too")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write the usual plots")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from trackserve.evaluate.report import evaluate, with_stages
+    from trackserve.evaluate.report import evaluate, pixels_of, with_stages
 
     given = [o for o in ("bundle", "server", "tracks") if getattr(options, o) is not None]
     if len(given) > 1:
@@ -578,6 +583,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         _refuse(
             options, ("engine", "threads"), "the pipeline in process, not with --server or --tracks"
         )
+    if options.pixels and options.tracks is not None:
+        message = "--pixels chooses the hits to find tracks in; the tracks of --tracks are found"
+        raise InputError(message)
     _check_place(options.json)
     sources = _sources(options.events, distinct=options.tracks is not None)
     bar = tqdm(sources, desc="evaluate", unit="event", disable=len(sources) < 2)
@@ -590,7 +598,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             print(f"{options.tracks} lacks {absent:,} hits: they are on no track", file=sys.stderr)
     elif options.server is not None:
         with _finder(options.server, options.timeout) as (find, columns):
-            result = evaluate((source.read_columns(columns) for source in bar), find)
+            events = (source.read_columns(columns) for source in bar)
+            result = evaluate(map(pixels_of, events) if options.pixels else events, find)
     else:
         from trackserve.bundle import read_bundle
         from trackserve.engines import open_pipeline
@@ -600,7 +609,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         pipeline = open_pipeline(bundle, engine=engine, threads=threads)
         columns = pipeline.bundle.features.wire_columns
         events = (source.read_columns(columns) for source in bar)
-        result = evaluate(events, with_stages(pipeline))
+        result = evaluate(
+            map(pixels_of, events) if options.pixels else events, with_stages(pipeline)
+        )
     print(result.table())
     if options.json is not None:
         with _written(options.json) as file:

@@ -283,6 +283,10 @@ class Truth:
     def __len__(self) -> int:
         return len(self.particle_id)
 
+    def select(self, rows: NDArray[np.integer[Any]] | Bool) -> Truth:
+        """Return the truth of the hits of these rows, in this order; all particles stay."""
+        return Truth(self.particle_id[rows], self.weight[rows], self.particles)
+
 
 @dataclass(frozen=True, eq=False)
 class Event:

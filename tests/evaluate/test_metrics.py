@@ -16,10 +16,12 @@ from trackserve.evaluate.metrics import (
     TargetCounts,
     TargetSet,
     bin_edges,
+    fakes_above,
+    layers_of,
     local_density,
     particle_density,
 )
-from trackserve.event import Hits, Int64, Truth
+from trackserve.event import Hits, Int64, Modules, Truth
 
 
 def chosen(targets: TargetSet, hits: int = 6, **kind: object) -> bool:
@@ -45,8 +47,38 @@ def chosen(targets: TargetSet, hits: int = 6, **kind: object) -> bool:
     ],
 )
 def test_targets(kind: dict[str, object], headline: bool, strict: bool, low_pt: bool) -> None:
-    found = tuple(chosen(targets, **kind) for targets in TARGET_SETS)  # type: ignore[arg-type]
+    found = tuple(chosen(targets, **kind) for targets in (HEADLINE, STRICT, LOW_PT))  # type: ignore[arg-type]
     assert found == (headline, strict, low_pt)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ({"pt": 0.4}, {"soft"}),
+        ({"pt": 0.95, "primary": False}, {"pixel"}),
+        ({"pt": 0.95, "hits": 2}, set()),
+        ({"pt": 0.6, "vertex": (0.0, 2.0, 0.0), "primary": False}, {"displaced_2_30"}),
+        ({"pt": 0.6, "vertex": (0.0, 30.0, 0.0), "primary": False}, {"displaced_30_120"}),
+        ({"pt": 0.6, "vertex": (0.0, 299.0, 0.0)}, {"displaced_120_300"}),
+        ({"pt": 0.6, "vertex": (0.0, 299.0, 0.0), "hits": 5}, set()),
+        ({"pt": 0.6, "vertex": (0.0, 301.0, 0.0)}, set()),
+        ({"pt": 2.0, "vertex": (0.0, 301.0, 0.0)}, {"pixel"}),
+        ({"pt": 2.0, "charge": 0.0}, set()),
+    ],
+)
+def test_soft_pixel_and_displaced_targets(kind: dict[str, object], expected: set[str]) -> None:
+    found = {t.name for t in TARGET_SETS if chosen(t, **kind)}  # type: ignore[arg-type]
+    assert found - {"headline", "strict", "low_pt"} == expected
+
+
+def test_a_set_of_pixels_counts_layers_of_the_chosen_hits() -> None:
+    truth = truth_of([3, 3, 3, 8, 8, 0])
+    volume, layer = np.array([8, 8, 7, 8, 8, 8], np.int32), np.array([2, 2, 2, 2, 4, 6], np.int32)
+    modules = Modules(volume, layer, np.arange(6, dtype=np.int32))
+    every = np.ones(6, np.bool_)
+    assert layers_of(truth, modules, every).tolist() == [2, 2]
+    chosen = np.array([True, True, False, False, False, True])
+    assert layers_of(truth.select(chosen), modules, chosen).tolist() == [1, 0]
 
 
 def test_definitions_say_what_is_selected() -> None:
@@ -118,7 +150,10 @@ def test_edges_rise_and_cover_the_targets(targets: TargetSet) -> None:
 def counts(numbers: Int64, truth: Truth) -> TargetCounts:
     matches = match(numbers, truth)
     density = np.zeros(len(truth.particles))
-    return TargetCounts.count(HEADLINE, truth, matches, density, {"split": 0})
+    chosen = HEADLINE.select(truth, matches.particle_hits)
+    return TargetCounts.count(
+        HEADLINE, truth, matches, chosen=chosen, density=density, losses={"split": 0}
+    )
 
 
 def test_counts_by_hand() -> None:
@@ -130,10 +165,20 @@ def test_counts_by_hand() -> None:
     assert result.single_majority == Ratio(2, 3)
     assert result.perfect == Ratio(1, 3)
     assert result.duplicates == Ratio(1, 3)
+    assert result.fakes == Ratio(0, 3)
     pt = result.bins["pt"]
     assert pt.total.tolist() == [0, 1, 1, *[0] * 8, 1]
     assert pt.passed.tolist() == [0, 0, 1, *[0] * 8, 1]
     assert result.bins["hits"].total[:5].tolist() == [2, 0, 0, 0, 1]
+
+
+def test_fakes_are_counted_by_their_majority_particle() -> None:
+    # Track 0 is two of 4 and two of noise: fake. Track 1 is of 5, which is softer. Track 2 is noise.
+    truth = truth_of([4, 4, 0, 0, 5, 5, 5, 0, 0, 0], pt=[2.0, 0.3])
+    matches = match(labels(0, 0, 0, 0, 1, 1, 1, 2, 2, 2), truth)
+    assert fakes_above(matches, np.array([True, False])) == Ratio(1, 1)
+    assert fakes_above(matches, np.array([True, True])) == Ratio(1, 2)
+    assert fakes_above(matches, np.array([False, False])) == Ratio(0, 0)
 
 
 event_lists = st.lists(

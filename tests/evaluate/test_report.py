@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,16 +8,18 @@ from tiny_events import event_of, labels
 from tiny_bundle import straight_tracks
 from trackserve.bundle import Bundle
 from trackserve.errors import InputError
+from trackserve.evaluate.intervals import Ratio
 from trackserve.evaluate.report import (
     DEFINITIONS,
     Evaluation,
     Found,
     evaluate,
     evaluate_event,
+    pixels_of,
     with_stages,
 )
 from trackserve.evaluate.stages import true_edges
-from trackserve.event import Event, Hits, Tracks
+from trackserve.event import Event, Hits, Modules, Tracks
 from trackserve.pipeline import Pipeline
 
 
@@ -107,13 +110,37 @@ def test_an_evaluation_is_read_back_from_its_json() -> None:
 def test_table_is_aligned_and_complete() -> None:
     text = evaluate_event(EVENT, perfect(EVENT)).table()
     blocks = text.split("\n\n")
-    assert len(blocks) == 4
-    for block in blocks[:3]:
+    assert len(blocks) == 6
+    for block in blocks[:5]:
         assert len({len(line) for line in block.splitlines()}) == 1
     assert "100.00 %" in blocks[1]
-    assert "cut by gnn" in blocks[1]
-    assert blocks[2].splitlines()[1].startswith("neighbours")
-    assert "more than half" in blocks[3]
+    # The particle of 4 hits and the one of 7 are found.
+    assert "-  100.0  -  -  100.0  -" in blocks[2].splitlines()[1]
+    assert "cut by gnn" in blocks[3]
+    assert blocks[4].splitlines()[1].startswith("neighbours")
+    assert "more than half" in blocks[5]
+
+
+def test_pixel_set_judges_the_pixel_part_of_tracks_alone() -> None:
+    # Of the seven hits of 5 the first three are in the pixel barrel, those of 9 are all outside.
+    volume = np.array([8, 8, 8, 13, 13, 13, 13, 8, 13, 13, 13, 13, 13], np.int32)
+    layer = np.arange(13, dtype=np.int32)
+    hits = replace(EVENT.hits, modules=Modules(volume, layer, layer))
+    event = replace(EVENT, hits=hits)
+    # All its pixel hits on one track, with five of noise and another particle's outside.
+    tracks = Tracks(labels(0, 0, 0, 1, 1, 1, 1, -1, 0, 0, 0, 0, 0))
+    result = evaluate_event(event, tracks)
+    assert result.targets["pixel"].efficiency == Ratio(1, 1)
+    assert result.targets["pixel"].perfect == Ratio(1, 1)
+    assert result.targets["pixel"].fakes == Ratio(0, 1)
+    assert result.targets["headline"].efficiency == Ratio(1, 2)
+    assert evaluate_event(EVENT, tracks).targets["pixel"].efficiency == Ratio(0, 0)
+    part = pixels_of(event)
+    assert part.hits.hit_id.tolist() == [0, 1, 2, 7]
+    assert part.truth is not None
+    assert part.truth.particle_id.tolist() == [5, 5, 5, 0]
+    with pytest.raises(InputError, match="volume_id"):
+        pixels_of(EVENT)
 
 
 def test_event_without_truth_is_refused() -> None:

@@ -16,7 +16,7 @@ from trackserve.evaluate.matching import NO_PARTICLE, Matches, particle_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trackserve.event import Bool, Float64, Hits, Int64, Truth
+    from trackserve.event import Bool, Float64, Hits, Int64, Modules, Truth
 
 MAX_PRODUCTION_RADIUS = 2.0
 """Targets are produced nearer to the beam line than this, mm."""
@@ -26,13 +26,22 @@ DENSITY_RADIUS = 10.0
 
 @dataclass(frozen=True)
 class TargetSet:
-    """The particles that count in an efficiency; momenta in GeV."""
+    """The particles that count in an efficiency; momenta in GeV, radii in mm.
+
+    Charged particles produced from ``min_radius`` to ``max_radius`` from the beam line count, only
+    primary ones where ``primary``. A set of ``pixels`` sees the hits of the pixel detector alone, and
+    its particles have hits on at least ``min_hits`` different layers of it.
+    """
 
     name: str
     min_pt: float
     max_pt: float
     max_eta: float
     min_hits: int
+    primary: bool = True
+    min_radius: float = 0.0
+    max_radius: float = MAX_PRODUCTION_RADIUS
+    pixels: bool = False
 
     @property
     def definition(self) -> str:
@@ -42,24 +51,38 @@ class TargetSet:
             if np.isinf(self.max_pt)
             else f"{self.min_pt:g} < pT < {self.max_pt:g} GeV"
         )
-        return (
-            f"charged, primary, produced within {MAX_PRODUCTION_RADIUS:g} mm of the beam line, {pt}, "
-            f"|eta| < {self.max_eta:g}, at least {self.min_hits} hits"
-        )
+        made = ""
+        if self.min_radius:
+            made = f"produced {self.min_radius:g} to {self.max_radius:g} mm from the beam line, "
+        elif np.isfinite(self.max_radius):
+            made = f"produced within {self.max_radius:g} mm of the beam line, "
+        seen = f"at least {self.min_hits} hits"
+        if self.pixels:
+            seen = f"hits on at least {self.min_hits} layers of the pixel detector, whose hits alone count"
+        primary = "primary, " if self.primary else ""
+        return f"charged, {primary}{made}{pt}, |eta| < {self.max_eta:g}, {seen}"
 
     def select(self, truth: Truth, particle_hits: Int64) -> Bool:
-        """Return which particles are targets ``[P]``, given how many hits each one made ``[P]``."""
+        """Return which particles are targets ``[P]``, given how many hits each one made ``[P]``.
+
+        For a set of pixels these are the layers that it hit.
+        """
         particles = truth.particles
+        radius = particles.production_radius
         chosen: Bool = (
             (particles.q != 0)
-            & particles.primary
-            & (particles.production_radius < MAX_PRODUCTION_RADIUS)
-            & (particles.pt > self.min_pt)
-            & (particles.pt < self.max_pt)
+            & (radius >= self.min_radius)
+            & (radius < self.max_radius)
+            & self.in_pt(particles.pt)
             & (np.abs(particles.eta) < self.max_eta)
             & (particle_hits >= self.min_hits)
         )
-        return chosen
+        return chosen & particles.primary if self.primary else chosen
+
+    def in_pt(self, pt: Float64) -> Bool:
+        """Return which momenta ``[P]`` (GeV) lie in the range of the set."""
+        inside: Bool = (pt > self.min_pt) & (pt < self.max_pt)
+        return inside
 
 
 HEADLINE = TargetSet("headline", min_pt=1.0, max_pt=np.inf, max_eta=4.0, min_hits=3)
@@ -67,7 +90,21 @@ HEADLINE = TargetSet("headline", min_pt=1.0, max_pt=np.inf, max_eta=4.0, min_hit
 STRICT = TargetSet("strict", min_pt=1.0, max_pt=np.inf, max_eta=3.0, min_hits=6)
 """Where a Kalman filter is compared fairly."""
 LOW_PT = TargetSet("low_pt", min_pt=0.5, max_pt=1.0, max_eta=4.0, min_hits=3)
-TARGET_SETS = (HEADLINE, STRICT, LOW_PT)
+SOFT = TargetSet("soft", min_pt=0.2, max_pt=0.5, max_eta=4.0, min_hits=3)
+PIXEL = TargetSet(
+    "pixel", 0.9, np.inf, max_eta=4.0, min_hits=3, primary=False, max_radius=np.inf, pixels=True
+)
+"""The benchmark of object condensation, ACORN and HEPTv2 (arXiv:2606.20437)."""
+DISPLACED = tuple(
+    TargetSet(f"displaced_{low}_{high}", 0.5, np.inf, 4.0, 6, False, low, high)
+    for low, high in ((2, 30), (30, 120), (120, 300))
+)
+"""From decays and from interactions in the material, by where they happen."""
+TARGET_SETS = (HEADLINE, STRICT, LOW_PT, SOFT, PIXEL, *DISPLACED)
+PIXEL_VOLUMES = (7, 8, 9)
+"""Volumes of TrackML's pixel detector: the barrel and its two ends."""
+HARD_PT = 0.9
+"""Of the tracks whose majority particle is above this momentum (GeV), the fakes are counted apart."""
 
 UNITS = {
     "pt": "GeV",
@@ -87,11 +124,29 @@ def bin_edges(variable: str, targets: TargetSet) -> Float64:
         "pt": np.geomspace(targets.min_pt, highest_pt, 13 if highest_pt == 50 else 6),
         "eta": np.linspace(-targets.max_eta, targets.max_eta, round(4 * targets.max_eta) + 1),
         "phi": np.linspace(-np.pi, np.pi, 17),
-        "production_radius": np.array([0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]),
+        "production_radius": _radius_edges(targets),
         "hits": np.arange(targets.min_hits, 21) - 0.5,
         "density": np.array([0, 0.5, 1, 2, 3, 4, 6, 8, 12, 20, 40, 60, 100]),
     }
     return edges[variable]
+
+
+def _radius_edges(targets: TargetSet) -> Float64:
+    if targets.min_radius:
+        return np.geomspace(targets.min_radius, targets.max_radius, 7)
+    near = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]
+    return np.array(near if np.isfinite(targets.max_radius) else [*near, 30, 120, 300], np.float64)
+
+
+def layers_of(truth: Truth, modules: Modules, rows: Bool) -> Int64:
+    """Return on how many different layers each particle has hits ``[P]``.
+
+    ``truth`` is that of the chosen ``rows`` ``[N]`` of ``modules``.
+    """
+    owner = particle_rows(truth)
+    layer = modules.volume_id[rows].astype(np.int64) * 1000 + modules.layer_id[rows]
+    pairs = np.unique(np.stack([owner, layer])[:, owner != NO_PARTICLE], axis=1)
+    return np.bincount(pairs[0], minlength=len(truth.particles)).astype(np.int64)
 
 
 def local_density(hits: Hits, rows: Int64) -> Float64:
@@ -193,18 +248,28 @@ class Binned:
         )
 
 
+def fakes_above(matches: Matches, particles: Bool) -> Ratio:
+    """Return the share of fakes among the tracks whose majority particle is one of these ``[P]``."""
+    named = matches.track_particle != NO_PARTICLE
+    of_these = np.zeros(len(named), np.bool_)
+    of_these[named] = particles[matches.track_particle[named]]
+    return Ratio(int((of_these & ~matches.track_pure).sum()), int(of_these.sum()))
+
+
 @dataclass(frozen=True, eq=False)
 class TargetCounts:
     """How the targets of one set fared in one event, or in several added up.
 
-    ``duplicates`` counts further tracks of targets over all tracks of targets; ``losses`` says what
-    the targets without a double-majority match died of, ``bins`` holds the efficiency by variable.
+    ``duplicates`` counts further tracks of targets over all tracks of targets, ``fakes`` the fakes
+    among tracks whose majority particle has a momentum of the set; ``losses`` says what the targets
+    without a double-majority match died of, ``bins`` holds the efficiency by variable.
     """
 
     efficiency: Ratio
     single_majority: Ratio
     perfect: Ratio
     duplicates: Ratio
+    fakes: Ratio
     losses: Mapping[str, int]
     bins: Mapping[str, Binned] = field(repr=False)
 
@@ -214,6 +279,7 @@ class TargetCounts:
             self.single_majority + other.single_majority,
             self.perfect + other.perfect,
             self.duplicates + other.duplicates,
+            self.fakes + other.fakes,
             {name: self.losses[name] + other.losses[name] for name in self.losses},
             {name: self.bins[name] + other.bins[name] for name in self.bins},
         )
@@ -224,11 +290,12 @@ class TargetCounts:
         targets: TargetSet,
         truth: Truth,
         matches: Matches,
+        *,
+        chosen: Bool,
         density: Float64,
         losses: Mapping[str, int],
     ) -> TargetCounts:
-        """Count the targets of one event, given its particles' local ``density`` ``[P]``."""
-        chosen = targets.select(truth, matches.particle_hits)
+        """Count the ``chosen`` ``[P]`` of one event, given its particles' local ``density`` ``[P]``."""
         total = int(chosen.sum())
         single = int(matches.particle_single_majority[chosen].sum())
         further = int(matches.duplicates[chosen].sum())
@@ -247,6 +314,7 @@ class TargetCounts:
             single_majority=Ratio(single, total),
             perfect=Ratio(int(matches.particle_perfect[chosen].sum()), total),
             duplicates=Ratio(further, single + further),
+            fakes=fakes_above(matches, targets.in_pt(particles.pt)),
             losses=losses,
             bins={
                 name: Binned.count(bin_edges(name, targets), value[chosen], found)
@@ -261,6 +329,7 @@ class TargetCounts:
             "single_majority": self.single_majority.to_json(),
             "perfect": self.perfect.to_json(),
             "target_duplicate_rate": self.duplicates.to_json(),
+            "target_fake_rate": self.fakes.to_json(),
             "lost": dict(self.losses),
             "bins": {
                 name: {"unit": UNITS[name], **binned.to_json()}
@@ -276,6 +345,7 @@ class TargetCounts:
             single_majority=Ratio.from_json(written["single_majority"]),
             perfect=Ratio.from_json(written["perfect"]),
             duplicates=Ratio.from_json(written["target_duplicate_rate"]),
+            fakes=Ratio.from_json(written["target_fake_rate"]),
             losses=dict(written["lost"]),
             bins={name: Binned.from_json(each) for name, each in written["bins"].items()},
         )

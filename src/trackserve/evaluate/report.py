@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -11,21 +11,26 @@ import numpy as np
 
 from trackserve.errors import InputError
 from trackserve.evaluate.intervals import Ratio
-from trackserve.evaluate.matching import match
+from trackserve.evaluate.matching import Matches, match
 from trackserve.evaluate.metrics import (
     DENSITY_RADIUS,
+    HARD_PT,
     HEADLINE,
+    PIXEL_VOLUMES,
     TARGET_SETS,
     TargetCounts,
+    fakes_above,
+    layers_of,
     particle_density,
 )
 from trackserve.evaluate.stages import EdgeCounts, losses, same_particle, true_edges
-from trackserve.event import Int64, Tracks
+from trackserve.event import Event, Int64, Tracks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from trackserve.event import Event, Hits
+    from trackserve.evaluate.metrics import TargetSet
+    from trackserve.event import Bool, Float64, Hits, Truth
     from trackserve.pipeline import Pipeline
 
 DEFINITIONS = {
@@ -37,6 +42,9 @@ DEFINITIONS = {
     "perfect": "targets with a track of all their hits and no other, over targets",
     "fake_rate": "tracks whose majority particle (of any kind) made half or less of their hits, "
     "over all tracks",
+    "hard_fake_rate": f"the same among tracks whose majority particle has pT > {HARD_PT:g} GeV",
+    "target_fake_rate": "the same among tracks whose majority particle has a pT of the set; for "
+    "`pixel`, tracks are judged by their hits in the pixel detector",
     "duplicate_rate": "further tracks matched (single majority) to an already matched particle of "
     "any kind, over all tracks",
     "target_duplicate_rate": "the same for target particles only, over the tracks matched to them",
@@ -93,13 +101,15 @@ def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
 class Evaluation:
     """What is known of a track finder from one event, or from several added up.
 
-    ``hits`` counts hits, ``fakes`` and ``duplicates`` are over all tracks, ``scores`` holds the
+    ``hits`` counts hits, ``fakes`` and ``duplicates`` are over all tracks, ``hard_fakes`` over those
+    whose majority particle is above HARD_PT, ``scores`` holds the
     TrackML score of each event; ``targets`` has one entry for each set of targets, ``stages`` one
     for each stage whose edges were given.
     """
 
     hits: int
     fakes: Ratio
+    hard_fakes: Ratio
     duplicates: Ratio
     scores: tuple[float, ...]
     targets: Mapping[str, TargetCounts]
@@ -109,6 +119,7 @@ class Evaluation:
         return Evaluation(
             self.hits + other.hits,
             self.fakes + other.fakes,
+            self.hard_fakes + other.hard_fakes,
             self.duplicates + other.duplicates,
             self.scores + other.scores,
             {name: self.targets[name] + other.targets[name] for name in self.targets},
@@ -131,7 +142,11 @@ class Evaluation:
         Fake and duplicate rate concern all tracks; they stand in each set of targets too, beside
         the efficiency that they were paid for.
         """
-        rates = {"fake_rate": self.fakes.to_json(), "duplicate_rate": self.duplicates.to_json()}
+        rates = {
+            "fake_rate": self.fakes.to_json(),
+            "hard_fake_rate": self.hard_fakes.to_json(),
+            "duplicate_rate": self.duplicates.to_json(),
+        }
         return {
             "events": self.events,
             "hits": self.hits,
@@ -160,6 +175,7 @@ class Evaluation:
         return cls(
             hits=written["hits"],
             fakes=Ratio.from_json(written["fake_rate"]),
+            hard_fakes=Ratio.from_json(written["hard_fake_rate"]),
             duplicates=Ratio.from_json(written["duplicate_rate"]),
             scores=tuple(written["trackml_score"]["per_event"]),
             targets={t.name: TargetCounts.from_json(written[t.name]) for t in TARGET_SETS},
@@ -168,17 +184,23 @@ class Evaluation:
 
     def table(self) -> str:
         """Return every number that is not binned, and the definitions, as aligned plain text."""
-        counts = list(self.targets.values())
+        died = list(self.targets[HEADLINE.name].losses)
         rows = [
-            ["", *self.targets],
-            ["targets", *(f"{c.efficiency.total:,}" for c in counts)],
-            ["efficiency", *(str(c.efficiency) for c in counts)],
-            ["single majority", *(str(c.single_majority) for c in counts)],
-            ["perfect", *(str(c.perfect) for c in counts)],
-            ["duplicates", *(str(c.duplicates) for c in counts)],
+            ["", "targets", "efficiency", "single majority", "perfect", "duplicates", "fakes"],
             *(
-                [f"lost: {name.replace('_', ' ')}", *(f"{c.losses[name]:,}" for c in counts)]
-                for name in counts[0].losses
+                [
+                    name,
+                    f"{c.efficiency.total:,}",
+                    *map(str, (c.efficiency, c.single_majority, c.perfect, c.duplicates, c.fakes)),
+                ]
+                for name, c in self.targets.items()
+            ),
+        ]
+        lost = [
+            ["lost", *(name.replace("_", " ") for name in died), "of"],
+            *(
+                [name, *(f"{c.losses[d]:,}" for d in died), f"{c.efficiency.total:,}"]
+                for name, c in self.targets.items()
             ),
         ]
         stages = [
@@ -199,11 +221,28 @@ class Evaluation:
             ["hits", f"{self.hits:,}"],
             ["tracks", f"{self.fakes.total:,}"],
             ["fake rate", str(self.fakes)],
+            [f"of tracks above {HARD_PT:g} GeV", str(self.hard_fakes)],
             ["duplicate rate", str(self.duplicates)],
             ["TrackML score", f"{np.mean(self.scores):.4f} +- {self.score_spread:.4f} per event"],
         ]
-        blocks = [totals, rows, *([stages] if self.stages else [])]
+        blocks = [totals, rows, self._by_hits(), lost, *([stages] if self.stages else [])]
         return "\n\n".join([*map(_aligned, blocks), definitions_text()])
+
+    def _by_hits(self) -> list[list[str]]:
+        """Return the efficiency of each set by the number of hits of the particle, as rows."""
+        ranges = [(n, n) for n in range(3, 10)] + [(10, 12), (13, 15), (16, 99)]
+        names = [f"{a}" if a == b else f"{a}-{b}" if b < 99 else f"{a} or more" for a, b in ranges]
+        rows = [["efficiency by hits, %", *names]]
+        for name, counts in self.targets.items():
+            binned = counts.bins["hits"]
+            first = np.round(binned.edges[:-1] + 0.5)
+            row = [name]
+            for low, high in ranges:
+                inside = (first >= low) & (first <= high)
+                total = binned.total[inside].sum()
+                row.append(f"{100 * binned.passed[inside].sum() / total:.1f}" if total else "-")
+            rows.append(row)
+        return rows
 
 
 def definitions_text() -> str:
@@ -234,25 +273,80 @@ def evaluate_event(event: Event, found: Tracks | Found) -> Evaluation:
         message = f"event {event.event_id} has no truth; only simulated events can be evaluated"
         raise InputError(message)
     tracks, stages = (found, {}) if isinstance(found, Tracks) else (found.tracks, found.stages)
-    matches = match(tracks.labels, truth)
-    chosen = {t.name: t.select(truth, matches.particle_hits) for t in TARGET_SETS}
+    whole = _View.of(truth, tracks.labels, stages)
+    pixels = _pixels(event, truth, tracks.labels, stages)
+    seen = {t.name: pixels if t.pixels else whole for t in TARGET_SETS}
+    chosen = {t.name: t.select(truth, seen[t.name].crossed) for t in TARGET_SETS}
     density = particle_density(event.hits, truth, np.any(list(chosen.values()), axis=0))
     wanted = true_edges(event.hits, truth, chosen[HEADLINE.name])
-    own_edges = {name: same_particle(edges, truth) for name, edges in stages.items()}
+    matches = whole.matches
     found_tracks = len(matches.track_hits)
     return Evaluation(
         hits=len(event.hits),
         fakes=Ratio(int((~matches.track_pure).sum()), found_tracks),
+        hard_fakes=fakes_above(matches, truth.particles.pt > HARD_PT),
         duplicates=Ratio(int(matches.duplicates.sum()), found_tracks),
         scores=(matches.trackml_score,),
-        targets={
-            t.name: TargetCounts.count(
-                t, truth, matches, density, losses(matches, truth, chosen[t.name], own_edges)
-            )
-            for t in TARGET_SETS
-        },
+        targets={t.name: seen[t.name].count(t, chosen[t.name], density) for t in TARGET_SETS},
         stages={name: EdgeCounts.count(edges, truth, wanted) for name, edges in stages.items()},
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """An event, or the part of it in some detectors, with what was found there.
+
+    ``crossed`` ``[P]`` is what a set's least number of hits is compared with: hits, or layers.
+    """
+
+    truth: Truth
+    matches: Matches
+    crossed: Int64
+    own_edges: Mapping[str, Int64]
+
+    @classmethod
+    def of(cls, truth: Truth, labels: Int64, stages: Mapping[str, Int64]) -> _View:
+        """Match tracks, given by the label of each hit, with the particles."""
+        matches = match(labels, truth)
+        own_edges = {name: same_particle(edges, truth) for name, edges in stages.items()}
+        return cls(truth, matches, matches.particle_hits, own_edges)
+
+    def count(self, targets: TargetSet, chosen: Bool, density: Float64) -> TargetCounts:
+        """Count the targets ``[P]`` of a set."""
+        lost = losses(self.matches, self.truth, chosen, self.own_edges)
+        return TargetCounts.count(
+            targets, self.truth, self.matches, chosen=chosen, density=density, losses=lost
+        )
+
+
+def _pixels(event: Event, truth: Truth, labels: Int64, stages: Mapping[str, Int64]) -> _View:
+    """Return what the pixel detector alone shows; hits without modules are not in it."""
+    inside = np.zeros(len(truth), np.bool_)
+    if event.hits.modules is not None:
+        inside = np.isin(event.hits.modules.volume_id, PIXEL_VOLUMES)
+    part = truth.select(np.flatnonzero(inside))
+    place = np.cumsum(inside) - 1
+    among = {name: place[edges[:, inside[edges].all(axis=0)]] for name, edges in stages.items()}
+    view = _View.of(part, labels[inside], among)
+    if event.hits.modules is None:
+        return view
+    return replace(view, crossed=layers_of(part, event.hits.modules, inside))
+
+
+def pixels_of(event: Event) -> Event:
+    """Return an event's hits in the pixel detector alone, with their truth.
+
+    Raises InputError for hits that don't say on which module they lie.
+    """
+    modules = event.hits.modules
+    if modules is None:
+        message = (
+            f"event {event.event_id} has no volume_id; expected it to select the pixel detector"
+        )
+        raise InputError(message)
+    rows = np.flatnonzero(np.isin(modules.volume_id, PIXEL_VOLUMES))
+    truth = None if event.truth is None else event.truth.select(rows)
+    return Event(event.event_id, event.hits.select(rows), truth)
 
 
 def evaluate(events: Iterable[Event], find: Callable[[Hits], Tracks | Found]) -> Evaluation:
