@@ -965,13 +965,30 @@ def _add_train(commands: Subparsers) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder")
     parser.add_argument("--recipe", default="trackml", help="a name that ships, or a TOML file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="events to choose radius and cuts on (default: a share of DATA)",
+    )
+    parser.add_argument(
+        "--test",
+        type=Path,
+        metavar="DIR",
+        help="events to measure the bundle on, given with --validation",
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
     from trackserve.training.recipe import read_recipe
     from trackserve.training.train import train
 
-    train(options.data, options.output, read_recipe(options.recipe), device=options.device)
+    if (options.validation is None) != (options.test is None):
+        message = "--validation and --test are given together, or neither"
+        raise InputError(message)
+    recipe = read_recipe(options.recipe)
+    apart = None if options.test is None else (options.validation, options.test)
+    train(options.data, options.output, recipe, device=options.device, apart=apart)
     print(options.output)
 
 

@@ -45,10 +45,11 @@ class FilterLoss:
         drawn = generator.integers(
             max(candidates, 1), size=self.recipe.filter.edges if candidates else 0
         )
-        wrong = edges[:, drawn]
+        wrong = edges[:, drawn].astype(np.int64)
         wrong = wrong[:, sample.label(wrong) == WRONG]
         if event not in self._targets:
-            self._targets[event] = among(sample, edges, self.recipe.long_edge)
+            whole = edges.astype(np.int64)
+            self._targets[event] = among(sample, whole, self.recipe.long_edge)
         right, weight = self._targets[event]
         used = np.concatenate([right, wrong], axis=1)
         targets = right.shape[1]

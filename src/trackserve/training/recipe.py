@@ -19,6 +19,24 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
+class TargetsRecipe:
+    """Which charged particles are targets of the training besides ``min_pt``, and what they count.
+
+    Targets are produced within ``max_radius`` (mm) of the beam line, and primary where that is at most
+    2 mm. An edge counts ``hard_weight`` times if its particle is above ``hard_pt`` (GeV),
+    ``displaced_weight`` times if it was produced farther than 2 mm, and ``short_weight`` times if it
+    made at most ``short_hits`` hits: such a particle is lost with any of its edges.
+    """
+
+    max_radius: float = 2.0
+    hard_pt: float = 0.9
+    hard_weight: float = 1.0
+    displaced_weight: float = 1.0
+    short_hits: int = 5
+    short_weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class EmbeddingRecipe:
     """How the embedding is trained and the radius chosen.
 
@@ -138,6 +156,7 @@ class Recipe:
             ("r", "phi", "z"), (1000.0, 3.141592653589793, 1000.0), {}
         )
     )
+    targets: TargetsRecipe = field(default_factory=TargetsRecipe)
     doublet_cuts: DoubletCuts = field(default_factory=DoubletCuts)
     embedding: EmbeddingRecipe = field(default_factory=EmbeddingRecipe)
     triplet_cuts: TripletCuts = field(default_factory=TripletCuts)

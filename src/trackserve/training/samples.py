@@ -12,13 +12,15 @@ import numpy as np
 
 from trackserve.errors import InputError
 from trackserve.evaluate.matching import NO_PARTICLE, particle_rows
-from trackserve.evaluate.metrics import HEADLINE
+from trackserve.evaluate.metrics import HEADLINE, MAX_PRODUCTION_RADIUS
 from trackserve.evaluate.stages import true_edges
 from trackserve.pipeline.features import canonical_order, cylindrical, hit_features
+from trackserve.pipeline.neighbours import passes_cuts
 
 if TYPE_CHECKING:
-    from trackserve.event import Bool, Event, Float32, Int64
+    from trackserve.event import Bool, Event, Float32, Int64, Truth
     from trackserve.pipeline.features import FeatureColumns
+    from trackserve.training.recipe import Recipe, TargetsRecipe
 
 SAME_PARTICLE = -1
 """Row of an edge that joins two hits of one particle that are not consecutive."""
@@ -32,13 +34,15 @@ class Sample:
 
     ``features`` is ``[N, F]`` in canonical order, ``particle`` ``[N]`` the row of each hit's
     particle (-1 for noise); ``edges`` ``[2, M]`` are the true edges of all particles, sorted, with
-    their ``length`` ``[M]`` (mm) in r and z and whether their particle is a ``target``.
+    their ``length`` ``[M]`` (mm) in r and z, the ``importance`` ``[M]`` of their particle and whether
+    they are ``target``.
     """
 
     features: Float32
     particle: Int64
     edges: Int64
     length: Float32
+    importance: Float32
     target: Bool
 
     def label(self, edges: Int64) -> Int64:
@@ -54,11 +58,11 @@ class Sample:
         return np.where(true, row, np.where(same, SAME_PARTICLE, WRONG))
 
     def weight(self, length: float) -> Float32:
-        """Return what each true edge ``[M]`` counts: 1, and more with the square of its ``length`` (mm).
+        """Return what each true edge ``[M]`` counts: its importance, more with the square of ``length`` (mm).
 
         Long edges are few, and a track that lacks one falls in two.
         """
-        weight: Float32 = 1 + np.square(self.length / np.float32(length))
+        weight: Float32 = self.importance * (1 + np.square(self.length / np.float32(length)))
         return weight
 
     def part(self, rows: Int64) -> Sample:
@@ -72,19 +76,20 @@ class Sample:
             particle=self.particle[rows],
             edges=edges[:, whole],
             length=self.length[whole],
+            importance=self.importance[whole],
             target=self.target[whole],
         )
 
 
-def make_sample(event: Event, columns: FeatureColumns, *, min_pt: float) -> Sample:
-    """Return the sample of an event; targets are charged primaries above ``min_pt`` (GeV).
+def make_sample(event: Event, recipe: Recipe) -> Sample:
+    """Return the sample of an event; targets are edges of the recipe's particles that pass its cuts.
 
-    A little below the 1 GeV of the targets that results are judged by, so that the networks' own
-    threshold doesn't fall on it. Raises :class:`InputError` for an event without truth.
+    An edge that the doublet cuts drop can't be found, and would only teach what is of no use. Raises :class:`InputError` for an event without truth.
     """
     if event.truth is None:
         message = f"event {event.event_id} has no truth; training needs particles and truth files"
         raise InputError(message)
+    columns = recipe.features
     features = hit_features(event.hits, columns)
     order = canonical_order(features, columns)
     place = np.empty_like(order)
@@ -97,16 +102,35 @@ def make_sample(event: Event, columns: FeatureColumns, *, min_pt: float) -> Samp
     edges = edges[:, np.lexsort((edges[1], edges[0]))]
     particle = owner[order]
     hits = np.bincount(owner[owner != NO_PARTICLE], minlength=len(particles))
-    target = replace(HEADLINE, min_pt=min_pt).select(event.truth, hits)
+    radius = recipe.targets.max_radius
+    wanted = replace(
+        HEADLINE,
+        min_pt=recipe.min_pt,
+        max_radius=radius,
+        primary=radius <= MAX_PRODUCTION_RADIUS,
+    ).select(event.truth, hits)
+    importance = _importance(event.truth, hits, recipe.targets)
     of_edge = particle[edges[0]]
-    r, _, z = cylindrical(features[order], columns)
+    position = cylindrical(features[order], columns)
+    r, _, z = position
     return Sample(
         features=features[order],
         particle=particle,
         edges=edges,
         length=np.hypot(r[edges[1]] - r[edges[0]], z[edges[1]] - z[edges[0]]),
-        target=target[of_edge],
+        importance=importance[of_edge],
+        target=wanted[of_edge] & passes_cuts(position, edges[0], edges[1], recipe.doublet_cuts),
     )
+
+
+def _importance(truth: Truth, hits: Int64, targets: TargetsRecipe) -> Float32:
+    """Return what an edge of each particle counts ``[P]``, given how many hits each made ``[P]``."""
+    particles = truth.particles
+    importance = np.ones(len(particles), np.float32)
+    importance[particles.pt > targets.hard_pt] *= targets.hard_weight
+    importance[particles.production_radius > MAX_PRODUCTION_RADIUS] *= targets.displaced_weight
+    importance[hits <= targets.short_hits] *= targets.short_weight
+    return importance
 
 
 def turned(features: Float32, columns: FeatureColumns, generator: np.random.Generator) -> Float32:

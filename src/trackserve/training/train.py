@@ -70,20 +70,35 @@ if TYPE_CHECKING:
     )
 
 
-def train(data: Sequence[Path], bundle: Path, recipe: Recipe, *, device: str = "auto") -> None:
+def train(
+    data: Sequence[Path],
+    bundle: Path,
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    apart: tuple[Path, Path] | None = None,
+) -> None:
     """Train a bundle on the events in these folders or archives and write it to ``bundle``.
 
-    The last events of each data set are kept apart: ``recipe.validation`` of them to choose radius
-    and cuts on, ``recipe.test`` of them to measure the finished bundle. Raises :class:`InputError`
-    where a data set has fewer than three events or no truth.
+    Radius and cuts are chosen on the events of the first place of ``apart``, the finished bundle is
+    measured on those of the second. Without, the last events of each data set are kept apart for
+    that: ``recipe.validation`` and ``recipe.test`` of them. Raises :class:`InputError` where a data
+    set then has fewer than three events, or no truth.
     """
-    Training(data, bundle, recipe, device).run()
+    Training(data, bundle, recipe, device, apart).run()
 
 
 class Training:
     """One training, with its working folder ``BUNDLE.training``."""
 
-    def __init__(self, data: Sequence[Path], bundle: Path, recipe: Recipe, device: str) -> None:
+    def __init__(
+        self,
+        data: Sequence[Path],
+        bundle: Path,
+        recipe: Recipe,
+        device: str,
+        apart: tuple[Path, Path] | None = None,
+    ) -> None:
         bundle = bundle.resolve()
         if bundle.exists() and not (bundle / DESCRIPTION).is_file():
             message = (
@@ -92,10 +107,15 @@ class Training:
             raise InputError(message)
         self.recipe, self.bundle = recipe, bundle
         self.device = find_device(device)
-        self.train, self.validation, self.test = split([find_events(p) for p in data], recipe)
+        sets = [find_events(path) for path in data]
+        if apart is None:
+            self.train, self.validation, self.test = split(sets, recipe)
+        else:
+            self.train = [source for each in sets for source in each]
+            self.validation, self.test = (list(find_events(path)) for path in apart)
         self.folder = bundle.with_name(bundle.name + ".training")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.data = [str(path.name) for path in data]
+        self.data = [str(path.name) for path in (*data, *(apart or ()))]
         events = [f"{data_set(s)}/{s.event_id}" for s in self.train + self.validation + self.test]
         claim(self.folder, {"data": self.data, "events": events, "recipe": asdict(recipe)})
         self.threads = torch.get_num_threads()
@@ -142,28 +162,29 @@ class Training:
         network = Filter(self.recipe.features, width=settings.width, layers=settings.layers)
         sources = self.train[:: max(1, len(self.train) // settings.events)]
         samples = [partial(self._sample, source) for source in sources]
-        candidates = [partial(self._candidates, source) for source in sources]
+        candidates = [partial(self._mapped, self._candidates, "candidates", s) for s in sources]
 
         def loss(network: Filter) -> FilterLoss:
             return FilterLoss(network, samples, candidates, self.recipe, self.device)
 
         self._fit(network, loss(network), "filter", len(samples), settings)
         network = self._prune(network, loss, "filter", len(samples), settings)
-        self._export(network, "filter", samples[0]().features, candidates[0]()[:, :100_000])
+        some_edges = self._candidates(sources[0])[:, :100_000]
+        self._export(network, "filter", samples[0]().features, some_edges)
 
     def _train_triplets(self) -> None:
         settings = self.recipe.triplets
         network = TripletFilter(self.recipe.features, width=settings.width, layers=settings.layers)
         sources = self.train[:: max(1, len(self.train) // settings.events)]
         samples = [partial(self._sample, source) for source in sources]
-        graphs = [partial(self._triplets, source) for source in sources]
+        graphs = [partial(self._mapped_triplets, source) for source in sources]
 
         def loss(network: TripletFilter) -> TripletLoss:
             return TripletLoss(network, samples, graphs, self.recipe, self.device)
 
         self._fit(network, loss(network), "triplets", len(samples), settings)
         network = self._prune(network, loss, "triplets", len(samples), settings)
-        edges, triplets = graphs[0]()
+        edges, triplets = self._triplets(sources[0])
         self._export(network, "triplets", samples[0]().features, edges, triplets[:, :100_000])
 
     def _train_gnn(self) -> None:
@@ -239,7 +260,7 @@ class Training:
     def _sample(self, source: EventSource) -> Sample:
         if source.prefix not in self._samples:
             event = self._read(source)
-            sample = make_sample(event, self.recipe.features, min_pt=self.recipe.min_pt)
+            sample = make_sample(event, self.recipe)
             self._samples[source.prefix] = sample
         return self._samples[source.prefix]
 
@@ -293,10 +314,26 @@ class Training:
         edges = self._kept("joined_edges", source, lambda: find().edges)
         return edges, self._kept("joined_triplets", source, lambda: find().triplets)
 
+    def _mapped(
+        self, find: Callable[[EventSource], object], name: str, source: EventSource
+    ) -> Int64:
+        """Return what is kept as int32 on disk, of which an update takes a few rows only."""
+        path = self._place(name, source)
+        if not path.is_file():
+            find(source)
+        mapped: Int64 = np.load(path, mmap_mode="r")
+        return mapped
+
+    def _mapped_triplets(self, source: EventSource) -> tuple[Int64, Int64]:
+        return self._filtered(source), self._mapped(self._triplets, "triplets", source)
+
+    def _place(self, name: str, source: EventSource) -> Path:
+        place = hashlib.sha256(source.prefix.encode()).hexdigest()[:16]
+        return self.folder / name / f"{place}.npy"
+
     def _kept(self, name: str, source: EventSource, find: Callable[[], Int64]) -> Int64:
         """Return edges from the working folder, or find them and keep them there."""
-        place = hashlib.sha256(source.prefix.encode()).hexdigest()[:16]
-        path = self.folder / name / f"{place}.npy"
+        path = self._place(name, source)
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
             beside = path.with_suffix(".partial")

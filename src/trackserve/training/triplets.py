@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from trackserve.event import Bool, Float32, Int64
+    from trackserve.event import Bool, Float32, Int32, Int64
     from trackserve.training.networks import TripletFilter
     from trackserve.training.recipe import Recipe
 
@@ -35,21 +35,25 @@ class TripletLoss:
     ) -> None:
         self.network, self.recipe, self.device = network, recipe, device
         self.samples, self.graphs = samples, graphs
+        self._rows: dict[int, tuple[Int64, Int32, Float32]] = {}
 
     def __call__(
         self, event: int, generator: np.random.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event on its target triplets and a random part of the wrong ones."""
         sample, (edges, triplets) = self.samples[event](), self.graphs[event]()
-        target, wrong = kinds(sample, edges, triplets)
-        wrong_rows = np.flatnonzero(wrong)
+        if event not in self._rows:
+            self._rows[event] = self._sorted_out(sample, edges, triplets)
+        target_rows, wrong_rows, weight = self._rows[event]
         if len(wrong_rows) > self.recipe.triplets.triplets:
-            wrong_rows = generator.choice(wrong_rows, self.recipe.triplets.triplets, replace=False)
-        rows = np.concatenate([np.flatnonzero(target), wrong_rows])
-        targets = int(target.sum())
+            drawn = generator.integers(len(wrong_rows), size=self.recipe.triplets.triplets)
+            wrong_rows = wrong_rows[drawn]
+        rows = np.concatenate([target_rows, wrong_rows.astype(np.int64)])
+        targets = len(target_rows)
         features = turned(sample.features, self.recipe.features, generator)
         # Hits and edges that are not drawn take no part: leave them out.
-        used_edges, place = np.unique(triplets[:, rows], return_inverse=True)
+        chosen = triplets[:, rows].astype(np.int64)
+        used_edges, place = np.unique(chosen, return_inverse=True)
         used_hits, ends = np.unique(edges[:, used_edges], return_inverse=True)
         logits = self.network(
             torch.from_numpy(features[used_hits]).to(self.device),
@@ -60,7 +64,6 @@ class TripletLoss:
             return logits.sum(), {}
         label = torch.zeros_like(logits)
         label[:targets] = 1
-        weight = weights(sample, edges, triplets[:, target], self.recipe.long_edge)
         counts = torch.ones_like(logits)
         counts[:targets] = torch.from_numpy(weight)
         loss = binary_cross_entropy_with_logits(logits, label, weight=counts)
@@ -68,6 +71,15 @@ class TripletLoss:
         least = np.quantile(values[:targets], 0.01) if targets else np.inf
         kept = np.count_nonzero(values[targets:] >= least) / max(len(wrong_rows), 1)
         return loss, {"wrong_kept_at_99%": kept}
+
+    def _sorted_out(
+        self, sample: Sample, edges: Int64, triplets: Int64
+    ) -> tuple[Int64, Int32, Float32]:
+        """Return the rows of the target triplets, of the wrong ones, and what the former count."""
+        whole = triplets.astype(np.int64)
+        target, wrong = kinds(sample, edges, whole)
+        weight = weights(sample, edges, whole[:, target], self.recipe.long_edge)
+        return np.flatnonzero(target), np.flatnonzero(wrong).astype(np.int32), weight
 
 
 def kinds(sample: Sample, edges: Int64, triplets: Int64) -> tuple[Bool, Bool]:
