@@ -64,7 +64,7 @@ service-study: .venv/dev  ## Measure the service: overhead, throughput, overload
 
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs
 	rm -rf .venv build dist demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f src/trackserve/native/*.so
+	rm -f src/trackserve/engines/native/*.so
 
 # ---- what is installed
 

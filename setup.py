@@ -1,7 +1,7 @@
 """Compile the native engine, where there is a C++ compiler; everything else is in pyproject.toml.
 
 The same sources are compiled once for each level of instruction sets, into libraries with a plain C
-interface; trackserve.native loads the best one that the processor can run. Where compilation fails
+interface; trackserve.engines.native loads the best one that the processor can run. Where compilation fails
 the package installs without, and the reference engine serves.
 """
 
@@ -55,7 +55,7 @@ setup(
     cmdclass={"build_ext": BuildInParallel},
     ext_modules=[
         Extension(
-            f"trackserve.native._kernels_{variant}",
+            f"trackserve.engines.native._kernels_{variant}",
             sources=sorted(map(str, Path("native").glob("*.cpp"))),
             depends=sorted(map(str, Path("native").glob("*.h"))),
             extra_compile_args=[*FLAGS, *instructions, "-pthread"],

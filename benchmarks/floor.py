@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from compiled import run
 
-from trackserve.native.networks import NativeNetwork
+from trackserve.engines.native.networks import NativeNetwork
 from trackserve.pipeline.features import cylindrical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trackserve.engines.native import NativePipeline
     from trackserve.event import Float32
-    from trackserve.native import NativePipeline
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

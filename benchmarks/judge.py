@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
-from trackserve.engines import open_pipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.evaluate.report import Evaluation, Found, add_up, evaluate_event, with_stages
 from trackserve.event import Event, Hits, Tracks
 

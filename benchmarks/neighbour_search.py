@@ -18,15 +18,15 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from trackserve.native import library
+from trackserve.engines.native import library
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.neighbours import neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trackserve.engines.native import NativePipeline
     from trackserve.event import Float32, Hits, Int64
-    from trackserve.native import NativePipeline
 
     Search = Callable[[Float32, float], Any]
     Pairs = Callable[[Any], tuple[Any, Any]]

@@ -13,9 +13,9 @@ import numpy as np
 from service_study import BUSY, FREE_PORTS
 from tqdm import tqdm
 
-from trackserve.benchmark.load import Load
-from trackserve.benchmark.report import measure
-from trackserve.triton.server import serve
+from trackserve.load.load import Load
+from trackserve.load.report import measure
+from trackserve.serving.server import serve
 
 if TYPE_CHECKING:
     from service_study import Study

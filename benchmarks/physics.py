@@ -29,7 +29,7 @@ from record import write_json
 
 from trackserve.bundle import read_bundle
 from trackserve.data.simulate import simulate
-from trackserve.engines import open_pipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.evaluate.metrics import TARGET_SETS
 from trackserve.evaluate.report import DEFINITIONS
 

@@ -26,13 +26,13 @@ from service_study import BUSY, CORES, FREE_PORTS, KINDS, Study, plain
 from service_tables import SERVICE, overloads
 from tqdm import tqdm
 
-from trackserve.benchmark.load import Load
-from trackserve.benchmark.report import measure
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
-from trackserve.engines import open_pipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.installation import facts
-from trackserve.triton.server import serve
+from trackserve.load.load import Load
+from trackserve.load.report import measure
+from trackserve.serving.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

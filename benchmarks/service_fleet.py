@@ -17,20 +17,20 @@ from service_overload import REQUESTS, ask_and_kill
 from service_study import BUSY
 from tqdm import tqdm
 
-from trackserve.benchmark.load import Load
-from trackserve.benchmark.report import measure
 from trackserve.bundle import DESCRIPTION, Bundle, read_bundle
 from trackserve.client import AsyncClient
 from trackserve.errors import TrackserveError
-from trackserve.fleet import Fleet
+from trackserve.load.load import Load
+from trackserve.load.report import measure
+from trackserve.serving.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service_study import Study
 
-    from trackserve.benchmark.load import Events
     from trackserve.event import Float32
+    from trackserve.load.load import Events
 
 SERVERS = 2
 

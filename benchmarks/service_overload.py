@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from service_study import BUSY, CORES, FREE_PORTS
 
-from trackserve.benchmark.load import Load, drive
-from trackserve.benchmark.report import measure, summarise
-from trackserve.benchmark.times import Statistics
-from trackserve.benchmark.tune import memory_of
 from trackserve.client import AsyncClient, Client
+from trackserve.client.statistics import Statistics
 from trackserve.errors import TrackserveError
-from trackserve.fleet import Fleet
-from trackserve.triton.process import children
-from trackserve.triton.server import serve
+from trackserve.load.load import Load, drive
+from trackserve.load.report import measure, summarise
+from trackserve.load.tune import memory_of
+from trackserve.serving.fleet import Fleet
+from trackserve.serving.process import children
+from trackserve.serving.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from service_study import Study
 
-    from trackserve.benchmark.load import Events
-    from trackserve.benchmark.report import Latency
-    from trackserve.triton.settings import Settings
+    from trackserve.load.load import Events
+    from trackserve.load.report import Latency
+    from trackserve.serving.settings import Settings
 
 MEGABYTE = 1e6
 TIMES = 10

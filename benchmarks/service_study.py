@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trackserve.benchmark.load import Events, mix
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.data import find_events
-from trackserve.engines import open_pipeline
-from trackserve.triton.settings import Settings
-from trackserve.triton.settings_file import read_settings
+from trackserve.engines.registry import open_pipeline
+from trackserve.load.load import Events, mix
+from trackserve.serving.settings import Settings
+from trackserve.serving.settings_file import read_settings
 
 if TYPE_CHECKING:
     import argparse

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
-from trackserve.native import NativePipeline
+from trackserve.engines.native import NativePipeline
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:

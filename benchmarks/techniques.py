@@ -35,9 +35,9 @@ from tqdm import tqdm
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
-from trackserve.engines import open_pipeline
+from trackserve.engines.native import NativePipeline, library
+from trackserve.engines.registry import open_pipeline
 from trackserve.event import TripletGraph
-from trackserve.native import NativePipeline, library
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.networks import METADATA
 from trackserve.training.calibrate import calibrate

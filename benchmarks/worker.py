@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from trackserve.bundle import read_bundle
-from trackserve.native import NativePipeline
+from trackserve.engines.native import NativePipeline
 
 
 def resident(which: str) -> int:

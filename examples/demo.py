@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.data import find_events
-from trackserve.engines import fastest
+from trackserve.engines.registry import fastest
 from trackserve.errors import TrackserveError
 from trackserve.evaluate.display import draw_event
 from trackserve.evaluate.report import evaluate_event
-from trackserve.triton.process import interrupted_by_sigterm
-from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
+from trackserve.serving.process import interrupted_by_sigterm
+from trackserve.serving.server import serve
+from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,14 +9,14 @@ import pytest
 
 from served import FREE_PORTS, MAX_HITS
 from tiny_bundle import write_tiny_bundle
-from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
+from trackserve.serving.server import serve
+from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trackserve.bundle import Bundle
-    from trackserve.triton.server import Server
+    from trackserve.serving.server import Server
 
 # What starts the tests in the background may have SIGINT ignored, and a program inherits that; the
 # tests interrupt programs as Ctrl-C does.

@@ -18,7 +18,7 @@ import pytest
 from tiny_bundle import write_tiny_bundle
 from trackserve.cli import main
 from trackserve.data import find_events
-from trackserve.native import variants
+from trackserve.engines.native import variants
 from trackserve.pipeline import Pipeline
 
 # The tiny bundle's networks are none that the native engine knows.

@@ -14,7 +14,7 @@ import pytest
 from trackserve import __version__
 from trackserve.bundle import read_bundle
 from trackserve.cli import main
-from trackserve.native.library import built, library
+from trackserve.engines.native.library import built, library
 
 ROOT = Path(__file__).parents[1]
 

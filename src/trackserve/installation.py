@@ -50,7 +50,7 @@ def _pipeline() -> dict[str, str]:
         import onnxruntime
 
         from trackserve.bundle import read_bundle, shipped_bundles
-        from trackserve.native.library import built, library
+        from trackserve.engines.native.library import built, library
     except ModuleNotFoundError as error:
         absent = f"{error.name} is missing: pip install 'trackserve[server]'"
         return {"engine reference": absent, "engine native": absent}

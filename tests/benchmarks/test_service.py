@@ -19,7 +19,7 @@ def test_the_study_writes_every_number_and_table(wedge, tmp_path):
     (tmp_path / "service.parts").mkdir()
     skipped = {"skipped": "measured before"}
     (tmp_path / "service.parts/perf_analyzer.json").write_text(json.dumps(skipped))
-    # Rolls and kills of a fleet take half a minute; tests/fleet has them on a tiny bundle.
+    # Rolls and kills of a fleet take half a minute; tests/serving/fleet has them on a tiny bundle.
     fleet = json.loads((ROOT / "benchmarks/results/service.json").read_text())["fleet"]
     (tmp_path / "service.parts/fleet.json").write_text(json.dumps(fleet))
     program = [sys.executable, "benchmarks/service.py", "--quick", "-o", result]

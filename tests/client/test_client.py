@@ -19,10 +19,10 @@ from tiny_bundle import straight_tracks
 from trackserve.client import Client, find_tracks
 from trackserve.client.failures import without_model
 from trackserve.client.http import Http
+from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError, UnreachableError
 from trackserve.event import Hits
-from trackserve.triton.server import Server, serve
-from trackserve.triton.tensors import TRACK_FINDING
+from trackserve.serving.server import Server, serve
 
 OTHER_MODEL = """
 import numpy as np

@@ -25,16 +25,16 @@ from service_tables import SERVICE
 from speed_tables import SPEED, TECHNIQUES, processors, techniques_elsewhere
 
 from trackserve.cli import build_parser
+from trackserve.contract.metrics import METRICS
+from trackserve.contract.tensors import SERVED, STAGES
 from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
 from trackserve.evaluate.report import DEFINITIONS
 from trackserve.training.recipe import read_recipe
-from trackserve.triton.metrics import METRICS
-from trackserve.triton.tensors import SERVED, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from trackserve.triton.tensors import Model, Tensor
+    from trackserve.contract.tensors import Model, Tensor
 
 ROOT = Path(__file__).parents[2]
 PHYSICS = ROOT / "benchmarks/results/physics.json"

@@ -21,17 +21,17 @@ from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.bundle import NETWORKS, read_bundle
 from trackserve.cli import build_parser
+from trackserve.contract.description import Description
 from trackserve.pipeline import Pipeline
+from trackserve.serving.server import serve
+from trackserve.serving.settings import Settings
 from trackserve.training.recipe import read_recipe
-from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
-from trackserve.triton.tensors import Description
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trackserve.triton.server import Server
+    from trackserve.serving.server import Server
 
 TEXT = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in documents()}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -185,7 +185,7 @@ def test_make_targets_exist():
 def test_every_key_of_a_bundle_is_described():
     section = TEXT["docs/bundle.md"].partition("## bundle.toml")[2].partition("\n## ")[0]
     table = set(re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE))
-    source = (ROOT / "src/trackserve/bundle.py").read_text(encoding="utf-8")
+    source = (ROOT / "src/trackserve/bundle/__init__.py").read_text(encoding="utf-8")
     read = set(re.findall(r'value\(\s*"([\w.]+)"', source))
     read |= {f"neighbours.cuts.{name}" for name in ("slope", "z0", "dphi", "dcot")}
     read |= {f"triplets.cuts.{name}" for name in ("kink", "off", "slope", "dphi")}

@@ -16,8 +16,8 @@ from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.errors import InputError, RefusedError, ServerError
 from trackserve.pipeline import Pipeline
-from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
+from trackserve.serving.server import serve
+from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
 HITS = straight_tracks(tracks=20)

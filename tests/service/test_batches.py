@@ -11,12 +11,12 @@ from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
-from trackserve.engines import ENGINES, open_pipeline
+from trackserve.engines.native import variants
+from trackserve.engines.registry import ENGINES, open_pipeline
 from trackserve.errors import InputError
-from trackserve.native import variants
 from trackserve.pipeline.features import hit_features
-from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
+from trackserve.serving.server import serve
+from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
 

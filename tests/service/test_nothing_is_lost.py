@@ -14,8 +14,8 @@ from tiny_bundle import straight_tracks
 from trackserve.client import AsyncClient, Client
 from trackserve.client.fallback import Fallback
 from trackserve.pipeline import Pipeline
-from trackserve.triton.process import children
-from trackserve.triton.server import serve
+from trackserve.serving.process import children
+from trackserve.serving.server import serve
 
 pytestmark = pytest.mark.service
 EVENTS = [straight_tracks(tracks=5 + i, noise=i, seed=i) for i in range(20)]

@@ -18,8 +18,8 @@ from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Hits
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import feature_matrix
-from trackserve.triton.server import serve
-from trackserve.triton.settings import Settings
+from trackserve.serving.server import serve
+from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
 

@@ -15,12 +15,12 @@ import pytest
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client
+from trackserve.contract import metrics
+from trackserve.contract.tensors import STAGES
 from trackserve.errors import InputError, UnreachableError
 from trackserve.pipeline import Pipeline
-from trackserve.triton import metrics
-from trackserve.triton.server import Server, serve
-from trackserve.triton.settings import Settings
-from trackserve.triton.tensors import STAGES
+from trackserve.serving.server import Server, serve
+from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
 HITS = straight_tracks(tracks=20, noise=10)

@@ -12,8 +12,8 @@ import torch
 from trackserve.bundle import read_bundle, shipped_bundle
 from trackserve.cli import main
 from trackserve.data import find_events
+from trackserve.engines.native.networks import read_family
 from trackserve.errors import BundleError, InputError
-from trackserve.native.networks import read_family
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.networks import METADATA, load_network, run_network
 from trackserve.training import calibrate as module

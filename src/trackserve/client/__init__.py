@@ -27,8 +27,8 @@ from trackserve.client.core import (
 )
 from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
+from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
 from trackserve.errors import TrackserveError, UnreachableError
-from trackserve.triton.tensors import EXATRKX, TRACK_FINDING, Description, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.client.fallback import Fallback
+    from trackserve.contract.description import Description
     from trackserve.event import Float32, Hits, Tracks
 
 R = TypeVar("R")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trackserve.triton.tensors import Model
+    from trackserve.contract.tensors import Model
 
 GRPC_OPTIONS = [
     ("grpc.max_send_message_length", -1),

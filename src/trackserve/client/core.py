@@ -6,9 +6,10 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from trackserve.client.tries import Patience, Servers
+from trackserve.contract.description import Description
+from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError
 from trackserve.event import Tracks
-from trackserve.triton.tensors import TRACK_FINDING, Description
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,12 +8,13 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from trackserve.contract.description import Description
+from trackserve.contract.tensors import EXATRKX, Model
 from trackserve.errors import InputError, MissingDependencyError
-from trackserve.triton.tensors import EXATRKX, Description, Model
 
 try:
     from trackserve.bundle import read_bundle
-    from trackserve.engines import open_pipeline
+    from trackserve.engines.registry import open_pipeline
     from trackserve.pipeline.features import feature_matrix
 except ModuleNotFoundError as error:
     message = (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class Fallback:
     """A bundle (the shipped one if None) that finds tracks here; its networks open at first use.
 
-    ``engine`` and ``threads`` as in :func:`trackserve.engines.open_pipeline`. Several threads may
+    ``engine`` and ``threads`` as in :func:`trackserve.engines.registry.open_pipeline`. Several threads may
     ask; one event is worked on at a time.
     """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from trackserve.triton.tensors import Model
+    from trackserve.contract.tensors import Model
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from trackserve.event import Float32, Hits
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trackserve.triton.tensors import Description
+    from trackserve.contract.description import Description
 
 
 def hits_table(hits: Hits | NDArray[Any], says: Description) -> Float32:

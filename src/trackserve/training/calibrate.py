@@ -15,9 +15,9 @@ import onnx
 import onnxruntime as ort
 
 from trackserve.bundle import DESCRIPTION, read_bundle
+from trackserve.engines.native import NativePipeline
 from trackserve.errors import BundleError, InputError, MissingDependencyError
 from trackserve.event import Float32, Int64
-from trackserve.native import NativePipeline
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.networks import METADATA

@@ -27,11 +27,11 @@ from tqdm import tqdm
 from trackserve import __version__
 from trackserve.bundle import DESCRIPTION, read_bundle
 from trackserve.data import find_events
+from trackserve.engines.native import engine as native
+from trackserve.engines.native.library import library
 from trackserve.errors import InputError, MissingDependencyError
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
 from trackserve.event import Event, Float32, Graph, Int64, Tracks, TripletGraph
-from trackserve.native import engine as native
-from trackserve.native.library import library
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import TrackBuilder, build_tracks
 from trackserve.pipeline.embedding import embed

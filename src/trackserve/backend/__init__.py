@@ -1,0 +1,1 @@
+"""What runs inside tritonserver: the served models with their queue, and the stages of an ensemble."""

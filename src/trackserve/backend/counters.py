@@ -1,0 +1,59 @@
+"""Counting in a model's process, told to Triton now and then: each telling is a trip to the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import triton_python_backend_utils as pb
+
+if TYPE_CHECKING:
+    from trackserve.contract.metrics import Metric
+
+PERIOD = 0.5
+"""Seconds between two tellings; nothing is told where nothing has changed."""
+
+
+class Counters:
+    """What this process has counted of the metrics; any thread may count."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._added: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self._families: dict[Metric, Any] = {}
+        self._metrics: dict[tuple[Metric, tuple[str, ...]], Any] = {}
+        threading.Thread(target=self._tell_always, name="counters", daemon=True).start()
+
+    def add(self, metric: Metric, amount: float, *labels: str) -> None:
+        """Count further; ``labels`` are the values of the metric's labels. A gauge goes up and down."""
+        with self._lock:
+            key = metric, labels
+            self._added[key] = self._added.get(key, 0.0) + amount
+
+    def tell(self) -> None:
+        """Hand over what was counted since the last time."""
+        with self._lock:
+            added, self._added = self._added, {}
+        for key, amount in added.items():
+            if key not in self._metrics:
+                self._metrics[key] = self._new(*key)
+            if amount:
+                self._metrics[key].increment(amount)
+
+    def _tell_always(self) -> None:
+        while True:
+            time.sleep(PERIOD)
+            try:
+                self.tell()
+            except pb.TritonModelException:  # the server is stopping
+                return
+
+    def _new(self, metric: Metric, labels: tuple[str, ...]) -> Any:
+        if metric not in self._families:
+            kind = pb.MetricFamily.COUNTER if metric.kind == "counter" else pb.MetricFamily.GAUGE
+            self._families[metric] = pb.MetricFamily(
+                name=metric.name, description=metric.meaning, kind=kind
+            )
+        named = dict(zip(metric.labels, labels, strict=True))
+        return self._families[metric].Metric(labels=named)

@@ -1,0 +1,151 @@
+"""What every entry of Triton's python backend shares: tensors in, tensors out, errors as answers."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: F401  (Triton's stub imports it at the first request: 0.1 s)
+import json
+import time
+import traceback
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from trackserve.backend.counters import Counters
+from trackserve.bundle import Bundle, read_bundle
+from trackserve.contract import metrics
+from trackserve.contract.tensors import BUNDLE_FOLDER, LABELS, MODELS, UNUSABLE
+from trackserve.errors import InputError
+from trackserve.pipeline.networks import load_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+WARM_UP_HITS = 256
+
+
+class Entry(ABC):
+    """A model of the python backend, made from the bundle of its repository.
+
+    Bad input is answered with one sentence, and so is a failure of ours: an instance serves on.
+    """
+
+    bundle: Bundle
+    threads: int
+    max_hits: int
+    _counters: Counters | None = None
+    _began = 0.0
+
+    def load(self) -> None:  # noqa: B027 - few stages need it
+        """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
+
+    @abstractmethod
+    def run(self, *inputs: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """Return the model's outputs for its inputs, both in the order of the table of tensors."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Read the bundle and what the model's configuration says."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.threads = int(parameters["threads"]["string_value"])
+        self.max_hits = int(parameters["max_hits"]["string_value"])
+        self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
+        self._table = MODELS[args["model_name"]]
+        self.load()
+        self._warm_up()
+        self._counters = Counters()
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request."""
+        return [self._answer(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Tell the last counts."""
+        if self._counters is not None:
+            self._counters.tell()
+
+    def told(self, stage: str, edges: int | None = None) -> None:
+        """Count an event that a stage has done, its time since the last one, the edges that it gave."""
+        began, self._began = self._began, time.perf_counter()
+        if self._counters is None:  # warming up
+            return
+        self._counters.add(metrics.EVENTS, 1, stage)
+        self._counters.add(metrics.SECONDS, self._began - began, stage)
+        if edges is not None:
+            self._counters.add(metrics.EDGES, edges, stage)
+
+    def done(self, outputs: Sequence[NDArray[Any]]) -> None:
+        """Count what the model gave for an event."""
+        tensor, array = self._table.outputs[0], outputs[0]
+        self.told(self._table.name, array.shape[1] if tensor.dims[0] == 2 else None)
+        if tensor is LABELS:
+            self.count_tracks(array)
+
+    def count_tracks(self, labels: NDArray[Any]) -> None:
+        """Count the tracks of an event with these labels ``[N]``."""
+        if self._counters is not None:
+            self._counters.add(metrics.TRACKS, int(labels.max(initial=-1)) + 1)
+
+    def check_count(self, hits: int) -> None:
+        """Raise :class:`InputError` if an event has more hits than this server takes."""
+        if hits > self.max_hits:
+            message = f"the event has {hits:,} hits; this server takes at most {self.max_hits:,}"
+            raise InputError(message)
+
+    def made_up(self, hits: int) -> list[NDArray[Any]]:
+        """Return made-up inputs of an event."""
+        features = self.bundle.features
+        sizes = {"C": len(features.wire_columns), "F": len(features.columns)}
+        sizes |= {"D": self.bundle.embedding_dimension} | dict.fromkeys("NEPKT", hits)
+        rng = np.random.default_rng(0)
+        return [
+            rng.random(tensor.shape(sizes), np.float32)
+            if tensor.dtype == "FP32"
+            else np.broadcast_to(np.arange(hits), tensor.shape(sizes)).copy()
+            for tensor in self._table.inputs
+        ]
+
+    def _warm_up(self) -> None:
+        """Run once on made-up tensors: a model that can't fails at the start, a first event is fast."""
+        self.run(*self.made_up(min(WARM_UP_HITS, self.max_hits)))
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
+            inputs = [tensor.as_numpy() for tensor in given]
+            self._began = time.perf_counter()
+            outputs = self.run(*inputs)
+            if not isinstance(outputs, tuple):
+                outputs = (outputs,)
+            self.done(outputs)
+            return pb.InferenceResponse(
+                [
+                    pb.Tensor(tensor.name, array)
+                    for tensor, array in zip(self._table.outputs, outputs, strict=True)
+                ]
+            )
+        except InputError as error:
+            return _refusal(f"{UNUSABLE}{error}", pb.TritonError.INVALID_ARG)
+        except Exception as error:
+            name = f"{self._table.name}, request {request.request_id()}"
+            pb.Logger.log_error(f"{name}: {traceback.format_exc()}")
+            message = f"the server failed in {self._table.name}: {type(error).__name__}: {error}"
+            return _refusal(message, pb.TritonError.INTERNAL)
+
+
+class NetworkEntry(Entry):
+    """A model that runs the bundle's network of the same name, if it has one."""
+
+    def load(self) -> None:
+        """Open the network."""
+        name = self._table.name
+        there = name in self.bundle.networks
+        path = self.bundle.path / f"{name}.onnx"
+        self.network = load_network(path, self.threads) if there else None
+
+
+def _refusal(message: str, code: int) -> Any:
+    return pb.InferenceResponse(error=pb.TritonError(message, code))

@@ -1,0 +1,336 @@
+"""The bundle: a folder with everything that turns hits into tracks.
+
+``bundle.toml`` names the features, the graph's settings, the cuts, the track builder and where it
+all came from; ``embedding.onnx``, ``filter.onnx`` and ``gnn.onnx`` are the networks, and
+``triplets.onnx`` where ``bundle.toml`` has ``[triplets]``: the GNN then takes triplets, too. Nothing in
+it is executable, so a bundle from a stranger can be read safely.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from trackserve.errors import BundleError, InputError
+from trackserve.pipeline.components import TrackBuilder
+from trackserve.pipeline.features import FeatureColumns, check_finite
+from trackserve.pipeline.neighbours import DoubletCuts
+from trackserve.pipeline.networks import first_line
+from trackserve.pipeline.triplets import TripletCuts, TripletSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from trackserve.event import Float32
+
+FORMAT = 1
+"""Version of the bundle's layout."""
+DESCRIPTION = "bundle.toml"
+NETWORKS = ("embedding", "filter", "gnn")
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""What networks may be computed in, on a processor that has it."""
+MAX_MEMBER_BYTES = 256 * 2**20
+"""A network larger than this is refused: something other than a tracking network was put there."""
+SHIPPED = Path(__file__).parents[1] / "bundles"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle as read from its folder, checked.
+
+    ``radius`` and ``neighbour_limit`` bound the neighbour search in the embedding of
+    ``embedding_dimension`` dimensions; ``filter_cut`` is the least filter score that an edge needs,
+    in [0, 1]; ``provenance`` tells data, seeds, versions and the physics measured after training.
+    """
+
+    path: Path
+    name: str
+    detector: str
+    features: FeatureColumns
+    embedding_dimension: int
+    radius: float
+    neighbour_limit: int
+    doublet_cuts: DoubletCuts
+    filter_cut: float
+    triplets: TripletSettings | None
+    track_builder: TrackBuilder
+    precision: str
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if min(self.embedding_dimension, self.neighbour_limit) < 1:
+            message = (
+                f"embedding dimension {self.embedding_dimension}, neighbour limit "
+                f"{self.neighbour_limit}; expected at least 1"
+            )
+            raise BundleError(message)
+        if not self.radius > 0 or not 0 < self.filter_cut < 1:
+            message = (
+                f"radius {self.radius}, filter cut {self.filter_cut}; expected a positive radius "
+                "and a cut between 0 and 1"
+            )
+            raise BundleError(message)
+        if self.precision not in PRECISIONS:
+            message = f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
+            raise BundleError(message)
+
+    @property
+    def embedding_path(self) -> Path:
+        """The network that embeds hits."""
+        return self.path / "embedding.onnx"
+
+    @property
+    def filter_path(self) -> Path:
+        """The network that filters pairs."""
+        return self.path / "filter.onnx"
+
+    @property
+    def triplets_path(self) -> Path:
+        """The network that filters triplets, where the bundle has one."""
+        return self.path / "triplets.onnx"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of its networks, in the order of the way of an event."""
+        return NETWORKS if self.triplets is None else ("embedding", "filter", "triplets", "gnn")
+
+    @property
+    def gnn_path(self) -> Path:
+        """The network that scores edges."""
+        return self.path / "gnn.onnx"
+
+    def digest(self) -> str:
+        """Return twelve hexadecimal digits that name the contents: equal digits, equal answers on one engine."""
+        content = hashlib.sha256()
+        for member in (DESCRIPTION, *(f"{name}.onnx" for name in self.networks)):
+            content.update((self.path / member).read_bytes())
+        return content.hexdigest()[:12]
+
+    def check_features(self, features: Float32) -> None:
+        """Raise :class:`InputError` unless features are finite float32 ``[N, F]`` of this bundle."""
+        width = len(self.features.columns)
+        if features.ndim != 2 or features.shape[1] != width or features.dtype != np.float32:
+            message = (
+                f"features are {features.dtype} {list(features.shape)}; expected float32 of shape "
+                f"[N, {width}]: {', '.join(self.features.columns)}, scaled"
+            )
+            raise InputError(message)
+        check_finite(features, self.features.columns)
+
+
+def shipped_bundles() -> list[Path]:
+    """Return the folders of the bundles that come with the package."""
+    return sorted(description.parent for description in SHIPPED.glob(f"*/{DESCRIPTION}"))
+
+
+def shipped_bundle(name: str = "trackml") -> Path:
+    """Return the folder of a bundle that comes with the package."""
+    path = SHIPPED / name
+    if path not in shipped_bundles():
+        found = ", ".join(folder.name for folder in shipped_bundles()) or "none"
+        message = f"no bundle named {name!r} comes with this package; there is: {found}"
+        raise BundleError(message)
+    return path
+
+
+def read_bundle(path: Path | str | None = None) -> Bundle:
+    """Read and check a bundle's folder; the shipped TrackML bundle if no path is given.
+
+    Raises :class:`BundleError` that names the file, what was found and what was expected.
+    """
+    folder = Path(path) if path is not None else shipped_bundle()
+    description = _read_description(folder)
+    try:
+        bundle = _from_description(folder, description)
+    except BundleError as error:
+        message = f"{folder / DESCRIPTION}: {error}"
+        raise BundleError(message) from None
+    if bundle.triplets is not None and not bundle.triplets_path.is_file():
+        message = f"{bundle.triplets_path} is missing; {DESCRIPTION} has [triplets], which needs it"
+        raise BundleError(message)
+    for network in bundle.networks:
+        _check_network(bundle, network)
+    return bundle
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        message = (
+            f"{folder} is not a folder; a bundle is a folder with {DESCRIPTION} and four networks"
+        )
+        raise BundleError(message)
+    for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+        path = folder / member
+        if not path.is_file():
+            message = f"{path} is missing; a bundle has {DESCRIPTION}, embedding.onnx, filter.onnx and gnn.onnx"
+            raise BundleError(message)
+    for path in folder.glob("*.onnx"):
+        if path.stat().st_size > MAX_MEMBER_BYTES:
+            message = (
+                f"{path} has {path.stat().st_size:,} bytes; expected at most {MAX_MEMBER_BYTES:,}"
+            )
+            raise BundleError(message)
+    try:
+        return tomllib.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{folder / DESCRIPTION} is not valid TOML: {error}"
+        raise BundleError(message) from None
+
+
+def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
+    """Make the bundle from its parsed description; every value is looked up with its type."""
+    known: set[str] = set()
+
+    def value(key: str, kind: type | tuple[type, ...], default: object = None) -> Any:
+        known.add(key)
+        table: Any = description
+        for part in key.split("."):
+            table = table.get(part) if isinstance(table, dict) else None
+        if table is None and default is not None:
+            return default
+        if not isinstance(table, kind) or isinstance(table, bool):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            found = "missing" if table is None else repr(table)
+            message = f"{key} is {found}; expected {' or '.join(k.__name__ for k in kinds)}"
+            raise BundleError(message)
+        return table
+
+    number = (int, float)
+    if (version := value("format", int)) != FORMAT:
+        message = f"format is {version}; this version of trackserve reads format {FORMAT}"
+        raise BundleError(message)
+    try:
+        columns = FeatureColumns(
+            columns=tuple(value("features.columns", list)),
+            scales=tuple(float(s) for s in value("features.scales", list)),
+            absent={k: float(v) for k, v in value("features.absent", dict, {}).items()},
+        )
+    except (TypeError, ValueError) as error:
+        raise (
+            error if isinstance(error, BundleError) else BundleError(f"features: {error}")
+        ) from None
+    triplets = None
+    if "triplets" in description:
+        triplets = TripletSettings(
+            cuts=TripletCuts(
+                **{
+                    name: float(value(f"triplets.cuts.{name}", number, default))
+                    for name, default in vars(TripletCuts()).items()
+                }
+            ),
+            cut=float(value("triplets.cut", number)),
+            chain=int(value("triplets.chain", int, 2)),
+        )
+    bundle = Bundle(
+        path=folder,
+        name=value("name", str),
+        detector=value("detector", str),
+        features=columns,
+        embedding_dimension=value("embedding.dimension", int),
+        radius=float(value("neighbours.radius", number)),
+        neighbour_limit=value("neighbours.limit", int),
+        doublet_cuts=DoubletCuts(
+            **{
+                name: float(value(f"neighbours.cuts.{name}", number, default))
+                for name, default in vars(DoubletCuts()).items()
+            }
+        ),
+        filter_cut=float(value("filter.cut", number)),
+        triplets=triplets,
+        track_builder=TrackBuilder(
+            method=value("tracks.method", str),
+            cut=float(value("tracks.cut", number)),
+            min_hits=value("tracks.min_hits", int, 3),
+        ),
+        precision=value("precision", str, "float32"),
+        provenance=value("provenance", dict, {}),
+    )
+    if unknown := sorted(_keys(description, known) - known):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        message = f"{unknown[0]} is not a setting of a bundle{hint}"
+        raise BundleError(message)
+    return bundle
+
+
+def _keys(table: Mapping[str, Any], known: set[str], prefix: str = "") -> set[str]:
+    """Return the dotted names of a table's settings; one that is known is not looked into."""
+    found: set[str] = set()
+    for name, value in table.items():
+        key = prefix + name
+        inside = isinstance(value, dict) and key not in known
+        found |= _keys(value, known, f"{key}.") if inside else {key}
+    return found
+
+
+def _check_network(bundle: Bundle, name: str) -> None:
+    """Raise unless the ONNX file has the inputs and the output that the pipeline calls it with."""
+    path = bundle.path / f"{name}.onnx"
+    try:
+        model = onnx.load(path, load_external_data=False)
+        outside = any(map(onnx.external_data_helper.uses_external_data, _weights(model.graph)))
+        if not outside:  # the checker would look for those files
+            onnx.checker.check_model(model)
+    except Exception as error:
+        message = f"{path} is not a valid ONNX network: {first_line(error)}"
+        raise BundleError(message) from None
+    if outside:
+        message = f"{path} keeps weights outside the file; export it with its weights inside"
+        raise BundleError(message)
+    width = len(bundle.features.columns)
+    float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    inputs: dict[str, tuple[int, tuple[int | None, ...]]] = {"features": (float32, (None, width))}
+    if name != "embedding":
+        inputs["edges"] = (int64, (2, None))
+    if name == "triplets" or (name == "gnn" and bundle.triplets is not None):
+        inputs["triplets"] = (int64, (2, None))
+    output = (None, bundle.embedding_dimension) if name == "embedding" else (None,)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    found = {i.name: i for i in model.graph.input if i.name not in initializers}
+    if found.keys() != inputs.keys():
+        message = f"{path} has inputs {', '.join(found) or 'none'}; expected {', '.join(inputs)}"
+        raise BundleError(message)
+    if len(model.graph.output) != 1:
+        message = f"{path} has {len(model.graph.output)} outputs; expected one"
+        raise BundleError(message)
+    for tensor, (dtype, shape) in inputs.items():
+        _check_tensor(path, found[tensor], dtype, shape)
+    _check_tensor(path, model.graph.output[0], float32, output)
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Give every tensor that is stored in a graph, in its nodes and in the graphs within them."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _weights(inner)
+
+
+def _check_tensor(path: Path, tensor: Any, dtype: int, shape: tuple[int | None, ...]) -> None:
+    """Raise unless an ONNX tensor has this element type and, where stated, these dimensions."""
+
+    def text(kind: int, dims: tuple[int | None, ...]) -> str:
+        return f"{onnx.TensorProto.DataType.Name(kind)} [{', '.join('-' if d is None else str(d) for d in dims)}]"
+
+    kind = tensor.type.tensor_type.elem_type
+    dims = tuple(d.dim_value or None for d in tensor.type.tensor_type.shape.dim)
+    trailing_one = len(shape) == 1 and len(dims) == 2 and dims[1] == 1
+    fits = len(dims) == len(shape) and all(
+        want is None or have is None or want == have for want, have in zip(shape, dims, strict=True)
+    )
+    if kind != dtype or not (fits or trailing_one):
+        message = (
+            f"{path}: tensor {tensor.name!r} is {text(kind, dims)}; expected {text(dtype, shape)}"
+        )
+        raise BundleError(message)

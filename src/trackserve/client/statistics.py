@@ -1,0 +1,157 @@
+"""What a server's own statistics say of where the time of its requests went."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import urllib.request
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import tritonclient.grpc
+from tritonclient.utils import InferenceServerException
+
+from trackserve.client.connection import split_url
+from trackserve.client.failures import explain, unreachable
+from trackserve.client.http import Http
+from trackserve.contract import metrics
+from trackserve.contract.tensors import HITS_TO_TRACKS, MODELS, STAGES, TRACK_FINDING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Numbers = dict[tuple[str, ...], float]
+"""Requests and seconds of ``(model, part)``; counters of ``(metric, label, ...)``."""
+PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+TIMEOUT = 10.0
+USUAL_PORTS, METRICS_PORT = ("8000", "8001"), 8002
+"""A server on one of the first has its metrics on the last; where others have theirs can't be known."""
+_METRIC = re.compile(r"^(trackserve_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a server has counted since it started: Triton's statistics, and our metrics if read."""
+
+    count: Numbers
+    seconds: Numbers
+    counters: Numbers = field(default_factory=dict)
+
+    def since(self, before: Statistics) -> Statistics:
+        """Return what came after; a server that was started anew in between counts from there."""
+        if any(self.count.get(key, 0) < number for key, number in before.count.items()):
+            return self
+        return Statistics(
+            *(
+                {key: n - earlier.get(key, 0.0) for key, n in now.items()}
+                for now, earlier in (
+                    (self.count, before.count),
+                    (self.seconds, before.seconds),
+                    (self.counters, before.counters),
+                )
+            )
+        )
+
+    def mean(self, model: str, part: str) -> float:
+        """Return the mean seconds of a part for the requests that had it; 0 for none."""
+        return self.seconds.get((model, part), 0.0) / max(self.count.get((model, part), 0), 1)
+
+    def spent(self) -> dict[str, float]:
+        """Return where the server's part of an answered request went, in seconds.
+
+        ``server`` is all of it: what each stage computed, and in an ensemble ``queue`` (before a
+        stage's model) and ``copy`` (tensors to the models' processes and back). ``turn`` is the time
+        before that. Turn and a monolith's stages are told by the metrics only.
+        """
+        models = [stage.name for stage in STAGES if self.count.get((stage.name, "success"))]
+        if models:
+            copy = sum(self.mean(m, p) for m in models for p in ("compute_input", "compute_output"))
+            queue = sum(self.mean(m, "queue") for m in models)
+            compute = {f"compute {m}": self.mean(m, "compute_infer") for m in models}
+            whole = self.mean(HITS_TO_TRACKS.name, "success")
+            spent = {"server": whole, "queue": queue, "copy": copy, **compute}
+        else:
+            compute = self._stages()
+            spent = {"server": sum(compute.values()), **compute}
+        if self.counters:
+            turn = self._per_request(metrics.QUEUE_SECONDS)
+            spent |= {"server": spent["server"] + turn, "turn": turn}
+        return spent
+
+    def worked(self) -> float:
+        """Return for how long (s) the stages of a monolith worked, over all its instances; needs metrics."""
+        return sum(n for (name, *_), n in self.counters.items() if name == metrics.SECONDS.name)
+
+    def _per_request(self, metric: metrics.Metric) -> float:
+        taken = self.count.get((TRACK_FINDING.name, "success"), 0)
+        return self.counters.get((metric.name, TRACK_FINDING.name), 0.0) / max(taken, 1)
+
+    def _stages(self) -> dict[str, float]:
+        """Return the mean seconds of each stage inside of a monolith, if the metrics were read."""
+        return {
+            f"compute {stage.name}": self.counters[metrics.SECONDS.name, stage.name] / events
+            for stage in STAGES
+            if (events := self.counters.get((metrics.EVENTS.name, stage.name)))
+        }
+
+
+def read_statistics(url: str, metrics_url: str | None = None) -> Statistics:
+    """Ask a server for its statistics, by the protocol of the URL, and for its metrics.
+
+    Raises :class:`ServerError` if it doesn't answer.
+    """
+    scheme, address = split_url(url)
+    try:
+        if scheme == "grpc":
+            with tritonclient.grpc.InferenceServerClient(address) as client:
+                found = client.get_inference_statistics(as_json=True, client_timeout=TIMEOUT)
+        else:
+            with contextlib.closing(Http(address, TIMEOUT)) as client:
+                found = client.get("/v2/models/stats")
+    except InferenceServerException as error:
+        raise explain(error, url, TIMEOUT) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise unreachable(url, str(error)) from None
+    counters = {} if metrics_url is None else read_counters(metrics_url)
+    return _statistics(found, counters)
+
+
+def usual_metrics(url: str) -> str | None:
+    """Return where a server on a usual port has its metrics, None if it doesn't have them there."""
+    _, address = split_url(url)
+    host, _, port = address.rpartition(":")
+    if port not in USUAL_PORTS:
+        return None
+    with (
+        contextlib.closing(http.client.HTTPConnection(host, METRICS_PORT, timeout=1)) as connection,
+        contextlib.suppress(OSError),
+    ):
+        connection.connect()
+        return f"http://{host}:{METRICS_PORT}/metrics"
+    return None
+
+
+def read_counters(url: str) -> Numbers:
+    """Read our own metrics (Prometheus' text) as numbers by name and labels."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            text = answer.read().decode()
+    except OSError as error:
+        raise unreachable(url, str(error)) from None
+    return {
+        (name, *re.findall(r'"([^"]*)"', labels or "")): float(value)
+        for name, labels, value in _METRIC.findall(text)
+    }
+
+
+def _statistics(found: Mapping[str, Any], counters: Numbers) -> Statistics:
+    count: Numbers = {}
+    seconds: Numbers = {}
+    for model in found.get("model_stats", []):
+        if model["name"] in MODELS:
+            for part in PARTS:
+                value = model.get("inference_stats", {}).get(part, {})
+                count[model["name"], part] = int(value.get("count", 0))
+                seconds[model["name"], part] = int(value.get("ns", 0)) / 1e9
+    return Statistics(count, seconds, counters)

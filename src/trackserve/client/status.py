@@ -1,0 +1,183 @@
+"""What a server, or each server of a fleet, runs, how busy it is and where the time of an event goes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trackserve.client.connection import connect, split_url, strings
+from trackserve.client.statistics import read_statistics, usual_metrics
+from trackserve.contract import metrics
+from trackserve.contract.description import PIPELINE, Description
+from trackserve.contract.tensors import SERVED, STAGES, TRACK_FINDING
+from trackserve.errors import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trackserve.client.statistics import Statistics
+
+TIMEOUT = 10.0
+WATCH_SECONDS = 2.0
+FLEET_PATH = "/fleet/status"
+"""Where a fleet tells of its servers in words, on the port of its requests."""
+
+PARTS = ("turn", "queue", "copy", *(f"compute {stage.name}" for stage in STAGES))
+"""Where time goes, on an event's way."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A server while it was watched for ``seconds``.
+
+    ``instances``, ``threads`` (of one instance) and ``busy`` (share of the time that the instances
+    worked) go by model. ``under_way`` are requests that wait or are worked on, ``outcomes`` counts
+    those since the start by what became of them: None without metrics, and ``busy`` of a monolith is
+    empty. ``spent`` is where the mean time (s) of an event went: of those done meanwhile if ``recent``,
+    else since the start.
+    """
+
+    description: Description
+    shape: str
+    engine: str
+    precision: str
+    instances: Mapping[str, int]
+    threads: Mapping[str, int]
+    seconds: float
+    events_per_s: float
+    busy: Mapping[str, float]
+    under_way: int | None
+    outcomes: Mapping[str, int] | None
+    spent: Mapping[str, float]
+    recent: bool
+
+    def __str__(self) -> str:
+        says, busiest = self.description, max(self.busy, key=self.busy.__getitem__, default="")
+        busy = f"{self.busy[busiest]:.0%} of {busiest}, " if self.busy else ""
+        lines = {
+            "bundle": f"{says.bundle} ({says.digest}), detector {says.detector}",
+            "runs": f"{self.shape}, engine {self.engine}, precision {self.precision}",
+            "models": ", ".join(
+                f"{name} {count} x {self.threads[name]}" for name, count in self.instances.items()
+            )
+            + " (instances x threads)",
+            "takes": f"{says.max_hits:,} hits an event at most, {says.max_queue} waiting requests",
+            "busy": f"{busy}{self.events_per_s:.1f} events/s in the last {self.seconds:.1f} s",
+            **self._requests(),
+            "time": self._times(),
+        }
+        return "\n".join(f"  {name:8}  {text}" for name, text in lines.items())
+
+    def _requests(self) -> dict[str, str]:
+        if self.outcomes is None:
+            return {"requests": "the metrics count them; say where these are with --metrics"}
+        told = {name: f"{self.outcomes.get(name, 0):,} {name}" for name in metrics.OUTCOMES}
+        return {
+            "requests": f"{self.under_way} under way; since the start {told['answered']}, "
+            f"{told['unusable']}, {told['failed']}",
+            "refused": ", ".join(told[name] for name in metrics.REFUSALS),
+        }
+
+    def _times(self) -> str:
+        if not self.spent:
+            return "no event yet"
+        whole = sum(self.spent.values())
+        rows = [
+            f"{name:20} {1000 * seconds:9.2f} ms {seconds / whole:5.0%}"
+            for name, seconds in self.spent.items()
+        ]
+        when = "in the last seconds" if self.recent else "since the start"
+        return "\n            ".join([f"of an event, mean {when}", *rows])
+
+
+def describe(url: str, metrics_url: str | None = None) -> str:
+    """Return in words what is at an address: a server, or each server of a fleet."""
+    return _fleet(url) or f"{url}\n{read_status(url, metrics_url)}"
+
+
+def _fleet(url: str) -> str:
+    """Return what a fleet tells of itself, nothing if there is none at the address."""
+    _, address = split_url(url)
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=TIMEOUT)) as connection:
+        try:
+            connection.request("GET", FLEET_PATH)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        except (OSError, http.client.HTTPException):  # nothing there, or gRPC alone
+            return ""
+        return text if answer.status == http.client.OK else ""
+
+
+def read_status(
+    url: str, metrics_url: str | None = None, *, seconds: float = WATCH_SECONDS
+) -> Status:
+    """Watch a server for some seconds and return what it runs and does.
+
+    Raises :class:`ServerError` if it or its metrics don't answer, or it isn't one of trackserve.
+    """
+    with contextlib.closing(connect(url, TIMEOUT)) as connection:
+        parameters = connection.parameters(TRACK_FINDING)
+        try:
+            description, worker = Description.from_parameters(parameters), parameters["worker"]
+        except (KeyError, ValueError):
+            message = f"the model {TRACK_FINDING.name!r} at {url} is not one of trackserve"
+            raise ServerError(message) from None
+        monolith = worker == PIPELINE
+        models = () if monolith else tuple(stage.name for stage in STAGES)
+        configs = {model: connection.config(model) for model in models}
+    metrics_url = metrics_url or usual_metrics(url)
+    before, began = read_statistics(url, metrics_url), time.monotonic()
+    time.sleep(seconds)
+    after, seconds = read_statistics(url, metrics_url), time.monotonic() - began
+    meanwhile = after.since(before)
+    recent, ever = _events(meanwhile), _events(after)
+    spent = (meanwhile if recent else after).spent() if ever else {}
+    if monolith:
+        instances, says = {PIPELINE: int(parameters["at_once"])}, {PIPELINE: parameters}
+        worked = {PIPELINE: meanwhile.worked()} if metrics_url else {}
+    else:
+        instances = {model: _instances(config) for model, config in configs.items()}
+        says = {model: strings(config.get("parameters", {})) for model, config in configs.items()}
+        worked = {model: meanwhile.seconds.get((model, "compute_infer"), 0.0) for model in models}
+    return Status(
+        description=description,
+        shape="monolith" if monolith else "ensemble",
+        engine=parameters["engine"],
+        precision=parameters["precision"],
+        instances=instances,
+        threads={m: int(p.get("threads") or p["intra_op_thread_count"]) for m, p in says.items()},
+        seconds=seconds,
+        events_per_s=recent / seconds,
+        busy={model: min(1.0, time / instances[model] / seconds) for model, time in worked.items()},
+        under_way=_under_way(after) if metrics_url else None,
+        outcomes=_outcomes(after) if metrics_url else None,
+        spent={part: spent[part] for part in PARTS if part in spent},
+        recent=recent > 0,
+    )
+
+
+def _instances(config: Mapping[str, Any]) -> int:
+    """Return how many instances a model has: of a group on GPUs, so many on each."""
+    groups = config["instance_group"]
+    return sum(group.get("count", 1) * max(1, len(group.get("gpus", []))) for group in groups)
+
+
+def _events(statistics: Statistics) -> float:
+    return sum(statistics.count.get((model.name, "success"), 0) for model in SERVED)
+
+
+def _under_way(statistics: Statistics) -> int:
+    pending = metrics.PENDING.name
+    return int(sum(n for (name, *_), n in statistics.counters.items() if name == pending))
+
+
+def _outcomes(statistics: Statistics) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for (name, *labels), number in statistics.counters.items():
+        if name == metrics.REQUESTS.name:
+            outcome = labels[metrics.REQUESTS.labels.index("outcome")]
+            counted[outcome] = counted.get(outcome, 0) + int(number)
+    return counted

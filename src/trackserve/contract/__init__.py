@@ -1,0 +1,1 @@
+"""What client, server and load tools agree on: tensors, metrics, what a model says about itself."""

@@ -1,0 +1,98 @@
+"""Every tensor that goes over the wire or between the models of the service: the one table.
+
+The models' configurations, the server's side, the client and the documentation are made from it, so
+each name is written here and nowhere else. Symbols in ``dims``:
+
+    N   hits of an event        C   columns of a hit       F   features of a hit
+    E   edges of a graph        K   edges that are kept    D   dimensions of the embedding
+    P   edges past the filter   T   triplets
+
+N, E, P, K and T vary from event to event; C, F and D are those of the bundle that is served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: its name, KServe data type, dimensions and meaning."""
+
+    name: str
+    dtype: Literal["FP32", "INT64"]
+    dims: tuple[str | int, ...]
+    meaning: str
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Return the dimensions in numbers, -1 for a symbol that ``sizes`` does not fix."""
+        return tuple(d if isinstance(d, int) else sizes.get(d, -1) for d in self.dims)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of the service: what goes in, what comes out."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    meaning: str
+
+
+HITS = Tensor("HITS", "FP32", ("N", "C"), "a row for each hit; x, y, z in mm are the first columns")
+FEATURES = Tensor("FEATURES", "FP32", ("N", "F"), "the hits' features, each divided by its scale")
+LABELS = Tensor("LABELS", "INT64", ("N",), "the track of each hit, numbered from 0; -1 for none")
+
+ORDER = Tensor("ORDER", "INT64", ("N",), "the input row of each hit in canonical order")
+SORTED = Tensor("SORTED_FEATURES", "FP32", ("N", "F"), "the features in canonical order")
+EMBEDDING = Tensor("EMBEDDING", "FP32", ("N", "D"), "the hits in the space of the first network")
+EDGES = Tensor("EDGES", "INT64", (2, "E"), "pairs of neighbours, from the inner to the outer hit")
+FILTER_LOGITS = Tensor("FILTER_LOGITS", "FP32", ("E",), "the filter's logit of each pair")
+PASSED_EDGES = Tensor("PASSED_EDGES", "INT64", (2, "P"), "the pairs that passed the filter")
+KEPT_EDGES = Tensor("KEPT_EDGES", "INT64", (2, "K"), "those of them that are in a triplet")
+TRIPLETS = Tensor("TRIPLETS", "INT64", (2, "T"), "the kept edges that may follow each other")
+GNN_LOGITS = Tensor("GNN_LOGITS", "FP32", ("K",), "the graph neural network's logit of each edge")
+
+TRACK_FINDING = Model("track_finding", (HITS,), (LABELS,), "hits in, tracks out")
+EXATRKX = Model(
+    "exatrkx", (FEATURES,), (LABELS,), "the published Exa.TrkX service: scaled features"
+)
+SERVED = (TRACK_FINDING, EXATRKX)
+"""The models that clients call, in every deployment shape: they take a request or refuse it."""
+
+HITS_TO_TRACKS = Model("hits_to_tracks", (HITS,), (LABELS,), "the ensemble of all stages")
+FEATURES_TO_TRACKS = Model(
+    "features_to_tracks", (FEATURES,), (LABELS,), "the ensemble of the stages from `order` on"
+)
+
+STAGES = (
+    Model("features", (HITS,), (FEATURES,), "hits to features"),
+    Model("order", (FEATURES,), (SORTED, ORDER), "hits into canonical order"),
+    Model("embedding", (SORTED,), (EMBEDDING,), "network 1"),
+    Model("neighbours", (EMBEDDING, SORTED), (EDGES,), "algorithm 1"),
+    Model("filter", (SORTED, EDGES), (FILTER_LOGITS,), "network 2"),
+    Model(
+        "cut", (SORTED, EDGES, FILTER_LOGITS), (PASSED_EDGES,), "drop what the filter scores low"
+    ),
+    Model("triplets", (SORTED, PASSED_EDGES), (KEPT_EDGES, TRIPLETS), "algorithm 2, network 3"),
+    Model("gnn", (SORTED, KEPT_EDGES, TRIPLETS), (GNN_LOGITS,), "network 4"),
+    Model("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 3"),
+)
+"""The stages in the order of the way of an event; scaled features enter at ``order``.
+
+A bundle without a network on triplets keeps every edge that passed and has no triplets.
+"""
+
+ENSEMBLES = (HITS_TO_TRACKS, FEATURES_TO_TRACKS)
+"""What the served models hand their requests to where each stage is a model."""
+
+MODELS = {model.name: model for model in (*SERVED, *ENSEMBLES, *STAGES)}
+UNUSABLE = "unusable input: "
+"""How a stage begins to say that an event can't be used; a served model leaves it out."""
+BUNDLE_FOLDER = Path("track_finding", "bundle")
+"""Where a model repository keeps its one copy of the bundle; Triton leaves such folders alone."""

@@ -1,0 +1,1 @@
+"""The engines that run a bundle, behind one interface; `registry` finds them by name."""

@@ -1,0 +1,416 @@
+"""The whole way of an event on the native engine, with the results of the reference.
+
+Hits are put in an order in which those close together in the embedding are close together in memory,
+and the stages work in that order, on edges that are int32 and not sorted. Only :meth:`NativePipeline.run`
+brings what each stage gave into the form of the pipeline's types.
+
+    place [N]  the canonical row of each hit in space order
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import astuple, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol, TypedDict
+
+import numpy as np
+
+from trackserve.engines.native.library import GIVE_EDGES, STAGES, Library, Pairs, Way, library
+from trackserve.engines.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
+from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TripletGraph
+from trackserve.pipeline import Laps, Pipeline, StageOutputs
+from trackserve.pipeline.features import cylindrical
+from trackserve.pipeline.filter import least_logit
+from trackserve.pipeline.networks import load_network, run_network
+from trackserve.pipeline.triplets import triplet_logits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from trackserve.bundle import Bundle
+    from trackserve.engines.native.networks import Family
+    from trackserve.pipeline.components import TrackBuilder
+    from trackserve.pipeline.features import FeatureColumns
+    from trackserve.pipeline.neighbours import DoubletCuts
+    from trackserve.pipeline.triplets import TripletCuts, TripletSettings
+
+RADIAN, MOST_RADIAN = 4.0, 1e9
+"""A radian of azimuth counts as so many radii where hits are put in space order, and at most as this."""
+TOLERANCE = 1e-4
+"""Largest difference of a float32 output from the reference's, relative to the largest output."""
+
+
+class Network(Protocol):
+    """A network that takes edges, and triplets, as two int32 arrays."""
+
+    def __call__(
+        self,
+        features: Float32,
+        edges: Pairs | None = None,
+        triplets: Pairs | None = None,
+        *,
+        threads: int = 1,
+    ) -> Float32:
+        """Return ``[N, D]`` from features alone, otherwise a logit for each edge or triplet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the stages gave for an event; ``order`` is as in StageOutputs, hits of edges are in space order."""
+
+    features: Float32
+    order: Int64
+    place: Int32
+    embedding: Float32
+    candidates: Pairs
+    filtered: Pairs
+    joined: Pairs
+    triplets: Pairs | None
+    scores: Float32
+    labels: Int64
+
+
+class NativePipeline(Pipeline):
+    """A bundle on the native engine; where it can't run a network, the reference runs that one.
+
+    ``precision`` is what the networks are computed in, the bundle's own if None: in ``int8`` the filter
+    and the network on triplets, the others in the best other one. ``notes`` says in one sentence each
+    what is not as asked for. Raises :class:`MissingDependencyError` where the
+    engine is not installed.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int = 1,
+        precision: str | None = None,
+        variant: str | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self.library = library(variant)
+        self.notes: list[str] = []
+        self.precision = self._available(precision or bundle.precision)
+        self._embed = self._network(bundle.embedding_path)
+        self._filter_logits = self._network(bundle.filter_path)
+        self._triplet_logits = self._network(bundle.triplets_path) if bundle.triplets else None
+        self._gnn_logits = self._network(bundle.gnn_path)
+        self._way = self._in_one_call()
+
+    def _in_one_call(self) -> Way | None:
+        """Return what the whole pipeline in one call needs, None where the reference runs a network."""
+        bundle = self.bundle
+        networks = (self._embed, self._filter_logits, self._triplet_logits, self._gnn_logits)
+        handles = [each.handle for each in networks if isinstance(each, NativeNetwork)]
+        if len(handles) < len(networks) or bundle.triplets is None:
+            return None
+        near = _near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts)
+        return Way(
+            *handles,
+            squared_radius=near["squared_radius"],
+            limit=near["limit"],
+            doublet_cuts=near["cuts"],
+            radian=near["radian"],
+            features=len(bundle.features.columns),
+            dimension=bundle.embedding_dimension,
+            filter_threshold=least_logit(bundle.filter_cut),
+            triplet_cuts=astuple(bundle.triplets.cuts),
+            triplet_threshold=least_logit(bundle.triplets.cut),
+            chain=bundle.triplets.chain,
+            track_cut=bundle.track_builder.cut,
+            walk=bundle.track_builder.method == "walk",
+            min_hits=bundle.track_builder.min_hits,
+        )
+
+    def _available(self, precision: str) -> str:
+        nearest = self.library.nearest_precision(precision)
+        if nearest != precision:
+            self.notes.append(
+                f"{precision} is computed in {nearest} by the engine's {self.library.variant} variant"
+            )
+        return nearest
+
+    def _network(self, path: Path) -> Network:
+        reference = ReferenceNetwork(path, self.threads)
+        try:
+            exact = NativeNetwork(path, self.library)
+            check_agreement(exact, reference, self.bundle.features)
+            return NativeNetwork(path, self.library, precision=self._precision_of(exact.family))
+        except UnknownNetworkError as error:
+            self.notes.append(f"the reference engine runs {path.name}: {error}")
+            warnings.warn(self.notes[-1], stacklevel=3)
+            return reference
+
+    def _precision_of(self, family: Family) -> str:
+        if self.precision != "int8" or family.ranges is not None:
+            return self.precision
+        best = "bfloat16" if "bfloat16" in self.library.precisions() else "float32"
+        if family.kind in CALIBRATED:
+            self.notes.append(
+                f"{family.kind}.onnx has no ranges for int8 and is computed in {best}; "
+                "`trackserve calibrate` writes them"
+            )
+        return best
+
+    def find_tracks_from_features(self, features: Float32) -> Tracks:
+        """Return the tracks of hits given by their scaled features ``[N, F]``."""
+        return self.find_tracks_of_events([features])[0]
+
+    def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
+        """Return the tracks of each of several events, which go through the stages together."""
+        for features in events:
+            self.bundle.check_features(features)
+        if self._way is None:
+            return [self._stage_by_stage(features) for features in events]
+        if not events:
+            return []
+        features = np.ascontiguousarray(events[0] if len(events) == 1 else np.concatenate(events))
+        begins = np.cumsum([0, *map(len, events)])
+        position = _position(features, self.bundle.features)
+        labels, seconds, edges = self.library.find_tracks(
+            self._way, features, position, begins, threads=self.threads
+        )
+        if self.told is not None:
+            for stage, spent, count in zip(STAGES, seconds, edges, strict=True):
+                self.told(stage, spent, count if stage in GIVE_EDGES else None)
+        return [Tracks(labels[begin:end]) for begin, end in pairwise(begins.tolist())]
+
+    def _stage_by_stage(self, features: Float32) -> Tracks:
+        found = self._find(features)
+        labels = np.empty_like(found.labels)
+        labels[found.order] = found.labels
+        return Tracks(labels)
+
+    def run(self, features: Float32) -> StageOutputs:
+        """Run every stage on scaled features ``[N, F]`` and return what each gave."""
+        self.bundle.check_features(features)
+        found = self._find(features)
+        candidates, _ = sorted_edges(found.candidates, found.place)
+        filtered, _ = sorted_edges(found.filtered, found.place)
+        edges, which = sorted_edges(found.joined, found.place)
+        graph = found.features
+        joined = Graph(graph, edges)
+        if found.triplets is not None:
+            rank = np.empty(len(which), np.int64)
+            rank[which] = np.arange(len(which))
+            first, second = rank[found.triplets[0]], rank[found.triplets[1]]
+            in_order = np.lexsort((second, first))
+            joined = TripletGraph(graph, edges, np.stack([first, second])[:, in_order])
+        return StageOutputs(
+            found.order,
+            found.embedding,
+            Graph(graph, candidates),
+            Graph(graph, filtered),
+            joined,
+            ScoredGraph(graph, edges, found.scores[which]),
+            Tracks(found.labels),
+        )
+
+    def _find(self, features: Float32) -> Found:
+        bundle, run, threads, done = self.bundle, self.library, self.threads, Laps(self.told)
+        order = canonical_order(features, bundle.features, run)
+        features = features.take(order, axis=0)
+        done("order")
+        embedding = self._embed(features, threads=threads)
+        done("embedding")
+        place, candidates = run.neighbours(
+            embedding,
+            _position(features, bundle.features),
+            **_near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts),
+            threads=threads,
+        )
+        local = features.take(place, axis=0)
+        done("neighbours", len(candidates[0]))
+        logits = self._filter_logits(local, candidates, threads=threads)
+        done("filter")
+        least = float(least_logit(bundle.filter_cut))
+        filtered = run.keep_edges(logits, least, candidates, len(features), threads=threads)
+        done("cut", len(filtered[0]))
+        joined, triplets = filtered, None
+        if self._triplet_logits is not None and bundle.triplets is not None:
+            triplets = self._find_triplets(local, filtered, bundle.triplets)
+            chain = bundle.triplets.chain
+            joined, triplets = run.keep_chains(filtered, triplets, chain, threads=threads)
+        done("triplets", len(joined[0]))
+        scores = run.scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
+        done("gnn")
+        inner, outer = place.take(joined[0]), place.take(joined[1])
+        labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
+        done("tracks")
+        return Found(
+            features=features,
+            order=order,
+            place=place,
+            embedding=embedding,
+            candidates=candidates,
+            filtered=filtered,
+            joined=joined,
+            triplets=triplets,
+            scores=scores,
+            labels=labels,
+        )
+
+    def _find_triplets(self, local: Float32, edges: Pairs, settings: TripletSettings) -> Pairs:
+        """Return the triplets that the cuts and the network leave; joined and scored in one go if it is native."""
+        assert self._triplet_logits is not None, "this bundle has no triplets"
+        network, threads = self._triplet_logits, self.threads
+        position, cuts = _position(local, self.bundle.features), astuple(settings.cuts)
+        least = float(least_logit(settings.cut))
+        if isinstance(network, NativeNetwork):
+            return network.find_triplets(
+                local, edges, position, cuts=cuts, threshold=least, threads=threads
+            )
+        triplets = self.library.join_edges(position, edges, cuts=cuts, threads=threads)
+        kept = network(local, edges, triplets, threads=threads) >= least
+        return triplets[0][kept], triplets[1][kept]
+
+
+class ReferenceNetwork:
+    """A network on onnxruntime that takes edges as the native engine has them."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.name = path.stem
+        self._session = load_network(path, threads)
+
+    def __call__(
+        self,
+        features: Float32,
+        edges: Pairs | None = None,
+        triplets: Pairs | None = None,
+        *,
+        threads: int = 1,
+    ) -> Float32:
+        """Return ``[N, D]`` from features alone, otherwise a logit for each edge or triplet."""
+        del threads  # fixed when the network was loaded
+        if edges is None:
+            return run_network(self._session, features)
+        if not len(edges[0]):
+            return np.empty(0, np.float32)
+        ends = np.stack(edges).astype(np.int64)
+        if triplets is None:
+            return run_network(self._session, features, ends)
+        links = np.stack(triplets).astype(np.int64)
+        if self.name == "triplets":
+            return triplet_logits(self._session, Graph(features, ends), links)
+        return run_network(self._session, features, ends, links)
+
+
+def check_agreement(native: NativeNetwork, reference: Network, columns: FeatureColumns) -> None:
+    """Raise :class:`UnknownNetworkError` unless both give the same outputs for a made-up event.
+
+    A file's metadata may describe another network than the one that its graph computes.
+    """
+    rng = np.random.default_rng(0)
+    hits = 64
+    features = rng.random((hits, len(columns.columns)), np.float32)
+    features[:, columns.columns.index("z")] -= np.float32(0.5)
+    given: list[Pairs] = []
+    if native.family.kind != "embedding":
+        inner = np.repeat(np.arange(hits - 4, dtype=np.int32), 4)
+        outer = inner + np.tile(np.arange(1, 5, dtype=np.int32), hits - 4)
+        given.append((inner, outer))
+    if native.family.kind in {"triplets", "gnn"}:
+        first, second = np.nonzero(outer[:, None] == inner)
+        given.append((first.astype(np.int32), second.astype(np.int32)))
+    found, expected = native(features, *given), reference(features, *given)
+    difference = np.abs(found - expected).max() if found.shape == expected.shape else np.inf
+    if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
+        message = f"its output differs from the described network's by {difference:.2g}"
+        raise UnknownNetworkError(message)
+
+
+def canonical_order(features: Float32, columns: FeatureColumns, library: Library) -> Int64:
+    """Return what :func:`trackserve.pipeline.features.canonical_order` does."""
+    r, _, z = cylindrical(features, columns)
+    return library.canonical_order(np.ascontiguousarray(features), r * r + z * z)
+
+
+def neighbours(
+    embedding: Float32,
+    features: Float32,
+    columns: FeatureColumns,
+    *,
+    radius: float,
+    limit: int,
+    cuts: DoubletCuts,
+    threads: int = 1,
+    library: Library,
+) -> Graph:
+    """Return what :func:`trackserve.pipeline.neighbours.neighbours` does.
+
+    A hit whose embedding is not finite has no neighbours.
+    """
+    place, edges = library.neighbours(
+        np.ascontiguousarray(embedding),
+        _position(features, columns),
+        **_near(radius, limit, cuts),
+        threads=threads,
+    )
+    return Graph(features, sorted_edges(edges, place)[0])
+
+
+def join_edges(
+    graph: Graph, columns: FeatureColumns, cuts: TripletCuts, *, threads: int = 1, library: Library
+) -> Int64:
+    """Return what :func:`trackserve.pipeline.triplets.join_edges` does."""
+    inner, outer = np.ascontiguousarray(graph.edges, np.int32)
+    position = _position(graph.features, columns)
+    triplets = library.join_edges(position, (inner, outer), cuts=astuple(cuts), threads=threads)
+    return np.stack(triplets).astype(np.int64)
+
+
+def build_tracks(graph: ScoredGraph, builder: TrackBuilder, library: Library) -> Tracks:
+    """Return what :func:`trackserve.pipeline.components.build_tracks` does."""
+    inner, outer = np.ascontiguousarray(graph.edges, np.int32)
+    return Tracks(_labels(len(graph.features), (inner, outer), graph.scores, builder, library))
+
+
+def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
+    """Return edges ``[2, E]`` in canonical rows, sorted, and which edge ``[E]`` each one was."""
+    pair = place[edges[0]].astype(np.int64) * len(place) + place[edges[1]]
+    which = np.argsort(pair)
+    pair = pair[which]
+    return np.stack(np.divmod(pair, len(place))) if len(place) else np.empty(
+        (2, 0), np.int64
+    ), which
+
+
+class _Near(TypedDict):
+    squared_radius: float
+    limit: int
+    cuts: tuple[float, float, float, float]
+    radian: float
+
+
+def _near(radius: float, limit: int, cuts: DoubletCuts) -> _Near:
+    """Return the settings of the neighbour search."""
+    return {
+        # cKDTree keeps pairs whose squared distance is at most this.
+        "squared_radius": float(np.nextafter(radius * radius, np.inf)),
+        "limit": min(limit, 2**31 - 1),
+        "cuts": (cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
+        # Thin in azimuth where a cut bounds the step in it.
+        "radian": min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
+    }
+
+
+def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Float32, Float32]:
+    """Return r, phi, z of each hit, each contiguous."""
+    r, phi, z = cylindrical(features, columns)
+    return np.ascontiguousarray(r), np.ascontiguousarray(phi), np.ascontiguousarray(z)
+
+
+def _labels(
+    hits: int, edges: Pairs, scores: Float32, builder: TrackBuilder, library: Library
+) -> Int64:
+    return library.build_tracks(
+        hits,
+        *edges,
+        scores,
+        cut=float(np.float32(builder.cut)),
+        walk=builder.method == "walk",
+        min_hits=builder.min_hits,
+    )

@@ -1,0 +1,1 @@
+"""Load on a server: generate it, measure it, search the settings that serve it best."""

@@ -1,0 +1,226 @@
+"""What a search for settings found: a report with tables and plots, and the settings as a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trackserve.load.tune import AXES, SLOWEST, Candidate
+from trackserve.serving.settings_file import write_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trackserve.load.tune import Tuning
+
+Trial = dict[str, Any]
+
+
+def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
+    """Write report.md, plots, and settings.toml if a trial meets the goal; returns their paths."""
+    folder, plain = tuning.folder, [trial for trial in trials if "overload" not in trial]
+    found = tuning.best(plain)
+    lines = [f"# Settings for {tuning.goal}", ""]
+    hits = [len(each) for each in tuning.hits]
+    lines += [
+        f"{tuning.cores} cores; {len(hits)} events of {sum(hits) / len(hits):,.0f} hits on average; "
+        f"bundle {tuning.bundle.name}; each load {tuning.seconds:g} s; {len(trials)} trials.",
+        "",
+    ]
+    paths = []
+    if found is None:
+        lines += ["No trial meets this goal.", ""]
+    else:
+        trial, point = found
+        candidate = Candidate.of(trial)
+        limit, keeps = tuning.queue(trials)
+        if limit is not None:
+            candidate = replace(candidate, max_queue=limit)
+        said = (
+            f"{_load(point)} over {_wire(trial)}: {point['throughput']:.1f} events/s, "
+            f"p50 {_ms(point, 'p50')}, p95 {_ms(point, 'p95')}, p99 {_ms(point, 'p99')} ms"
+        )
+        path = folder / "settings.toml"
+        write_settings(candidate.settings, path, f"For {tuning.goal}.\nMeasured with {said}.")
+        paths.append(path)
+        lines += [f"Best: {_words(candidate)}; {said}.", ""]
+        lines += ["## What was tried", "", *_axes(tuning, plain, Candidate.of(trial)), ""]
+    lines += ["## Trials, the best load of each", "", *_table(tuning, plain), ""]
+    if overloads := [trial for trial in trials if "overload" in trial]:
+        lines += ["## The queue's limit, with more events than can be served", ""]
+        lines += [
+            "| max_queue | offered/s | answered/s | p99 ms | refused |",
+            "|--:|--:|--:|--:|--:|",
+        ]
+        lines += [
+            f"| {t['candidate']['max_queue']} | {p['load']['rate']:.0f} | {p['throughput']:.1f} "
+            f"| {_ms(p, 'p99')} | {p['counts']['refused'] / max(p['counts']['sent'], 1):.0%} |"
+            for t in overloads
+            for p in t["loads"]
+        ]
+        lines.append("")
+        if not keeps:
+            lines += [
+                "None keeps the goal when so many come. The settings have the shortest, with which the "
+                "best load isn't refused.",
+                "",
+            ]
+    lines += [
+        "## The front",
+        "",
+        "Loads than which none has both more events/s and a lower p99.",
+        "",
+    ]
+    lines += ["| events/s | p99 ms | settings | load |", "|--:|--:|---|---|"]
+    lines += [
+        f"| {p['throughput']:.1f} | {_ms(p, 'p99')} | {_words(Candidate.of(t))}, {_wire(t)} | {_load(p)} |"
+        for t, p in front(plain)
+    ]
+    lines.append("")
+    for name, draw in (
+        ("throughput", _by_concurrency),
+        ("instances", _by_instances),
+        ("front", _front),
+    ):
+        paths.append(_plot(folder / f"{name}.png", draw, plain))
+        lines += [f"![{name}]({name}.png)", ""]
+    path = folder / "report.md"
+    beside = path.with_name(".report.md.partial")
+    beside.write_text("\n".join(lines), encoding="utf-8")
+    beside.replace(path)
+    return [path, *paths]
+
+
+def front(trials: Sequence[Trial]) -> list[tuple[Trial, dict[str, Any]]]:
+    """Return the loads that no other one beats in both throughput and p99, from slow to fast."""
+    pairs = [(t, p) for t in trials for p in t["loads"] if p["latency"]["p99"] is not None]
+    pairs.sort(key=lambda pair: (-pair[1]["throughput"], pair[1]["latency"]["p99"]))
+    kept: list[tuple[Trial, dict[str, Any]]] = []
+    for trial, point in pairs:
+        if not kept or point["latency"]["p99"] < kept[-1][1]["latency"]["p99"]:
+            kept.append((trial, point))
+    return kept[::-1]
+
+
+def _axes(tuning: Tuning, trials: Sequence[Trial], best: Candidate) -> list[str]:
+    """Return which values of each axis were tried in any trial, and which beside the best were not."""
+    tried = [Candidate.of(trial) for trial in trials]
+    lines = ["| axis | tried | never tried |", "|---|---|---|"]
+    for axis, fields in AXES.items():
+        value = partial(_value, fields)
+        done = list(dict.fromkeys(map(value, tried)))
+        left = dict.fromkeys(map(value, tuning.along(axis, best)))
+        lines.append(
+            f"| {axis} | {', '.join(done)} | {', '.join(v for v in left if v not in done)} |"
+        )
+    return lines
+
+
+def _value(fields: Sequence[str], candidate: Candidate) -> str:
+    """Return a candidate's place on an axis in words."""
+    values = [getattr(candidate, field) for field in fields]
+    if fields == AXES["widened stages"]:
+        widened = " and ".join(candidate.widened) or "none"
+        return widened if candidate.shape == "ensemble" else "a monolith has none"
+    if fields == AXES["protocol"]:
+        return candidate.protocol + (" with shared memory" if candidate.shared_memory else "")
+    return " x ".join(map(str, values)) if isinstance(values[0], int) else " on ".join(values)
+
+
+def _table(tuning: Tuning, trials: Sequence[Trial]) -> list[str]:
+    lines = ["| settings | wire | load | events/s | p50 ms | p95 ms | p99 ms | MB |"]
+    lines.append("|---|---|---|--:|--:|--:|--:|--:|")
+    for trial in trials:
+        words = _words(Candidate.of(trial))
+        if not trial["loads"]:
+            lines.append(f"| {words} | {_wire(trial)} | {trial.get('error', '')} | | | | | |")
+            continue
+        most = max(trial["loads"], key=lambda p: (tuning.goal.score(p), p["throughput"]))
+        latency = " | ".join(_ms(most, p) for p in ("p50", "p95", "p99"))
+        lines.append(
+            f"| {words} | {_wire(trial)} | {_load(most)} | {most['throughput']:.1f} | {latency} "
+            f"| {trial['memory'] / 1e6:.0f} |"
+        )
+    return lines
+
+
+def _words(candidate: Candidate) -> str:
+    precision = "" if candidate.precision == "bundle" else f" in {candidate.precision}"
+    batch = "" if candidate.batch == 1 else f", batch {candidate.batch}"
+    if candidate.shape == "ensemble" and candidate.widened != SLOWEST:
+        batch += f", more than one of {' and '.join(candidate.widened) or 'none'}"
+    return (
+        f"{candidate.shape}, {candidate.engine}{precision}, "
+        f"{candidate.instances} x {candidate.threads} threads, queue {candidate.max_queue}{batch}"
+    )
+
+
+def _wire(trial: Trial) -> str:
+    return _value(AXES["protocol"], Candidate.of(trial))
+
+
+def _load(point: dict[str, Any]) -> str:
+    load = point["load"]
+    return f"{load['concurrency']} at once" if load["concurrency"] else f"{load['rate']:g}/s"
+
+
+def _ms(point: dict[str, Any], percentile: str) -> str:
+    seconds = point["latency"][percentile]
+    return "" if seconds is None else f"{1000 * seconds:.1f}"
+
+
+def _plot(
+    path: Path, draw: Callable[[Any, Sequence[Trial]], None], trials: Sequence[Trial]
+) -> Path:
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only plots need it
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots()
+    draw(axes, trials)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
+    beside = path.with_name(f".{path.name}.partial")
+    figure.savefig(beside, format="png", dpi=120)
+    beside.replace(path)
+    return path
+
+
+def _by_concurrency(axes: Any, trials: Sequence[Trial]) -> None:
+    for trial in trials:
+        points = [p for p in trial["loads"] if p["load"]["concurrency"]]
+        x = [p["load"]["concurrency"] for p in points]
+        if x:
+            label = f"{_words(Candidate.of(trial))}, {_wire(trial)}"
+            axes.plot(x, [p["throughput"] for p in points], "o-", label=label)
+    axes.set(xlabel="requests at once", ylabel="events answered a second", ylim=(0, None))
+
+
+def _by_instances(axes: Any, trials: Sequence[Trial]) -> None:
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for trial in trials:
+        candidate = Candidate.of(trial)
+        if trial["loads"]:
+            name = f"{candidate.shape}, {candidate.engine}, {candidate.threads} threads, {_wire(trial)}"
+            most = max(p["throughput"] for p in trial["loads"])
+            lines.setdefault(name, []).append((candidate.instances, most))
+    for name, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), "o-", label=name)
+    axes.set(xlabel="instances", ylabel="most events answered a second", ylim=(0, None))
+
+
+def _front(axes: Any, trials: Sequence[Trial]) -> None:
+    for percentile in ("p50", "p95", "p99"):
+        points = [
+            (p["throughput"], 1000 * p["latency"][percentile])
+            for t in trials
+            for p in t["loads"]
+            if p["latency"][percentile] is not None
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), ".", label=percentile)
+    best = [(p["throughput"], 1000 * p["latency"]["p99"]) for _, p in front(trials)]
+    if best:
+        axes.plot(*zip(*best, strict=True), "-", label="front of p99")
+    axes.set(xlabel="events answered a second", ylabel="latency, ms", yscale="log")

@@ -1,9 +1,0 @@
-"""The native engine: compiled kernels for the whole pipeline, chosen for the processor at run time.
-
-Its sources are in ``native/``, one file a stage, each beside its numpy or torch reference.
-"""
-
-from trackserve.native.engine import NativePipeline
-from trackserve.native.library import library, variants
-
-__all__ = ["NativePipeline", "library", "variants"]

@@ -1,0 +1,208 @@
+"""Several tritonservers on this machine behind one address, which can be rolled to another bundle.
+
+with Fleet(bundle, servers=2) as fleet:
+    fleet.address       # host:port, for gRPC and HTTP
+    fleet.roll(better)  # no client sees an error
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from trackserve.client.status import Status, read_status
+from trackserve.errors import InputError, ServerError
+from trackserve.serving.fleet.control import controlled
+from trackserve.serving.fleet.proxy import Proxy
+from trackserve.serving.process import LOOPBACK
+from trackserve.serving.server import Server, serve
+from trackserve.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from trackserve.bundle import Bundle
+
+LOOK_SECONDS = 1.0
+"""How often to look whether any server is left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A server of a fleet; its name is that of its log."""
+
+    name: str
+    server: Server
+    running: ExitStack
+
+
+class Fleet:
+    """Running tritonservers behind Envoy: a context manager that starts and stops all of them.
+
+    Clients reach them at ``port`` of ``address`` by gRPC and HTTP; the servers themselves listen on
+    loopback, on free ports. Envoy's configuration, its log and those of the servers are in
+    ``folder``. Entering returns once every server can answer, and raises :class:`ServerError` if one
+    can't. Whatever ends by itself is started anew, as by :class:`Server`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: Settings | None = None,
+        *,
+        servers: int = 2,
+        folder: Path | str = "fleet",
+        address: str = LOOPBACK,
+        port: int = 8001,
+    ) -> None:
+        if servers < 1:
+            message = f"servers is {servers}; expected at least 1"
+            raise InputError(message)
+        if settings is not None and settings.shared_memory:
+            message = (
+                "a client's shared memory is known to one server only; leave it out of a fleet"
+            )
+            raise InputError(message)
+        self.bundle = bundle
+        self.settings = settings or Settings()
+        self.folder = Path(folder).absolute()
+        room = servers * (self.settings.at_once + self.settings.max_queue)
+        self.proxy = Proxy(self.folder, address, port, room)
+        self.members: list[Member] = []
+        self._count, self._started = servers, 0
+        self._changing = threading.Lock()
+        self._stopping = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """Where clients connect: ``host:port``, for gRPC and HTTP."""
+        host = LOOPBACK if self.proxy.address == "0.0.0.0" else self.proxy.address
+        return f"{host}:{self.proxy.port}"
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as running:
+            running.enter_context(controlled(self))
+            running.enter_context(self.proxy)
+            running.callback(self._stop)
+            with self._changing:
+                for _ in range(self._count):
+                    self.members.append(self._start(self.bundle))
+            self._running = running.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.close()
+
+    def wait(self) -> None:
+        """Block while the fleet runs; raises :class:`ServerError` once the proxy or every server ended."""
+        while not self.proxy.over.wait(LOOK_SECONDS):
+            failures = [member.server.failure for member in self.members]
+            if all(failures):
+                message = f"every server has ended; the last one: {failures[-1]}"
+                raise ServerError(message)
+        raise ServerError(self.proxy.failure)
+
+    def roll(self, bundle: Bundle) -> str:
+        """Replace one server after the other by one with another bundle; return what was done.
+
+        Each server is stopped once a new one answers in its place, and answers first what it has
+        taken. Raises :class:`InputError` for a bundle that clients would have to be told of, and
+        :class:`ServerError` if a server can't start, or the fleet is to stop: those that weren't
+        replaced yet go on then.
+        """
+        if bundle.features != self.bundle.features:
+            message = (
+                f"{bundle.path} has other features than the bundle that is served; clients keep what "
+                "they have read of these, so start another fleet for it"
+            )
+            raise InputError(message)
+        if not self._changing.acquire(blocking=False):
+            message = "the fleet is being started, rolled or stopped; try again when that is done"
+            raise ServerError(message)
+        try:
+            for number, old in enumerate(tuple(self.members)):
+                if self._stopping.is_set():
+                    message = "the fleet is being stopped"
+                    raise ServerError(message)
+                self.members[number] = self._start(bundle)
+                with old.running:
+                    self.proxy.send_to(self._servers())
+            self.bundle = bundle
+        finally:
+            self._changing.release()
+        names = ", ".join(member.name for member in self.members)
+        return f"rolled to bundle {bundle.name} ({bundle.digest()}): {names}"
+
+    def status(self) -> str:
+        """Return in words what each server runs and does."""
+        members = tuple(self.members)
+        with ThreadPoolExecutor(self._count) as pool:
+            found = list(pool.map(_watch, members))
+        rate = sum(each.events_per_s for each in found if isinstance(each, Status))
+        lines = [
+            f"fleet of {len(members)} servers at {self.address}: {rate:.1f} events/s; "
+            f"Envoy {_restarts(self.proxy)}"
+        ]
+        for member, status in zip(members, found, strict=True):
+            server = member.server
+            lines += [
+                f"{member.name}  {server.http_url}, {server.metrics_url}, {_restarts(server)}",
+                str(status),
+            ]
+        return "\n".join(lines)
+
+    def _servers(self) -> list[Server]:
+        return [member.server for member in self.members]
+
+    def _start(self, bundle: Bundle) -> Member:
+        """Start a server and send requests to it, beside the others."""
+        self._started += 1
+        name = f"server-{self._started}"
+        with ExitStack() as running:
+            server = running.enter_context(
+                serve(
+                    bundle,
+                    self.settings,
+                    http_port=0,
+                    grpc_port=0,
+                    metrics_port=0,
+                    log=self.folder / f"{name}.log",
+                )
+            )
+            try:
+                self.proxy.send_to([*self._servers(), server], new=server)
+            except ServerError:
+                self.proxy.send_to(self._servers())
+                raise
+            return Member(name, server, running.pop_all())
+
+    def _stop(self) -> None:
+        """Let all servers answer what they have taken, and end, at the same time."""
+        self._stopping.set()
+        self._changing.acquire()  # for good: nothing changes any more
+        with ThreadPoolExecutor(self._count) as pool:
+            with suppress(ServerError):  # there may be no proxy any more
+                self.proxy.send_to([])
+            list(pool.map(lambda member: member.running.close(), self.members))
+
+
+def _watch(member: Member) -> Status | str:
+    server = member.server
+    try:
+        return read_status(server.http_url, server.metrics_url)
+    except ServerError as error:
+        return f"  down: {server.failure or error}"
+
+
+def _restarts(what: Server | Proxy) -> str:
+    return f"restarted {len(what.restarted)} times"

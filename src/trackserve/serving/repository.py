@@ -1,0 +1,215 @@
+"""A bundle and settings to a Triton model repository: one folder, fit to be carried elsewhere.
+
+track_finding/       config.pbtxt  1/model.py  bundle/    the bundle's one copy
+exatrkx/             config.pbtxt  1/model.py
+hits_to_tracks/ ...  config.pbtxt                         in an ensemble
+embedding/ ...       config.pbtxt  1/model.py             its stages
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from trackserve.bundle import DESCRIPTION
+from trackserve.contract.description import PIPELINE, Description
+from trackserve.contract.tensors import (
+    BUNDLE_FOLDER,
+    EXATRKX,
+    FEATURES_TO_TRACKS,
+    HITS_TO_TRACKS,
+    SERVED,
+    STAGES,
+    TRACK_FINDING,
+    Model,
+    Tensor,
+)
+from trackserve.errors import InputError
+from trackserve.pipeline.networks import steady_threads
+from trackserve.serving.settings import NETWORKS, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trackserve.bundle import Bundle
+
+_SERVED_NAMES = {model.name for model in SERVED}
+
+
+def write_repository(
+    bundle: Bundle, directory: Path | str, settings: Settings | None = None
+) -> Path:
+    """Write the model repository that serves a bundle with these settings.
+
+    It holds a copy of the bundle, so the folder is all that a server needs beside an installed
+    trackserve. Raises :class:`InputError` if ``directory`` is there already and not empty.
+    """
+    settings = settings or Settings()
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        message = f"{directory} exists already; choose another folder, or remove it first"
+        raise InputError(message)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as beside:
+        repository = Path(beside) / "repository"
+        for config in model_configs(bundle, settings):
+            _write_model(repository / config.name, config, bundle)
+        folder = repository / BUNDLE_FOLDER
+        folder.mkdir()
+        for member in (DESCRIPTION, *(f"{network}.onnx" for network in bundle.networks)):
+            shutil.copyfile(bundle.path / member, folder / member)
+        repository.rename(directory)
+    return directory
+
+
+def describe(bundle: Bundle, settings: Settings) -> Description:
+    """Return what the served models say about themselves."""
+    return Description(
+        columns=bundle.features.wire_columns,
+        absent=dict(bundle.features.absent),
+        features=bundle.features.columns,
+        scales=bundle.features.scales,
+        max_hits=settings.max_hits,
+        max_queue=settings.max_queue,
+        bundle=bundle.name,
+        detector=bundle.detector,
+        digest=bundle.digest(),
+    )
+
+
+def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
+    """Return the configuration (Triton's ``ModelConfig``) of every model of the repository."""
+    sizes = {
+        "C": len(bundle.features.wire_columns),
+        "F": len(bundle.features.columns),
+        "D": bundle.embedding_dimension,
+    }
+    says = describe(bundle, settings).parameters()
+    if settings.shape == "monolith":
+        return [_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED]
+    stages = [
+        _onnxruntime_config(stage, settings, sizes, bundle)
+        if settings.networks == "onnxruntime" and stage.name in NETWORKS
+        else _python_config(stage, settings, sizes, says)
+        for stage in STAGES
+    ]
+    return [
+        _front_config(TRACK_FINDING, HITS_TO_TRACKS.name, settings, sizes, says),
+        _front_config(EXATRKX, FEATURES_TO_TRACKS.name, settings, sizes, says),
+        _ensemble_config(HITS_TO_TRACKS, STAGES, stages, sizes),
+        _ensemble_config(FEATURES_TO_TRACKS, STAGES[1:], stages[1:], sizes),
+        *stages,
+    ]
+
+
+def _front_config(
+    model: Model,
+    worker: str,
+    settings: Settings,
+    sizes: Mapping[str, int],
+    says: Mapping[str, str],
+) -> Any:
+    """Configure a served model, which runs the pipeline or hands what it takes to an ensemble."""
+    limits = {
+        **_how(worker, settings),
+        "worker": worker,
+        "at_once": str(settings.at_once),
+        "queue_timeout": str(settings.queue_timeout),
+        "batch": str(settings.batch),
+        "log_requests": settings.log_requests,
+    }
+    config = _config(model, sizes, {**says, **limits})
+    config.backend = "python"
+    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+    return config
+
+
+def _python_config(
+    model: Model, settings: Settings, sizes: Mapping[str, int], says: Mapping[str, str]
+) -> Any:
+    config = _config(model, sizes, {**says, **_how(model.name, settings)})
+    config.backend = "python"
+    config.instance_group.add(
+        count=settings.instances.get(model.name, 1), kind=pb.ModelInstanceGroup.KIND_CPU
+    )
+    return config
+
+
+def _how(name: str, settings: Settings) -> dict[str, str]:
+    """Return what a model is told of threads, engine and precision."""
+    threads = str(settings.threads.get(name, 1))
+    return {"threads": threads, "engine": settings.engine, "precision": settings.precision}
+
+
+def _onnxruntime_config(
+    stage: Model, settings: Settings, sizes: Mapping[str, int], bundle: Bundle
+) -> Any:
+    """Configure a network for Triton's onnxruntime backend, which uses a GPU where it finds one."""
+    path = bundle.path / f"{stage.name}.onnx"
+    threads = steady_threads(path.read_bytes(), settings.threads.get(stage.name, 1))
+    config = _config(stage, sizes, {"intra_op_thread_count": str(threads)})
+    config.backend = "onnxruntime"
+    config.instance_group.add(count=settings.instances.get(stage.name, 1))
+    model = onnx.load(path)
+    (output,) = model.graph.output
+    taken = {i.name for i in model.graph.input}
+    names = [name for name in ("features", "edges", "triplets") if name in taken]
+    for tensor, name in zip(config.input, names, strict=False):
+        tensor.name = name
+    del config.input[len(names) :]
+    config.output[0].name = output.name
+    if len(output.type.tensor_type.shape.dim) > len(stage.outputs[0].dims):
+        config.output[0].reshape.shape.extend([-1, 1])  # a logit per edge exported as [E, 1]
+    return config
+
+
+def _ensemble_config(
+    model: Model,
+    stages: tuple[Model, ...],
+    configs: list[Any],
+    sizes: Mapping[str, int],
+) -> Any:
+    """Configure a chain of stages; every tensor has one name along it, as in the table."""
+    config = _config(model, sizes, {})
+    config.platform = "ensemble"
+    for stage, stage_config in zip(stages, configs, strict=True):
+        step = config.ensemble_scheduling.step.add(model_name=stage.name, model_version=-1)
+        # A network on Triton's own backend takes no triplets where the bundle has none.
+        for tensor, own in zip(stage.inputs, stage_config.input, strict=False):
+            step.input_map[own.name] = tensor.name
+        for tensor, own in zip(stage.outputs, stage_config.output, strict=True):
+            step.output_map[own.name] = tensor.name
+    return config
+
+
+def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str]) -> Any:
+    config = pb.ModelConfig(name=model.name)
+    for tensors, listed in ((model.inputs, config.input), (model.outputs, config.output)):
+        for tensor in tensors:
+            listed.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape(sizes))
+    for name, value in parameters.items():
+        config.parameters[name].string_value = value
+    return config
+
+
+def _data_type(tensor: Tensor) -> Any:
+    return pb.DataType.Value(f"TYPE_{tensor.dtype}")
+
+
+def _write_model(folder: Path, config: Any, bundle: Bundle) -> None:
+    version = folder / "1"
+    version.mkdir(parents=True)
+    text = text_format.MessageToString(config, as_utf8=True)
+    (folder / "config.pbtxt").write_text(text, encoding="utf-8")
+    if config.backend == "python":
+        entry = "front" if config.name in _SERVED_NAMES else config.name
+        line = f"from trackserve.backend.{entry} import TritonPythonModel  # noqa: F401\n"
+        (version / "model.py").write_text(line, encoding="utf-8")
+    elif config.backend == "onnxruntime":
+        shutil.copyfile(bundle.path / f"{config.name}.onnx", version / "model.onnx")

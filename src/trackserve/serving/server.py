@@ -1,0 +1,364 @@
+"""Start a tritonserver on a model repository, keep it answering, stop it cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import warnings
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from trackserve.contract.draining import FRONTS, STOP
+from trackserve.engines.registry import nearest_precision
+from trackserve.errors import ServerError
+from trackserve.serving.installation import (
+    Installation,
+    assemble_backends,
+    find_tritonserver,
+    server_environment,
+)
+from trackserve.serving.process import LOOPBACK, Ending, children, choose_ports, kill_group, spawn
+from trackserve.serving.repository import write_repository
+from trackserve.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from trackserve.bundle import Bundle
+
+DRAIN_SECONDS = 30
+"""How long a stopping server may take to finish the requests it has accepted."""
+EXIT_SECONDS = 10
+"""How long Triton may take then; it would wait for good for a request that a gRPC client gave up."""
+RESTARTS, RESTART_WINDOW = 5, 300.0
+"""A server that has failed is started anew, at most this often within so many seconds."""
+ORDER_SECONDS = 0.3
+"""Within which tritonserver ends if it takes a model's process along, which may be seen to end first."""
+RESTART_PAUSE = 1.0
+"""Seconds between a start that failed and the next."""
+_PORTS = ("http", "grpc", "metrics")
+
+
+class Server:
+    """A running tritonserver: a context manager that starts it on entering and stops it on leaving.
+
+    It listens on ``address`` only; a port of 0 picks a free one, and ``http_url``, ``grpc_url`` and
+    ``metrics_url`` tell which. Entering returns once every model can answer, and raises
+    :class:`ServerError` with the server's own reasons if it can't within ``start_timeout`` seconds.
+    The server's log goes to the file ``log`` if that is given. The server never outlives this
+    process, however that ends.
+
+    Triton doesn't replace a model's process that has died: it stays ready and fails every request
+    that it sends there. So where tritonserver or one of its models' processes ends by itself, the
+    server is started anew on the same ports, at most ``restarts`` times within five minutes.
+    """
+
+    def __init__(
+        self,
+        repository: Path | str,
+        *,
+        address: str = LOOPBACK,
+        http_port: int = 8000,
+        grpc_port: int = 8001,
+        metrics_port: int = 8002,
+        log: Path | str | None = None,
+        start_timeout: float = 120.0,
+        restarts: int = RESTARTS,
+        shared_memory: bool = False,
+    ) -> None:
+        self.repository = Path(repository).absolute()
+        self.address = address
+        self.ports = dict(zip(_PORTS, (http_port, grpc_port, metrics_port), strict=True))
+        self.start_timeout = start_timeout
+        self.restarts = restarts
+        self.shared_memory = shared_memory
+        self.restarted: list[float] = []
+        """When (``time.monotonic``, s) the server was started anew."""
+        self._log = None if log is None else Path(log).absolute()
+
+    @property
+    def http_url(self) -> str:
+        """Where HTTP clients connect: ``http://host:port``."""
+        return f"http://{self._host}:{self.ports['http']}"
+
+    @property
+    def grpc_url(self) -> str:
+        """Where gRPC clients connect: ``grpc://host:port``."""
+        return f"grpc://{self._host}:{self.ports['grpc']}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus reads the metrics."""
+        return f"http://{self._host}:{self.ports['metrics']}/metrics"
+
+    @property
+    def failure(self) -> str:
+        """Why the server has ended for good, nothing if it hasn't."""
+        return self._failure
+
+    @property
+    def pid(self) -> int:
+        """The process id of tritonserver."""
+        return self._process.pid
+
+    @property
+    def _host(self) -> str:
+        """The address under which a client on this machine reaches the server."""
+        return LOOPBACK if self.address == "0.0.0.0" else self.address
+
+    def log(self) -> str:
+        """Return what the server has logged so far."""
+        with self._log_path.open("rb") as log:
+            log.seek(self._log_begin)
+            return log.read().decode(errors="replace")
+
+    def __enter__(self) -> Self:
+        self._installation = find_tritonserver()
+        self.ports = choose_ports(self.address, self.ports)
+        self._folder = Path(tempfile.mkdtemp(prefix="trackserve-server-"))
+        self._fronts = self._folder / "fronts"
+        self._log_path = self._log or self._folder / "log"
+        self._ending, self._stopping, self._over = Ending(), threading.Event(), threading.Event()
+        self._failure = ""
+        try:
+            with self._log_path.open("ab") as log:  # what earlier servers wrote stays
+                self._log_begin = log.tell()
+            if self._installation.pip is not None:
+                assemble_backends(self._installation.pip, self._folder)
+            self._start()
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._ending.close()
+            raise
+        self._keeper = threading.Thread(target=self._keep, name="keep-tritonserver", daemon=True)
+        self._keeper.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        self._ending.stop()
+        self._keeper.join()
+        try:
+            self._end(drain=not self._failure)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._ending.close()
+
+    def wait(self) -> None:
+        """Block while the server runs; raises :class:`ServerError` if it ends for good."""
+        self._over.wait()
+        raise ServerError(self._failure)
+
+    def _start(self) -> None:
+        """Start the processes and return once every model can answer."""
+        shutil.rmtree(self._fronts, ignore_errors=True)
+        self._fronts.mkdir()
+        self._region = f"trackserve_{secrets.token_hex(6)}_"
+        self._process = spawn(
+            self._command(self._installation),
+            environment=server_environment() | {FRONTS: str(self._fronts)},
+            folder=self._folder,
+            log=self._log_path,
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._end(drain=False)
+            raise
+        self._processes = [self.pid, *children(self.pid)]
+
+    def _keep(self) -> None:
+        """Start the server anew whenever one of its processes has ended, until it is to stop."""
+        while (ended := self._ending.wait(self._processes)) is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ORDER_SECONDS)
+                ended = self.pid
+            self._end(drain=False)
+            status = self._process.returncode
+            what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
+            if not self._starts_anew(what):
+                return
+
+    def _starts_anew(self, what: str) -> bool:
+        """Start the server that ended in this way until it is ready; else say why it ended for good."""
+        failure = f"the server ended by itself with {what}: {reasons(self.log())}"
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if sum(now - then < RESTART_WINDOW for then in self.restarted) >= self.restarts:
+                self._failure = failure
+                self._over.set()
+                return False
+            self.restarted.append(now)
+            self._note(event="restart", reason=what)
+            try:
+                self._start()
+            except (ServerError, OSError) as error:
+                failure = f"the server ended by itself with {what}; started anew: {error}"
+                self._stopping.wait(RESTART_PAUSE)
+            else:
+                return True
+        return False
+
+    def _note(self, **what: str) -> None:
+        """Add a line of our own to the server's log, as JSON."""
+        line = json.dumps({"time": datetime.now(UTC).isoformat(), **what})
+        with self._log_path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def _command(self, installation: Installation) -> list[str]:
+        key = secrets.token_hex(16)
+        apis = "trace,logging" if self.shared_memory else "shared-memory,trace,logging"
+        closed = f"{apis}:trackserve-key={key}"
+        command = [
+            str(installation.binary),
+            f"--model-repository={self.repository}",
+            "--model-control-mode=none",
+            "--disable-auto-complete-config",
+            f"--http-restricted-api={closed}",
+            f"--grpc-restricted-protocol={closed}",
+            f"--exit-timeout-secs={EXIT_SECONDS}",
+            "--allow-gpu-metrics=false" if installation.pip else "--allow-gpu-metrics=true",
+            f"--backend-config=python,shm-region-prefix-name={self._region}",
+            f"--backend-config=python,shm-growth-byte-size={16 * 2**20}",
+            "--backend-config=python,stub-timeout-seconds=120",
+            # A served model holds a thread for each event under way; 32 is Triton's default.
+            f"--backend-config=python,thread-pool-size={max(32, 8 + len(os.sched_getaffinity(0)))}",
+        ]
+        for name, port in self.ports.items():
+            command += [f"--{name}-address={self.address}", f"--{name}-port={port}"]
+        if installation.pip is not None:
+            command.append(f"--backend-directory={self._folder / 'backends'}")
+        return command
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self.start_timeout
+        while not (self._answers("http") and self._answers("grpc")):
+            if self._process.poll() is not None:
+                message = f"the server did not start: {reasons(self.log())}"
+                raise ServerError(message)
+            if time.monotonic() > deadline:
+                message = (
+                    f"the server was not ready within {self.start_timeout:g} s: "
+                    f"{reasons(self.log())}"
+                )
+                raise ServerError(message)
+            if self._stopping.wait(0.05):
+                message = "the server was stopped before it was ready"
+                raise ServerError(message)
+
+    def _answers(self, protocol: str) -> bool:
+        """Whether HTTP says that all models are ready, or gRPC's port is open."""
+        port = self.ports[protocol]
+        try:
+            if protocol == "grpc":
+                with socket.create_connection((self._host, port), timeout=1):
+                    return True
+            connection = http.client.HTTPConnection(self._host, port, timeout=1)
+            with contextlib.closing(connection):
+                connection.request("GET", "/v2/health/ready")
+                return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _end(self, *, drain: bool) -> None:
+        """End the server and every process it started; leave no shared memory behind."""
+        try:
+            if drain:
+                self._drain()
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(EXIT_SECONDS + 5)
+        finally:
+            kill_group(self._process)
+            for region in Path("/dev/shm").glob(f"{self._region}*"):
+                region.unlink(missing_ok=True)
+
+    def _drain(self) -> None:
+        """Let the served models finish what they have taken."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        (self._fronts / STOP).touch()
+        while {each.name for each in self._fronts.iterdir()} != {STOP}:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def serve(
+    bundle: Bundle,
+    settings: Settings | None = None,
+    *,
+    address: str = LOOPBACK,
+    http_port: int = 8000,
+    grpc_port: int = 8001,
+    metrics_port: int = 8002,
+    log: Path | str | None = None,
+    restarts: int = RESTARTS,
+) -> Iterator[Server]:
+    """Serve a bundle with these settings for as long as the context lasts; see :class:`Server`.
+
+    Warns if this processor can't compute in the precision that was asked for.
+    """
+    settings = _computed_here(bundle, settings or Settings())
+    with tempfile.TemporaryDirectory(prefix="trackserve-repository-") as folder:
+        repository = write_repository(bundle, Path(folder) / "models", settings)
+        with Server(
+            repository,
+            address=address,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            log=log,
+            restarts=restarts,
+            shared_memory=settings.shared_memory,
+        ) as server:
+            yield server
+
+
+def _computed_here(bundle: Bundle, settings: Settings) -> Settings:
+    """Return the settings with the precision that the engine computes in on this machine."""
+    asked = settings.precision
+    wanted = bundle.precision if asked == "bundle" else asked
+    nearest: Any = nearest_precision(settings.engine, wanted)
+    if nearest == "int8":  # a bundle's own; nobody else can ask for it
+        return settings
+    if asked not in {"bundle", nearest}:
+        message = f"this processor has no {asked}; the server computes in {nearest}"
+        warnings.warn(message, stacklevel=3)
+    return replace(settings, precision=nearest)
+
+
+_STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"
+
+
+def reasons(log: str) -> str:
+    """Return in one line why a server failed, from the lines of its own log."""
+    models = re.findall(rf"failed to load '(\w+)' version \d+: (?:(?:{_STATUS}): )?(.*)", log)
+    found = {f"{model}: {_first_line(reason)}" for model, reason in models}
+    found |= set(re.findall(r"error while loading shared libraries: .*", log))
+    if not found:
+        lines = re.findall(r"^error: .*|^E\d{4} .*\] *(.*)", log, flags=re.MULTILINE)
+        found = set(re.findall(r"^error: (.*)", log, flags=re.MULTILINE)) or set(lines[-1:])
+    return "; ".join(sorted(found)) or "its log gives no reason"
+
+
+def _first_line(text: str) -> str:
+    return re.split(r"\\n|\n", text.rstrip('"'))[0].strip()

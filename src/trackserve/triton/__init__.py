@@ -1,1 +1,0 @@
-"""Serving a bundle with Triton Inference Server."""

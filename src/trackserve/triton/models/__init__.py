@@ -1,1 +1,0 @@
-"""The server's side: one short entry for Triton's python backend per model."""

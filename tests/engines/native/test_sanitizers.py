@@ -1,0 +1,40 @@
+"""The kernels under the address and undefined-behaviour sanitizers, on ordinary and hostile events."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from trackserve.engines.native.library import variants
+
+ROOT = Path(__file__).parents[3]
+COMPILER = os.environ.get("CXX", "g++")
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"]
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason="needs a C++ compiler")
+def test_kernels_stay_in_bounds(tmp_path):
+    with mock.patch("setuptools.setup"):
+        build = runpy.run_path(str(ROOT / "setup.py"))
+    flags = [*build["FLAGS"], *build["VARIANTS"][variants()[-1]], *SANITIZERS, "-O1", "-pthread"]
+    sources = [*(ROOT / "native").glob("*.cpp"), ROOT / "tests/engines/native/hostile_events.cpp"]
+
+    def compiled(source):
+        target = tmp_path / f"{source.stem}.o"
+        command = [COMPILER, *flags, f"-I{ROOT / 'native'}", "-c", source, "-o", target]
+        subprocess.run(command, check=True)
+        return target
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as compilers:
+        objects = list(compilers.map(compiled, sources))
+    program = tmp_path / "hostile_events"
+    subprocess.run([COMPILER, *flags, *objects, "-o", program], check=True)
+    run = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr

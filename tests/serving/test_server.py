@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from served import FREE_PORTS
+from trackserve.client import Client
+from trackserve.contract.tensors import BUNDLE_FOLDER
+from trackserve.errors import MissingDependencyError, ServerError
+from trackserve.serving import installation
+from trackserve.serving.installation import Installation, assemble_backends, find_tritonserver
+from trackserve.serving.process import children, choose_ports
+from trackserve.serving.repository import write_repository
+from trackserve.serving.server import Server, reasons, serve
+from trackserve.serving.settings import Settings
+
+pytestmark = pytest.mark.service
+
+
+def processes_of(group: int) -> list[str]:
+    """The command lines of the living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+            command = (stat.parent / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(command)
+    return found
+
+
+def shared_memory(server: Server) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"{server._region}*"))
+
+
+@pytest.fixture
+def repository(tiny_bundle, tmp_path):
+    return write_repository(tiny_bundle, tmp_path / "models")
+
+
+def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
+    log = tmp_path / "log"
+    log.write_text("of a server before\n")
+    with Server(repository, **FREE_PORTS, log=log) as server:
+        pid = server.pid
+        assert "of a server before" not in server.log()
+        assert len(processes_of(pid)) == 3  # tritonserver, the two served models, the pipeline
+        assert shared_memory(server)
+        with urllib.request.urlopen(server.metrics_url) as answer:
+            assert b"nv_inference_count" in answer.read()
+    assert processes_of(pid) == []
+    assert shared_memory(server) == []
+    assert "Started GRPCInferenceService" in log.read_text()
+    assert log.read_text().startswith("of a server before\n")
+
+
+SERVE_UNTIL_STOPPED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from trackserve.serving.process import interrupted_by_sigterm
+from trackserve.serving.server import Server
+try:
+    with interrupted_by_sigterm(), Server(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
+        print(server.pid, flush=True)
+        server.wait()
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_server_ends_with_the_program_that_started_it(repository, tmp_path, how):
+    program = subprocess.Popen(
+        [sys.executable, "-c", SERVE_UNTIL_STOPPED, repository],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    pid = int(program.stdout.readline())
+    watched = os.pidfd_open(pid)
+    assert len(processes_of(pid)) == 3
+    program.send_signal(how)
+    output, _ = program.communicate(timeout=60)
+    assert output == ("" if how == signal.SIGKILL else "stopped\n")
+    _wait_for_end(watched)
+    assert_no_process_of(pid)
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_serve_that_is_stopped_as_a_service_has_not_failed(tiny_bundle, how, status):
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", "0")]
+    command = [sys.executable, "-m", "trackserve.cli", "serve", "--bundle", tiny_bundle.path]
+    program = subprocess.Popen(
+        [*command, "--engine", "reference", *ports], stdout=subprocess.PIPE, text=True
+    )
+    assert any(line.startswith("ready") for line in program.stdout)
+    program.send_signal(how)
+    program.communicate(timeout=60)
+    assert program.returncode == status
+
+
+def assert_no_process_of(group: int) -> None:
+    for _ in range(100):  # the models' processes notice within a moment that the server is gone
+        if not (left := processes_of(group)):
+            break
+        threading.Event().wait(0.1)
+    assert left == []
+
+
+def _wait_for_end(pidfd: int) -> None:
+    import select
+
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
+
+
+def test_the_server_outlives_the_thread_that_started_it(repository):
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(Server(repository, **FREE_PORTS).__enter__).result()
+    try:
+        with Client(server.grpc_url) as client:
+            assert len(client.find_tracks(np.ones((2, 3))).labels) == 2
+    finally:
+        server.__exit__(None, None, None)
+
+
+def test_a_server_that_ends_by_itself_once_too_often_is_reported(repository):
+    with Server(repository, **FREE_PORTS, restarts=0) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="ended by itself with status -9"):
+            server.wait()
+    with Server(repository, **FREE_PORTS, restarts=0) as server:
+        os.kill(children(server.pid)[0], signal.SIGKILL)
+        with pytest.raises(ServerError, match=r"ended by itself with model process \d+ gone"):
+            server.wait()
+
+
+def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
+    log = tmp_path / "log"
+    with Server(repository, **FREE_PORTS, log=log) as server:
+        model = children(server.pid)[0]
+        for choose in (lambda: model, lambda: server.pid):
+            before = server.pid
+            killed = choose()
+            restarts = len(server.restarted)
+            os.kill(killed, signal.SIGKILL)
+            wait_for_restart(server, restarts)
+            assert_no_process_of(before)
+            assert len(processes_of(server.pid)) == 3
+            with Client(server.grpc_url) as client:
+                assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
+    notes = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert [note["reason"] for note in notes if note["event"] == "restart"] == [
+        f"model process {model} gone",
+        "status -9",
+    ]
+
+
+def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
+    monkeypatch.setattr("trackserve.serving.server.RESTART_PAUSE", 0.01)
+    start, starts = Server._start, []
+
+    def fails_twice(server: Server) -> None:
+        starts.append(server)
+        if 2 <= len(starts) <= 3:
+            message = "no memory"
+            raise ServerError(message)
+        start(server)
+
+    monkeypatch.setattr(Server, "_start", fails_twice)
+    with Server(repository, **FREE_PORTS, restarts=3) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        wait_for_restart(server, 2)
+        assert len(starts) == 4
+        with Client(server.grpc_url) as client:
+            assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
+    starts.clear()
+    with Server(repository, **FREE_PORTS, restarts=1) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="status -9; started anew: no memory"):
+            server.wait()
+
+
+def wait_for_restart(server: Server, restarts: int) -> None:
+    for _ in range(1200):
+        if len(server.restarted) > restarts and server._answers("http") and server._answers("grpc"):
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(server.log())
+
+
+def test_a_server_can_be_stopped_while_it_is_started_anew(repository):
+    with Server(repository, **FREE_PORTS) as server:
+        os.kill(server.pid, signal.SIGKILL)
+    assert_no_process_of(server.pid)
+
+
+def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
+    server = Server(repository, **FREE_PORTS)
+    (repository / BUNDLE_FOLDER / "gnn.onnx").write_bytes(b"garbage")
+    with (
+        pytest.raises(ServerError, match=r"did not start: .*gnn\.onnx is not a valid ONNX network"),
+        server,
+    ):
+        pass
+    assert shared_memory(server) == []
+
+
+def test_a_repository_that_is_not_there_is_the_reason(tmp_path):
+    with (
+        pytest.raises(ServerError, match=r"did not start: .*nowhere"),
+        Server(tmp_path / "nowhere", **FREE_PORTS),
+    ):
+        pass
+
+
+def test_a_port_in_use_is_told_at_once(repository):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ServerError) as raised,
+            Server(repository, **{**FREE_PORTS, "grpc_port": port}),
+        ):
+            pass
+    assert str(raised.value) == (
+        f"the grpc port {port} on 127.0.0.1 can't be used: Address already in use; "
+        "choose another one, or 0 for a free one"
+    )
+
+
+@pytest.mark.parametrize(("address", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70_000)])
+def test_an_address_that_cannot_be_is_told(address, port):
+    with pytest.raises(ServerError, match=f"the http port {port} on {address} can't be used"):
+        choose_ports(address, {"http": port})
+
+
+def test_one_port_for_two_protocols_is_told():
+    free = choose_ports("127.0.0.1", {"http": 0})["http"]
+    with pytest.raises(ServerError, match=f"the grpc port {free} on 127.0.0.1 can't be used"):
+        choose_ports("127.0.0.1", {"http": free, "grpc": free})
+
+
+def test_free_ports_differ():
+    chosen = choose_ports("127.0.0.1", {"http": 0, "grpc": 0, "metrics": 0})
+    assert len(set(chosen.values())) == 3
+    assert 0 not in chosen.values()
+
+
+def test_a_tritonserver_on_the_path_comes_first(monkeypatch, tmp_path):
+    binary = tmp_path / "tritonserver"
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    assert find_tritonserver().pip is not None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_tritonserver() == Installation(binary, None)
+
+
+def test_the_tritonserver_on_the_path_serves(monkeypatch, repository, tmp_path):
+    """As in a container, where the server knows its own backends."""
+    pip = find_tritonserver()
+    backends = assemble_backends(pip.pip, tmp_path)
+    binary = tmp_path / "tritonserver"
+    binary.write_text(f'#!/bin/sh\nexec {pip.binary} --backend-directory={backends} "$@"\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with Server(repository, **FREE_PORTS) as server, Client(server.grpc_url) as client:
+        assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
+
+
+def test_the_pip_installed_server_has_no_onnxruntime_backend(tiny_bundle):
+    settings = Settings(shape="ensemble", networks="onnxruntime")
+    with (
+        pytest.raises(ServerError) as raised,
+        serve(tiny_bundle, settings, **FREE_PORTS),
+    ):
+        pass
+    # All three are told, so the server understood their configurations.
+    for name in ("embedding", "filter", "gnn"):
+        assert re.search(
+            rf"{name}: unable to find backend library for backend 'onnxruntime'", str(raised.value)
+        )
+
+
+def test_numpy_2_is_refused_by_the_pip_installed_server(monkeypatch):
+    monkeypatch.setattr(installation.np, "__version__", "2.1.0")
+    with pytest.raises(MissingDependencyError, match=r"needs numpy below 2, found 2\.1\.0"):
+        find_tritonserver()
+
+
+def test_reasons_come_from_the_log():
+    log = """
+I1123 19:56:34.201523 4689 model_lifecycle.cc:777] "failed to load 'toy'"
+E1123 19:56:34.201504 4689 model_lifecycle.cc:642] "failed to load 'toy' version 1: Internal: ValueError: no 'x'\\n\\nAt:\\n  model.py(8): initialize\\n"
+error: creating server: Internal - failed to load all models
+"""
+    assert reasons(log) == "toy: ValueError: no 'x'"
+    assert (
+        reasons("error: creating server: Internal - no GPU\n")
+        == "creating server: Internal - no GPU"
+    )
+    assert reasons("") == "its log gives no reason"
