@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
-from trackserve.engines import open_pipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.evaluate.report import add_up, evaluate_event, pixels_of, with_stages
 
 if TYPE_CHECKING:
