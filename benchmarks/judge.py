@@ -28,6 +28,7 @@ from trackserve.data import find_events
 from trackserve.engines.registry import open_pipeline
 from trackserve.evaluate.report import Evaluation, Found, add_up, evaluate_event, with_stages
 from trackserve.event import Event, Hits, Tracks
+from trackserve.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -207,9 +208,7 @@ def _judge_event(finder: Finder, source: EventSource, path: Path) -> None:
     event = finder.read(source)
     found, seconds = find(event.hits)
     record = {"seconds": seconds, "evaluation": evaluate_event(event, found).to_json()}
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(record) + "\n")
-    beside.replace(path)
+    write_text(path, json.dumps(record) + "\n")
 
 
 @lru_cache(maxsize=2)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from trackserve import __version__
+from trackserve.files import write_text
 from trackserve.installation import facts
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ def installation() -> dict[str, str]:
 
 
 def write_json(path: Path, record: object) -> None:
-    """Write a record beside and then renamed; a ratio of nothing is null, never NaN."""
+    """Write a record; a ratio of nothing is null, never NaN."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -12,10 +12,11 @@ import pytest
 import trackserve
 
 ROOT = Path(trackserve.__file__).parent
-FOUNDATION = {"errors", "event"}
+FOUNDATION = {"errors", "event", "files"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
+    "files": set(),
     "event": {"errors"},
     "contract": FOUNDATION,
     "data": FOUNDATION,

@@ -1084,5 +1084,3 @@ def _add_bundle_option(parser: argparse.ArgumentParser, prefix: str = "") -> Non
         metavar="DIR",
         help=f"{prefix}the bundle's folder (default: the shipped TrackML bundle)",
     )
-
-

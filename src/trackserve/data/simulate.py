@@ -26,6 +26,7 @@ from tqdm import tqdm
 from trackserve.data.readout import add_noise, assemble, read_out, smear
 from trackserve.data.trackml import Form, SimulatedEvent, write_event
 from trackserve.errors import InputError, MissingDependencyError
+from trackserve.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -258,9 +259,7 @@ def _record(directory: Path, settings: Settings) -> None:
             )
             raise InputError(message)
         return
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(record, indent=2) + "\n")
-    beside.replace(path)
+    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def _version(package: str) -> str | None:

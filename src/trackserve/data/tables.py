@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackserve.errors import InputError, MissingDependencyError
+from trackserve.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,9 +193,7 @@ def write_table(path: Path, columns: Mapping[str, NDArray[np.generic]]) -> None:
     content = sink.getvalue().to_pybytes()
     if path.name.endswith(".gz"):
         content = gzip.compress(content, GZIP_LEVEL, mtime=0)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(content)
-    beside.replace(path)
+    write_bytes(path, content)
 
 
 def _arrow(*modules: str) -> list[Any]:

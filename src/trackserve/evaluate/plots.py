@@ -8,6 +8,7 @@ import numpy as np
 
 from trackserve.errors import MissingDependencyError
 from trackserve.evaluate.metrics import DENSITY_RADIUS, HEADLINE, LOW_PT, STRICT
+from trackserve.files import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,11 +58,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 160) -> Path:
-    """Write a figure as PNG, beside and then renamed."""
+    """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    figure.savefig(beside, format="png", dpi=dpi)
-    return beside.replace(path)
+    with whole(path) as beside:
+        figure.savefig(beside, format="png", dpi=dpi)
+    return path
 
 
 def write_plots(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trackserve.files import whole
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -23,9 +25,8 @@ def write_plots(reports: Sequence[Report], folder: Path) -> list[Path]:
         figure = Figure(figsize=(6, 4), layout="constrained")
         draw(figure.subplots(), reports)
         path = folder / f"{name}.png"
-        beside = path.with_name(f".{path.name}.partial")
-        figure.savefig(beside, format="png", dpi=120)
-        beside.replace(path)
+        with whole(path) as beside:
+            figure.savefig(beside, format="png", dpi=120)
         paths.append(path)
     return paths
 

@@ -22,6 +22,7 @@ from trackserve.client import Client
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import STAGES
 from trackserve.errors import InputError, ServerError
+from trackserve.files import write_text
 from trackserve.load.load import Load, first_answers, mix
 from trackserve.load.report import measure
 from trackserve.serving.process import children
@@ -361,7 +362,5 @@ def memory_of(pid: int) -> float:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside a file and put it in its place."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")

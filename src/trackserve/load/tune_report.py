@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trackserve.files import whole, write_text
 from trackserve.load.tune import AXES, SLOWEST, Candidate
 from trackserve.serving.settings_file import write_settings
 
@@ -87,9 +88,7 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
         paths.append(_plot(folder / f"{name}.png", draw, plain))
         lines += [f"![{name}]({name}.png)", ""]
     path = folder / "report.md"
-    beside = path.with_name(".report.md.partial")
-    beside.write_text("\n".join(lines), encoding="utf-8")
-    beside.replace(path)
+    write_text(path, "\n".join(lines))
     return [path, *paths]
 
 
@@ -181,9 +180,8 @@ def _plot(
     draw(axes, trials)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-    beside = path.with_name(f".{path.name}.partial")
-    figure.savefig(beside, format="png", dpi=120)
-    beside.replace(path)
+    with whole(path) as beside:
+        figure.savefig(beside, format="png", dpi=120)
     return path
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackserve.errors import InputError
+from trackserve.files import write_text
 from trackserve.serving.settings import Settings
 
 
@@ -41,10 +42,7 @@ def write_settings(settings: Settings, path: Path | str, comment: str = "") -> N
     lines += [f"{name} = {json.dumps(v)}" for name, v in values.items() if name not in tables]
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{model} = {number}" for model, number in table.items())]
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_text(Path(path), "\n".join(lines) + "\n")
 
 
 def _default(field: Any) -> Any:

@@ -18,6 +18,7 @@ from trackserve.bundle import DESCRIPTION, read_bundle
 from trackserve.engines.native import NativePipeline
 from trackserve.errors import BundleError, InputError, MissingDependencyError
 from trackserve.event import Float32, Int64
+from trackserve.files import whole, whole_folder
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.networks import METADATA
@@ -58,16 +59,13 @@ def calibrate(bundle: Bundle, sources: Sequence[EventSource], output: Path) -> N
         if bundle.triplets is not None:
             triplets = some(join_edges(graph, bundle.features, bundle.triplets.cuts))
             joined.append((graph.features, graph.edges, triplets))
-    beside = output.with_name(output.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for member in (DESCRIPTION, *(f"{name}.onnx" for name in bundle.networks)):
-        shutil.copy2(bundle.path / member, beside / member)
-    write_ranges(beside / "filter.onnx", candidates)
-    if joined:
-        write_ranges(beside / "triplets.onnx", joined)
-    read_bundle(beside)
-    beside.rename(output)
+    with whole_folder(output) as beside:
+        for member in (DESCRIPTION, *(f"{name}.onnx" for name in bundle.networks)):
+            shutil.copy2(bundle.path / member, beside / member)
+        write_ranges(beside / "filter.onnx", candidates)
+        if joined:
+            write_ranges(beside / "triplets.onnx", joined)
+        read_bundle(beside)
 
 
 def write_ranges(path: Path, events: Iterable[Seen]) -> None:
@@ -84,9 +82,8 @@ def write_ranges(path: Path, events: Iterable[Seen]) -> None:
         raise BundleError(message)
     described["ranges"] = _ranges(model, hidden, events)
     entries[METADATA].value = json.dumps(described, sort_keys=True)
-    beside = path.with_suffix(".partial")
-    onnx.save(model, beside)
-    beside.replace(path)
+    with whole(path) as beside:
+        onnx.save(model, beside)
 
 
 def _ranges(

@@ -15,6 +15,7 @@ import torch
 
 from trackserve.bundle import DESCRIPTION, FORMAT
 from trackserve.errors import BundleError
+from trackserve.files import whole, write_text
 from trackserve.pipeline.networks import METADATA, load_network, run_network
 
 if TYPE_CHECKING:
@@ -80,9 +81,8 @@ def export_network(
     strip_traces(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps(dict(description), sort_keys=True)
-    beside = path.with_suffix(".partial")
-    onnx.save(model, beside)
-    beside.replace(path)
+    with whole(path) as beside:
+        onnx.save(model, beside)
 
     with torch.no_grad():
         expected = network(*inputs).numpy()
@@ -108,7 +108,5 @@ def strip_traces(model: onnx.ModelProto) -> None:
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write ``bundle.toml``, beside and then renamed."""
-    beside = folder / f"{DESCRIPTION}.partial"
-    beside.write_text(tomli_w.dumps({"format": FORMAT, **description}), encoding="utf-8")
-    beside.replace(folder / DESCRIPTION)
+    """Write ``bundle.toml``."""
+    write_text(folder / DESCRIPTION, tomli_w.dumps({"format": FORMAT, **description}))

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from trackserve.errors import InputError
+from trackserve.files import whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,6 @@ def fit(
 
 
 def save(path: Path, state: dict[str, object]) -> None:
-    """Write a checkpoint beside its place, then rename it, so that a kill leaves the old one."""
-    beside = path.with_suffix(".partial")
-    torch.save(state, beside)
-    beside.replace(path)
+    """Write a checkpoint, whole or not at all, so that a kill leaves the old one."""
+    with whole(path) as beside:
+        torch.save(state, beside)

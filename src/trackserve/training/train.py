@@ -32,6 +32,7 @@ from trackserve.engines.native.library import library
 from trackserve.errors import InputError, MissingDependencyError
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
 from trackserve.event import Event, Float32, Graph, Int64, Tracks, TripletGraph
+from trackserve.files import whole, whole_folder, write_text
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import TrackBuilder, build_tracks
 from trackserve.pipeline.embedding import embed
@@ -336,10 +337,8 @@ class Training:
         path = self._place(name, source)
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
-            beside = path.with_suffix(".partial")
-            with beside.open("wb") as file:
-                np.save(file, find().astype(np.int32))
-            beside.replace(path)
+            with whole(path) as beside:
+                np.save(beside, find().astype(np.int32))
         edges: Int64 = np.load(path).astype(np.int64)
         return edges
 
@@ -419,9 +418,7 @@ class Training:
         chosen: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
         if name not in chosen:
             chosen[name] = choose()
-            beside = path.with_suffix(".partial")
-            beside.write_text(json.dumps(chosen, indent=1))
-            beside.replace(path)
+            write_text(path, json.dumps(chosen, indent=1))
 
     def _chosen(self, name: str) -> float:
         """Return a number that was chosen."""
@@ -588,17 +585,11 @@ def claim(folder: Path, what: dict[str, Any]) -> None:
             "anew, or give the same events and recipe to go on with it"
         )
         raise InputError(message)
-    beside = note.with_suffix(".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(note)
+    write_text(note, text)
 
 
 def publish(folder: Path, bundle: Path) -> None:
     """Copy the finished bundle out of the working folder to its place, whole or not at all."""
-    beside = bundle.with_name(bundle.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for member in (DESCRIPTION, *(f"{name}.onnx" for name in read_bundle(folder).networks)):
-        shutil.copy2(folder / member, beside / member)
-    shutil.rmtree(bundle, ignore_errors=True)
-    beside.rename(bundle)
+    with whole_folder(bundle) as beside:
+        for member in (DESCRIPTION, *(f"{name}.onnx" for name in read_bundle(folder).networks)):
+            shutil.copy2(folder / member, beside / member)

@@ -13,6 +13,7 @@ from string import Template
 from typing import TYPE_CHECKING, Self
 
 from trackserve.errors import MissingDependencyError, ServerError
+from trackserve.files import write_text
 from trackserve.serving.fleet.control import ask
 from trackserve.serving.process import Ending, choose_ports, kill_group, spawn
 from trackserve.serving.server import RESTART_WINDOW, RESTARTS
@@ -74,7 +75,7 @@ class Proxy:
         text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
             folder=quoted, address=self.address, port=self.port, room=self.room
         )
-        _write(self.folder / "envoy.yaml", text)
+        write_text(self.folder / "envoy.yaml", text)
         self._write_endpoints([])
         self._ending = Ending()
         self._start()
@@ -151,7 +152,7 @@ class Proxy:
                 "endpoints": [{"lb_endpoints": endpoints}],
             }
             text = json.dumps({"resources": [resource]}, indent=1)
-            _write(self.folder / f"{cluster}.json", text)
+            write_text(self.folder / f"{cluster}.json", text)
 
     def _start(self) -> None:
         (self.folder / "admin.sock").unlink(missing_ok=True)
@@ -212,9 +213,3 @@ class Proxy:
 
 def _address(server: Server, cluster: str) -> dict[str, object]:
     return {"socket_address": {"address": server.address, "port_value": server.ports[cluster]}}
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(f"{text}\n", encoding="utf-8")
-    beside.replace(path)
