@@ -12,11 +12,12 @@ import pytest
 import trackserve
 
 ROOT = Path(trackserve.__file__).parent
-FOUNDATION = {"errors", "event", "files"}
+FOUNDATION = {"errors", "event", "files", "columns"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
     "files": set(),
+    "columns": {"errors", "event"},
     "event": {"errors"},
     "contract": FOUNDATION,
     "data": FOUNDATION,
@@ -92,7 +93,7 @@ def test_the_client_loads_numpy_and_tritonclient_only():
     assert loaded.isdisjoint(heavy)
     ours = {m for m in loaded if m.split(".")[0] == "trackserve"}
     assert {m.removeprefix("trackserve").lstrip(".") for m in ours} == {
-        *("", "client", "client.asynchronous", "client.connection", "client.core"),
+        *("", "client", "columns", "client.asynchronous", "client.connection", "client.core"),
         *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
         *("contract", "contract.description", "contract.tensors"),
     }

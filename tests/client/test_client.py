@@ -76,7 +76,7 @@ def test_hits_and_arrays_give_the_same_tracks(url):
     ("hits", "message"),
     [
         (np.ones(3), r"hits are float64 \[3\]; expected numbers of shape \[N, 3\]: x, y, z"),
-        (np.ones((4, 2)), "hits have 2 columns; this model takes x, y, z"),
+        (np.ones((4, 2)), "hits have 2 columns without names; this model takes x, y, z$"),
         (np.array([["a", "b", "c"]]), r"hits are <U1 \[1, 3\]; expected numbers"),
         (np.ones((2, 3), bool), r"hits are bool \[2, 3\]; expected numbers"),
     ],

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.client.fallback import Fallback
+    from trackserve.columns import HitsLike
     from trackserve.contract.description import Description
-    from trackserve.event import Float32, Hits, Tracks
+    from trackserve.event import Float32, Tracks
 
 R = TypeVar("R")
 
@@ -47,7 +48,7 @@ __all__ += ["Answer", "AsyncClient", "Client", "find_tracks"]
 
 
 def find_tracks(
-    hits: Hits | NDArray[Any],
+    hits: HitsLike,
     url: str | Sequence[str] = DEFAULT_URL,
     *,
     timeout: float = DEFAULT_TIMEOUT,
@@ -98,11 +99,12 @@ class Client(ClientCore):
                 raise
             return self._fallback.description
 
-    def find_tracks(self, hits: Hits | NDArray[Any], *, request_id: str = "") -> Tracks:
+    def find_tracks(self, hits: HitsLike, *, request_id: str = "") -> Tracks:
         """Return the tracks of an event.
 
-        ``hits`` are :class:`Hits`, or numbers ``[N, C]`` in the columns that ``description`` names,
-        or ``[N, 3]`` with x, y, z in mm. Columns that these hits don't have are filled with the
+        ``hits`` are :class:`Hits`, anything with named columns (a dict of arrays, a data frame),
+        numbers ``[N, C]`` in the columns that ``description`` names, or ``[N, 3]`` with x, y, z in
+        mm. Columns that these hits don't have are filled with the
         values that the bundle gives for that. ``request_id`` (one is drawn if none is given) names
         the request in the server's log and in errors. Raises :class:`InputError` for hits that
         can't be used.

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.client.fallback import Fallback
+    from trackserve.columns import HitsLike
     from trackserve.contract.description import Description
-    from trackserve.event import Float32, Hits, Tracks
+    from trackserve.event import Float32, Tracks
 
 R = TypeVar("R")
 
@@ -132,7 +133,7 @@ class AsyncClient(ClientCore):
                     raise
                 return self._fallback.description
 
-    async def find_tracks(self, hits: Hits | NDArray[Any], *, request_id: str = "") -> Tracks:
+    async def find_tracks(self, hits: HitsLike, *, request_id: str = "") -> Tracks:
         """Return the tracks of an event; see :meth:`trackserve.client.Client.find_tracks`."""
         says = self._described or await self.description()
         return await self._infer(TRACK_FINDING, hits_table(hits, says), request_id)
@@ -144,7 +145,7 @@ class AsyncClient(ClientCore):
         return await self._infer(EXATRKX, as_float32(features, "features", "[N, F]"), request_id)
 
     async def find_all(
-        self, events: Iterable[Hits | NDArray[Any]], *, ordered: bool = True
+        self, events: Iterable[HitsLike], *, ordered: bool = True
     ) -> AsyncIterator[Answer]:
         """Yield an answer for each event, in the order of the events or else as they come.
 
@@ -174,7 +175,7 @@ class AsyncClient(ClientCore):
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _answer(self, index: int, hits: Hits | NDArray[Any]) -> Answer:
+    async def _answer(self, index: int, hits: HitsLike) -> Answer:
         request_id = new_request_id()
         try:
             return Answer(index, request_id, await self.find_tracks(hits, request_id=request_id))

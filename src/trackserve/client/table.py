@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackserve.columns import sent_columns
 from trackserve.errors import InputError
 from trackserve.event import Float32, Hits
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from trackserve.contract.description import Description
 
 
-def hits_table(hits: Hits | NDArray[Any], says: Description) -> Float32:
+def hits_table(hits: object, says: Description) -> Float32:
     """Return the hits in the model's columns ``[N, C]``.
 
-    Columns that they don't have are filled with the values that the bundle gives for that. Raises
-    :class:`InputError` for hits that can't be used.
+    ``hits`` are :class:`Hits`, numbers in the model's columns or x, y, z alone, or anything with
+    named columns (see :mod:`trackserve.columns`). Columns that they don't have are filled with the
+    values that the bundle gives for that. Raises :class:`InputError` for hits that can't be used.
     """
     columns = says.columns
     if isinstance(hits, Hits):
         parts = [part for part in (hits, hits.modules, hits.clusters) if part is not None]
         sent = [c for c in columns if any(hasattr(part, c) for part in parts)]
         table = hits.table(sent)
+    elif (named := sent_columns(hits, columns)) is not None:
+        table, sent = named
     else:
         table = as_float32(hits, "hits", f"[N, {len(columns)}]: {', '.join(columns)}")
         if table.shape[1] not in {3, len(columns)}:
+            takes = ", ".join(columns)
+            alone = "" if len(columns) == 3 else ", or x, y, z alone"
             message = (
-                f"hits have {table.shape[1]} columns; this model takes {', '.join(columns)}, "
-                "or x, y, z alone"
+                f"hits have {table.shape[1]} columns without names; this model takes {takes}{alone}"
             )
             raise InputError(message)
         sent = list(columns[: table.shape[1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.data.acts import ActsEvent
@@ -9,9 +10,11 @@ from trackserve.data.sources import EventSource, find_sources
 from trackserve.data.trackml import TrackMLEvent
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-__all__ = ["EventSource", "find_events"]
+    from trackserve.event import Event
+
+__all__ = ["EventSource", "find_events", "read_events"]
 
 
 def find_events(path: Path) -> list[EventSource]:
@@ -21,3 +24,11 @@ def find_events(path: Path) -> list[EventSource]:
     Raises InputError where there is none, with what was found instead.
     """
     return find_sources(path, (ActsEvent, TrackMLEvent))
+
+
+def read_events(path: Path | str) -> Iterator[Event]:
+    """Read the events at a path one after the other, each with its truth where the source has it.
+
+    What the path may be, and what is raised, is as in :func:`find_events`.
+    """
+    return (source.read() for source in find_events(Path(path)))

@@ -6,12 +6,13 @@ import difflib
 import warnings
 from typing import TYPE_CHECKING, Literal
 
+from trackserve.bundle import Bundle, read_bundle
 from trackserve.engines.native import NativePipeline, library, variants
 from trackserve.errors import InputError
 from trackserve.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from trackserve.bundle import Bundle
+    from pathlib import Path
 
 ENGINES = {"reference": Pipeline, "native": NativePipeline}
 """``reference`` is onnxruntime, numpy and scipy; ``native`` our own compiled kernels, several times
@@ -29,9 +30,15 @@ def nearest_precision(engine: str, wanted: str) -> str:
 
 
 def open_pipeline(
-    bundle: Bundle, *, engine: str = "reference", threads: int = 1, precision: str | None = None
+    bundle: Bundle | Path | str | None = None,
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    precision: str | None = None,
 ) -> Pipeline:
-    """Return the pipeline of a bundle on an engine; ``auto`` is the :func:`fastest`.
+    """Return the pipeline of a bundle (a folder, the shipped one if None) on an engine.
+
+    ``auto`` is the :func:`fastest` engine that is installed, as on the command line.
 
     ``precision`` is what the native engine computes networks in, the bundle's own if None; the
     reference computes in float32. Warns if this processor can't.
@@ -39,6 +46,8 @@ def open_pipeline(
     Raises :class:`InputError` for an unknown engine, :class:`MissingDependencyError` for one that is
     not installed.
     """
+    if not isinstance(bundle, Bundle):
+        bundle = read_bundle(bundle)
     if engine == "auto":
         engine = fastest()
     if engine not in ENGINES:

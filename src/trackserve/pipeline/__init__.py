@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.event import Float32, Graph, Hits, Int64, ScoredGraph, Tracks, TripletGraph
+from trackserve.columns import HitsLike, as_hits
+from trackserve.event import Float32, Graph, Int64, ScoredGraph, Tracks, TripletGraph
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, hit_features
@@ -89,9 +90,9 @@ class Pipeline:
         self._triplets = load_network(bundle.triplets_path, threads) if bundle.triplets else None
         self._gnn = load_network(bundle.gnn_path, threads)
 
-    def find_tracks(self, hits: Hits) -> Tracks:
-        """Return the tracks of an event."""
-        return self.find_tracks_from_features(hit_features(hits, self.bundle.features))
+    def find_tracks(self, hits: HitsLike) -> Tracks:
+        """Return the tracks of an event: ``Hits``, or what :func:`trackserve.columns.as_hits` takes."""
+        return self.find_tracks_from_features(hit_features(as_hits(hits), self.bundle.features))
 
     def find_tracks_from_features(self, features: Float32) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
