@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "evaluate": FOUNDATION | {"bundle", "pipeline", "data"},
     "training": FOUNDATION | {"bundle", "pipeline", "engines", "data", "evaluate", "__init__"},
     "client": FOUNDATION | {"contract"},
+    "finding": FOUNDATION | {"bundle", "client", "data", "engines"},
     "client.fallback": FOUNDATION | {"contract", "bundle", "engines", "pipeline"},
     "backend": FOUNDATION | {"bundle", "pipeline", "engines", "contract"},
     "serving": FOUNDATION | {"bundle", "pipeline", "engines", "contract"},

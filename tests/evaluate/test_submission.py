@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_events import event_of
 
+from trackserve.data.submission import read_tracks
 from trackserve.errors import InputError
 from trackserve.evaluate.report import evaluate_event
-from trackserve.evaluate.submission import evaluate_tracks, read_tracks
+from trackserve.evaluate.submission import evaluate_tracks
 from trackserve.event import Event, Hits, Tracks
 
 EVENT = event_of([5, 5, 5, 0, 9, 9, 9])  # number 1, hits 0 to 6

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from trackserve.bundle import read_bundle
-from trackserve.cli import _settings, build_parser
+from trackserve.cli import build_parser
+from trackserve.cli.settings import chosen_settings
 from trackserve.engines.native import variants
 from trackserve.engines.registry import ENGINES, fastest, open_pipeline
 from trackserve.errors import InputError
@@ -42,7 +43,7 @@ def test_options_after_the_file_override_it(tmp_path, capsys):
     )
     parse = build_parser().parse_args
     options = ["serve", "--settings", str(tmp_path / "s.toml"), "--max-queue", "64"]
-    found = _settings(parse([*options, "--threads", "2"]))
+    found = chosen_settings(parse([*options, "--threads", "2"]))
     assert found == Settings(
         engine="native", max_queue=64, instances={"pipeline": 2}, threads={"pipeline": 2}
     )
@@ -54,7 +55,7 @@ def test_options_after_the_file_override_it(tmp_path, capsys):
 def test_the_fastest_engine_serves_unless_one_is_named():
     parse = build_parser().parse_args
     assert fastest() == ("native" if variants() else "reference")
-    assert _settings(parse(["serve"])).engine == fastest()
-    assert _settings(parse(["serve", "--engine", "reference"])).engine == "reference"
-    assert _settings(parse(["serve", "--shape", "ensemble"])).engine == "reference"
+    assert chosen_settings(parse(["serve"])).engine == fastest()
+    assert chosen_settings(parse(["serve", "--engine", "reference"])).engine == "reference"
+    assert chosen_settings(parse(["serve", "--shape", "ensemble"])).engine == "reference"
     assert type(open_pipeline(read_bundle(), engine="auto")) is ENGINES[fastest()]

@@ -1,0 +1,171 @@
+"""``trackserve bench``: throughput and latency under load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from trackserve.cli.options import (
+    add_bundle_option,
+    add_engine_option,
+    add_events,
+    find_sources,
+    new_command,
+    refuse,
+)
+from trackserve.cli.output import check_place, written
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+    from trackserve.load.load import Events, Load
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "bench",
+        run,
+        "Load a server and tell its throughput, its latency and where the time went.",
+        epilog="""examples:
+  trackserve bench localhost:8001 events/ --concurrency 1 2 4 8 --plots plots/
+  trackserve bench http://localhost:8000 events/ --rate 20 --seconds 60 --check
+  trackserve bench localhost:8001 small/ large/ --weights 9 1 --shared-memory
+
+Latency counts from the moment at which an event was to be sent until its labels are read. Requests that
+are refused or fail are counted, not sent again.""",
+        extra="server,plot",
+    )
+    parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
+    add_events(parser)
+    load = parser.add_mutually_exclusive_group()
+    load.add_argument(
+        "--concurrency",
+        type=int,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="closed loop: so many events under way all the time; one load after the other",
+    )
+    load.add_argument(
+        "--rate",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="HZ",
+        help="open loop: events arrive at random (Poisson), so many a second",
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
+    parser.add_argument(
+        "--warm-up", type=float, default=1.0, metavar="S", help="before, unmeasured"
+    )
+    parser.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="W",
+        help="how often events of each EVENT argument come (default: as often as the others')",
+    )
+    _add_checks(parser)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots")
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        choices=("first", "local"),
+        const="first",
+        help="compare every answer with the server's first one for the event, or with the one in this process",
+    )
+    add_bundle_option(parser, "with --check local: ")
+    add_engine_option(parser, "with --check local: ", default=None)
+    parser.add_argument(
+        "--shared-memory",
+        action="store_true",
+        help="through system shared memory; needs `serve --shared-memory` on this machine",
+    )
+    parser.add_argument("--processes", type=int, default=0, help="that send (0: one a core)")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument("--seed", type=int, default=0, help="of the events' order and arrivals")
+    parser.add_argument(
+        "--metrics",
+        metavar="URL",
+        help="of the server's metrics, which tell a monolith's stages "
+        "(default: port 8002 of a server on port 8000 or 8001)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Load the server, print and write the reports."""
+    from trackserve.client.statistics import usual_metrics
+    from trackserve.load.report import measure, table
+
+    if options.check != "local":
+        refuse(options, ("bundle", "engine"), "--check local")
+    check_place(options.json)
+    events = _events(options)
+    metrics_url = options.metrics or usual_metrics(options.url)
+    reports = [
+        measure(options.url, events, load, metrics_url=metrics_url, progress=True)
+        for load in _loads(options)
+    ]
+    print(table(reports))
+    if options.json is not None:
+        with written(options.json) as file:
+            file.write(json.dumps([report.to_json() for report in reports], indent=1) + "\n")
+    if options.plots is not None:
+        from trackserve.load.plots import write_plots
+
+        for path in write_plots(reports, options.plots):
+            print(path)
+
+
+def _loads(options: argparse.Namespace) -> list[Load]:
+    from trackserve.load.load import Load
+
+    kinds = [{"rate": r} for r in options.rate] or [{"concurrency": n} for n in options.concurrency]
+    return [
+        Load(
+            **kind,
+            seconds=options.seconds,
+            warm_up=options.warm_up,
+            timeout=options.timeout,
+            shared_memory=options.shared_memory,
+            processes=options.processes,
+            seed=options.seed,
+        )
+        for kind in kinds
+    ]
+
+
+def _events(options: argparse.Namespace) -> Events:
+    """Return the events as the server takes them, with the expected labels if these are checked."""
+    from trackserve.client import Client
+    from trackserve.finding import local_finder
+    from trackserve.load.load import first_answers, mix
+
+    with Client(options.url, timeout=options.timeout) as client:
+        columns = client.description.columns
+        kinds = [
+            (
+                str(path),
+                [s.read_columns(columns, truth=False).hits for s in find_sources([path])],
+            )
+            for path in options.events
+        ]
+        events = mix(client, kinds, options.weights)
+        if options.check == "first":
+            return first_answers(client, events)
+    if options.check == "local":
+        find_tracks = local_finder(options.bundle, engine=options.engine or "auto").find_tracks
+        hits = [each for _, events_of_kind in kinds for each in events_of_kind]
+        return events.expecting([find_tracks(each).labels for each in tqdm(hits, desc="expect")])
+    return events

@@ -1,0 +1,57 @@
+"""``trackserve fleet``: several servers behind one address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import add_bundle_option, add_folder_option, new_command
+from trackserve.cli.settings import add_settings, chosen_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "fleet",
+        run,
+        "Serve a bundle with several tritonservers behind one Envoy until Ctrl-C or SIGTERM.",
+        extra="server,fleet",
+        epilog="Clients of gRPC and HTTP reach the fleet at one port; a server that fails is left out.",
+    )
+    parser.add_argument("--servers", type=int, default=2, metavar="N", help="tritonservers")
+    add_bundle_option(parser)
+    add_settings(parser)
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8001, help="port; 0 picks a free one")
+    add_folder_option(parser, "for Envoy's configuration and all logs")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    from trackserve.bundle import read_bundle
+    from trackserve.serving.fleet import Fleet
+    from trackserve.serving.process import interrupted_by_sigterm
+
+    bundle = read_bundle(options.bundle)
+    settings = chosen_settings(options)
+    with (
+        interrupted_by_sigterm(),
+        Fleet(
+            bundle,
+            settings,
+            servers=options.servers,
+            folder=options.folder,
+            address=options.address,
+            port=options.port,
+        ) as fleet,
+    ):
+        print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
+        print(f"  gRPC     grpc://{fleet.address}\n  HTTP     http://{fleet.address}")
+        print(f"  servers  {options.servers}, logs in {fleet.folder}")
+        print("ready; stop with Ctrl-C", flush=True)
+        fleet.wait()

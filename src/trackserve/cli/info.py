@@ -1,0 +1,30 @@
+"""``trackserve info``: what this installation has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import new_command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    new_command(
+        commands,
+        "info",
+        run,
+        "Tell what this installation is and has: engines, processor, bundles, optional parts.",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the facts."""
+    del options
+    from trackserve.installation import describe
+
+    print(describe())

@@ -1,0 +1,105 @@
+"""What several commands share: options, and events."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from trackserve.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from trackserve.data import EventSource
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults after options that have one, and examples as they were written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        nothing = action.default is None or action.default is False or action.default == []
+        stated = "(default" in (action.help or "")
+        return action.help if nothing or stated else super()._get_help_string(action)
+
+
+def new_command(
+    commands: Subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    text: str,
+    *,
+    extra: str = "server",
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    """Add a command that ``run`` carries out, with the packages of ``extra``."""
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=epilog, formatter_class=Formatter
+    )
+    parser.set_defaults(run=run, extra=extra)
+    return parser
+
+
+def add_events(parser: argparse.ArgumentParser) -> None:
+    """Add the events that a command reads."""
+    parser.add_argument(
+        "events",
+        type=Path,
+        nargs="+",
+        metavar="EVENT",
+        help="a folder or .zip of events (TrackML or ACTS tables as .csv, .csv.gz or .parquet), or a file of one event",
+    )
+
+
+def add_bundle_option(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """Add the choice of a bundle."""
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="DIR",
+        help=f"{prefix}the bundle's folder (default: the shipped TrackML bundle)",
+    )
+
+
+def add_engine_option(
+    parser: argparse._ActionsContainer, prefix: str = "", default: str | None = "auto"
+) -> None:
+    """Add the choice of an engine."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "native", "reference"),
+        default=default,
+        help=f"{prefix}what runs the bundle: compiled kernels (native), or onnxruntime and numpy (reference), "
+        "many times slower; auto is the fastest that is installed",
+    )
+
+
+def add_folder_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the folder of a fleet."""
+    parser.add_argument(
+        "--folder", type=Path, default=Path("fleet"), metavar="DIR", help=f"folder {text}"
+    )
+
+
+def refuse(options: argparse.Namespace, names: Sequence[str], place: str) -> None:
+    """Raise if any of the options is given, for it goes with something that isn't."""
+    for name in names:
+        if getattr(options, name) is not None:
+            message = f"--{name} goes with {place}"
+            raise InputError(message)
+
+
+def find_sources(paths: Sequence[Path]) -> list[EventSource]:
+    """Return the events at these paths, not yet read."""
+    from trackserve.data import find_events
+
+    return [source for path in paths for source in find_events(path)]
+
+
+def progress(sources: Sequence[EventSource], name: str) -> Iterator[EventSource]:
+    """Yield the events, with a progress bar from the first to the last unless there is only one."""
+    yield from tqdm(sources, desc=name, unit="event", disable=len(sources) < 2)

@@ -1,0 +1,38 @@
+"""``trackserve repository``: a model repository to serve elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import add_bundle_option, new_command
+from trackserve.cli.settings import add_settings, chosen_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "repository",
+        run,
+        "Write the Triton model repository of a bundle, to be served elsewhere.",
+        epilog="In NVIDIA's container: tritonserver --model-repository=DIR (see docs/deploying.md).",
+    )
+    add_bundle_option(parser)
+    add_settings(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="new folder"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the repository and print its folder."""
+    from trackserve.bundle import read_bundle
+    from trackserve.serving.repository import write_repository
+
+    print(write_repository(read_bundle(options.bundle), options.output, chosen_settings(options)))

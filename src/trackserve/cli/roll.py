@@ -1,0 +1,33 @@
+"""``trackserve roll``: another bundle for a running fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import add_folder_option, new_command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "roll",
+        run,
+        "Replace the servers of a running fleet, one after the other, by ones with another bundle.",
+        epilog="No client sees an error. If the new bundle can't be served, the old servers go on.",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the new bundle's folder")
+    add_folder_option(parser, "of the fleet")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Replace the servers of the fleet."""
+    from trackserve.serving.fleet.control import roll
+
+    print(roll(options.folder, options.bundle))

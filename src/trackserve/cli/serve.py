@@ -1,0 +1,59 @@
+"""``trackserve serve``: one server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import add_bundle_option, new_command
+from trackserve.cli.settings import add_settings, chosen_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "serve",
+        run,
+        "Serve a bundle with tritonserver until Ctrl-C or SIGTERM.",
+        epilog="The server listens on this machine alone unless --address says otherwise.",
+    )
+    add_bundle_option(parser)
+    add_settings(parser)
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    for protocol, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(
+            f"--{protocol}-port", type=int, default=port, help="port; 0 picks a free one"
+        )
+    parser.add_argument("--log", type=Path, help="file for the server's log")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    from trackserve.bundle import read_bundle
+    from trackserve.serving.process import interrupted_by_sigterm
+    from trackserve.serving.server import serve
+
+    bundle = read_bundle(options.bundle)
+    settings = chosen_settings(options)
+    with (
+        interrupted_by_sigterm(),
+        serve(
+            bundle,
+            settings,
+            address=options.address,
+            http_port=options.http_port,
+            grpc_port=options.grpc_port,
+            metrics_port=options.metrics_port,
+            log=options.log,
+        ) as server,
+    ):
+        print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
+        print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")
+        print(f"  metrics  {server.metrics_url}\nready; stop with Ctrl-C", flush=True)
+        server.wait()

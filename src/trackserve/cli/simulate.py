@@ -1,0 +1,91 @@
+"""``trackserve simulate``: events with truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import new_command
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "simulate",
+        run,
+        "Simulate ttbar events with pileup (Pythia 8, ACTS) in the TrackML detector.",
+        extra="sim",
+        epilog="Events that are there already are kept: run it again to go on after a stop.",
+    )
+    parser.add_argument(
+        "--pileup", type=float, required=True, metavar="MU", help="mean further collisions"
+    )
+    parser.add_argument("--events", type=int, required=True, metavar="N", help="number of events")
+    parser.add_argument(
+        "--seed", type=int, required=True, help="the same seed gives the same bytes"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the events"
+    )
+    parser.add_argument(
+        "--first-event", type=int, default=0, metavar="N", help="first event number"
+    )
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--form",
+        choices=("csv", "csv.gz", "parquet"),
+        default="csv.gz",
+        help="how tables are written; parquet is smallest, and read fastest",
+    )
+    parser.add_argument("--noise", type=float, default=0.15, help="share of noise among all hits")
+    parser.add_argument(
+        "--field",
+        choices=("solenoid", "constant"),
+        default="solenoid",
+        help="a coil's field, which falls off at its ends, or the same everywhere",
+    )
+    parser.add_argument("--field-scale", type=float, default=1.0, help="factor on the 2 T field")
+    parser.add_argument(
+        "--digitisation",
+        choices=("geometric", "smeared"),
+        default="geometric",
+        help="positions from cells, or the true ones blurred by pitch / sqrt(12)",
+    )
+    parser.add_argument(
+        "--dead-modules", type=float, default=0.0, help="share of modules without hits"
+    )
+    parser.add_argument(
+        "--beam-spot-offset",
+        type=float,
+        nargs=3,
+        default=(0.0, 0.0, 0.0),
+        metavar=("X", "Y", "Z"),
+        help="where collisions happen on average, mm",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Simulate the events."""
+    from trackserve.data.simulate import simulate
+
+    simulate(
+        options.output,
+        pileup=options.pileup,
+        events=options.events,
+        seed=options.seed,
+        first_event=options.first_event,
+        workers=options.workers,
+        form=options.form,
+        noise=options.noise,
+        field=options.field,
+        field_scale=options.field_scale,
+        digitisation=options.digitisation,
+        dead_modules=options.dead_modules,
+        beam_spot_offset=tuple(options.beam_spot_offset),
+    )

@@ -1,0 +1,58 @@
+"""``trackserve train``: a bundle from events with truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackserve.cli.options import new_command
+from trackserve.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from trackserve.cli.options import Subparsers
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = new_command(
+        commands,
+        "train",
+        run,
+        "Train embedding, filter and GNN on events with truth and write a bundle.",
+        extra="train,server",
+        epilog="Everything is kept in BUNDLE.training: run it again to go on after a kill.",
+    )
+    parser.add_argument(
+        "data", type=Path, nargs="+", metavar="DATA", help="folders or .zip of events"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder")
+    parser.add_argument("--recipe", default="trackml", help="a name that ships, or a TOML file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="events to choose radius and cuts on (default: a share of DATA)",
+    )
+    parser.add_argument(
+        "--test",
+        type=Path,
+        metavar="DIR",
+        help="events to measure the bundle on, given with --validation",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train and print the folder of the bundle."""
+    from trackserve.training.recipe import read_recipe
+    from trackserve.training.train import train
+
+    if (options.validation is None) != (options.test is None):
+        message = "--validation and --test are given together, or neither"
+        raise InputError(message)
+    recipe = read_recipe(options.recipe)
+    apart = None if options.test is None else (options.validation, options.test)
+    train(options.data, options.output, recipe, device=options.device, apart=apart)
+    print(options.output)

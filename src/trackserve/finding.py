@@ -1,0 +1,112 @@
+"""Tracks of many events in turn, from a server or from the pipeline in this process."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from trackserve.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from trackserve.data import EventSource
+    from trackserve.event import Hits, Tracks
+
+FIRST_ATTEMPTS = 5
+"""Attempts at the first request to a server: one with a wrong address fails within seconds."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """What finds the tracks of an event, and the columns of the hits that it needs."""
+
+    find_tracks: Callable[[Hits], Tracks]
+    columns: Sequence[str]
+
+    def find_all(self, sources: Iterable[EventSource]) -> Iterator[EventTracks]:
+        """Read each event and yield its tracks."""
+        for source in sources:
+            hits = source.read_columns(self.columns, truth=False).hits
+            yield EventTracks(source.event_id, hits, self.find_tracks(hits))
+
+
+class EventTracks(NamedTuple):
+    """The tracks found in an event."""
+
+    event_id: int
+    hits: Hits
+    tracks: Tracks
+
+
+@contextmanager
+def server_finder(url: str, *, timeout: float) -> Iterator[Finder]:
+    """Yield the finder of a server, given as ``[grpc://|http://]host:port``.
+
+    ``timeout`` is in seconds an event. Raises the errors of :class:`trackserve.client.Client`.
+    """
+    from trackserve.client import Client
+
+    columns = server_columns(url, timeout=timeout)
+    with Client(url, timeout=timeout) as client:
+        yield Finder(client.find_tracks, columns)
+
+
+def server_columns(url: str, *, timeout: float) -> Sequence[str]:
+    """Return the columns of hits that a server takes."""
+    from trackserve.client import Client
+
+    with Client(url, timeout=timeout, tries=FIRST_ATTEMPTS) as client:
+        return client.description.columns
+
+
+def local_finder(bundle: Path | None, *, engine: str = "auto") -> Finder:
+    """Return the finder of a bundle in this process, on all processor cores that it may use.
+
+    ``bundle`` is a folder, or None for the shipped bundle.
+    """
+    from trackserve.bundle import read_bundle
+    from trackserve.engines.registry import open_pipeline
+
+    opened = read_bundle(bundle)
+    pipeline = open_pipeline(opened, engine=engine, threads=len(os.sched_getaffinity(0)))
+    return Finder(pipeline.find_tracks, opened.features.wire_columns)
+
+
+async def find_concurrently(
+    sources: Iterable[EventSource], url: str, *, concurrency: int, timeout: float
+) -> AsyncIterator[EventTracks]:
+    """Yield the tracks of each event in order, with up to ``concurrency`` events in flight over gRPC.
+
+    Events are read only when a place is free. Raises the error of the first event that fails.
+    """
+    from trackserve.client import AsyncClient
+
+    columns = server_columns(url, timeout=timeout)
+    in_flight: deque[tuple[int, Hits]] = deque()
+
+    def read() -> Iterator[Hits]:
+        for source in sources:
+            hits = source.read_columns(columns, truth=False).hits
+            in_flight.append((source.event_id, hits))
+            yield hits
+
+    async with AsyncClient(url, timeout=timeout, concurrency=concurrency) as client:
+        async for answer in client.find_all(read()):
+            yield EventTracks(*in_flight.popleft(), answer.tracks)
+
+
+def check_distinct(sources: Sequence[EventSource]) -> None:
+    """Raise InputError for two events of one number, which a file of tracks can't tell apart."""
+    seen: dict[int, EventSource] = {}
+    for source in sources:
+        other = seen.setdefault(source.event_id, source)
+        if other is not source:
+            message = (
+                f"{other} and {source} have one number; a file of tracks can't tell them apart"
+            )
+            raise InputError(message)
