@@ -378,3 +378,48 @@ def test_features_that_do_not_fit(tiny_bundle):
 def test_threads_must_be_positive(tiny_bundle):
     with pytest.raises(InputError, match="threads is 0; expected at least 1"):
         Pipeline(tiny_bundle, threads=0)
+
+
+# ---- what a stranger may have put into it
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a = " + "9" * 5000, "cannot be read"),
+        ("# " + "x" * 2**20, "expected at most 1,048,576"),
+    ],
+    ids=["deep", "digits", "long"],
+)
+def test_a_description_that_only_costs_time_is_refused(folder, text, expected):
+    (folder / DESCRIPTION).write_text(text)
+    assert expected in refusal(folder)
+
+
+@pytest.mark.parametrize("limit", ["10000000000000000000000", "2147483648"])
+def test_a_number_beyond_32_bits_is_refused(folder, limit):
+    describe(folder, "limit = 4", f"limit = {limit}")
+    assert "neighbours.limit" in refusal(folder)
+
+
+@pytest.mark.parametrize("value", ["inf", "-1.0", "1e300"])
+def test_a_radius_that_is_no_distance_is_refused(folder, value):
+    describe(folder, "radius = 1.0", f"radius = {value}")
+    assert "radius" in refusal(folder)
+
+
+def test_a_network_with_a_loop_is_refused(folder):
+    model = onnx.load(folder / "embedding.onnx")
+    body = onnx.parser.parse_graph(
+        "body (int64 i, bool again, float[n] x) => (bool go_on, float[n] y) "
+        "{ go_on = Identity (again) y = Identity (x) }"
+    )
+    forever = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    most = helper.make_tensor("most", TensorProto.INT64, [], [2**60])
+    model.graph.initializer.extend([forever, most])
+    model.graph.node.insert(
+        0, helper.make_node("Loop", ["most", "true", "most"], ["unused"], body=body)
+    )
+    onnx.save(model, folder / "embedding.onnx")
+    assert "has the operator Loop" in refusal(folder)

@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
+from trackserve.bundle.networks import check_network
 from trackserve.errors import BundleError, InputError
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite
 from trackserve.pipeline.neighbours import DoubletCuts
-from trackserve.pipeline.networks import first_line
 from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from trackserve.event import Float32
 
@@ -38,6 +37,10 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 """What networks may be computed in, on a processor that has it."""
 MAX_MEMBER_BYTES = 256 * 2**20
 """A network larger than this is refused: something other than a tracking network was put there."""
+MAX_DESCRIPTION_BYTES = 2**20
+"""A description larger than this is refused before it is parsed."""
+LARGEST = 2**31 - 1
+"""Whole numbers of a bundle fit in 32 bits: compiled engines count in them."""
 SHIPPED = Path(__file__).parents[1] / "bundles"
 
 
@@ -71,7 +74,7 @@ class Bundle:
                 f"{self.neighbour_limit}; expected at least 1"
             )
             raise BundleError(message)
-        if not self.radius > 0 or not 0 < self.filter_cut < 1:
+        if not 0 < self.radius < LARGEST or not 0 < self.filter_cut < 1:
             message = (
                 f"radius {self.radius}, filter cut {self.filter_cut}; expected a positive radius "
                 "and a cut between 0 and 1"
@@ -156,7 +159,7 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
         message = f"{bundle.triplets_path} is missing; {DESCRIPTION} has [triplets], which needs it"
         raise BundleError(message)
     for network in bundle.networks:
-        _check_network(bundle, network)
+        check_network(bundle, network)
     return bundle
 
 
@@ -177,10 +180,19 @@ def _read_description(folder: Path) -> dict[str, Any]:
                 f"{path} has {path.stat().st_size:,} bytes; expected at most {MAX_MEMBER_BYTES:,}"
             )
             raise BundleError(message)
+    if (size := (folder / DESCRIPTION).stat().st_size) > MAX_DESCRIPTION_BYTES:
+        message = (
+            f"{folder / DESCRIPTION} has {size:,} bytes; expected at most {MAX_DESCRIPTION_BYTES:,}"
+        )
+        raise BundleError(message)
     try:
         return tomllib.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         message = f"{folder / DESCRIPTION} is not valid TOML: {error}"
+        raise BundleError(message) from None
+    except (RecursionError, ValueError) as error:  # a number of thousands of digits is the latter
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        message = f"{folder / DESCRIPTION} cannot be read: {reason}"
         raise BundleError(message) from None
 
 
@@ -199,6 +211,9 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
             kinds = kind if isinstance(kind, tuple) else (kind,)
             found = "missing" if table is None else repr(table)
             message = f"{key} is {found}; expected {' or '.join(k.__name__ for k in kinds)}"
+            raise BundleError(message)
+        if isinstance(table, int) and not -LARGEST <= table <= LARGEST:
+            message = f"{key} is {table:.6g}; expected a number of at most {LARGEST:,}"
             raise BundleError(message)
         return table
 
@@ -268,69 +283,3 @@ def _keys(table: Mapping[str, Any], known: set[str], prefix: str = "") -> set[st
         inside = isinstance(value, dict) and key not in known
         found |= _keys(value, known, f"{key}.") if inside else {key}
     return found
-
-
-def _check_network(bundle: Bundle, name: str) -> None:
-    """Raise unless the ONNX file has the inputs and the output that the pipeline calls it with."""
-    path = bundle.path / f"{name}.onnx"
-    try:
-        model = onnx.load(path, load_external_data=False)
-        outside = any(map(onnx.external_data_helper.uses_external_data, _weights(model.graph)))
-        if not outside:  # the checker would look for those files
-            onnx.checker.check_model(model)
-    except Exception as error:
-        message = f"{path} is not a valid ONNX network: {first_line(error)}"
-        raise BundleError(message) from None
-    if outside:
-        message = f"{path} keeps weights outside the file; export it with its weights inside"
-        raise BundleError(message)
-    width = len(bundle.features.columns)
-    float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    inputs: dict[str, tuple[int, tuple[int | None, ...]]] = {"features": (float32, (None, width))}
-    if name != "embedding":
-        inputs["edges"] = (int64, (2, None))
-    if name == "triplets" or (name == "gnn" and bundle.triplets is not None):
-        inputs["triplets"] = (int64, (2, None))
-    output = (None, bundle.embedding_dimension) if name == "embedding" else (None,)
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    found = {i.name: i for i in model.graph.input if i.name not in initializers}
-    if found.keys() != inputs.keys():
-        message = f"{path} has inputs {', '.join(found) or 'none'}; expected {', '.join(inputs)}"
-        raise BundleError(message)
-    if len(model.graph.output) != 1:
-        message = f"{path} has {len(model.graph.output)} outputs; expected one"
-        raise BundleError(message)
-    for tensor, (dtype, shape) in inputs.items():
-        _check_tensor(path, found[tensor], dtype, shape)
-    _check_tensor(path, model.graph.output[0], float32, output)
-
-
-def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Give every tensor that is stored in a graph, in its nodes and in the graphs within them."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _weights(inner)
-
-
-def _check_tensor(path: Path, tensor: Any, dtype: int, shape: tuple[int | None, ...]) -> None:
-    """Raise unless an ONNX tensor has this element type and, where stated, these dimensions."""
-
-    def text(kind: int, dims: tuple[int | None, ...]) -> str:
-        return f"{onnx.TensorProto.DataType.Name(kind)} [{', '.join('-' if d is None else str(d) for d in dims)}]"
-
-    kind = tensor.type.tensor_type.elem_type
-    dims = tuple(d.dim_value or None for d in tensor.type.tensor_type.shape.dim)
-    trailing_one = len(shape) == 1 and len(dims) == 2 and dims[1] == 1
-    fits = len(dims) == len(shape) and all(
-        want is None or have is None or want == have for want, have in zip(shape, dims, strict=True)
-    )
-    if kind != dtype or not (fits or trailing_one):
-        message = (
-            f"{path}: tensor {tensor.name!r} is {text(kind, dims)}; expected {text(dtype, shape)}"
-        )
-        raise BundleError(message)
