@@ -20,7 +20,7 @@ pytest.importorskip("pythia8mc")
 
 from trackserve.data.detector import PITCH, build_detector, read_surfaces
 from trackserve.data.generate import pack_barcode, unpack_barcode
-from trackserve.data.readout import _uniform_on
+from trackserve.data.noise import _uniform_on
 from trackserve.data.simulate import Settings, simulate, simulate_events
 from trackserve.data.trackml import SimulatedEvent, find_events
 from trackserve.errors import InputError, MissingDependencyError
@@ -40,7 +40,7 @@ def surfaces() -> Surfaces:
 
 @pytest.fixture(scope="module")
 def plain() -> list[SimulatedEvent]:
-    return list(simulate_events(1, range(EVENTS), seed=1))
+    return list(simulate_events(range(EVENTS), seed=1, pileup=1))
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def odd() -> list[SimulatedEvent]:
     """Events with every setting away from its usual value."""
     return list(
         simulate_events(
-            0,
             range(EVENTS),
             seed=1,
+            pileup=0,
             noise=0.3,
             field="constant",
             field_scale=0.0,
@@ -161,13 +161,14 @@ def test_hits_without_particle_are_the_share_asked_for(
             assert is_noise(simulated).mean() == pytest.approx(share, abs=1e-3)
 
 
-def test_noise_has_one_or_two_cells_and_lies_everywhere(plain: list[SimulatedEvent]) -> None:
+def test_noise_lies_in_every_volume_with_cells_of_real_hits(plain: list[SimulatedEvent]) -> None:
     for simulated in plain:
         clusters, modules = simulated.event.hits.clusters, simulated.event.hits.modules
         assert clusters is not None
         assert modules is not None
         noise = is_noise(simulated)
-        assert set(clusters.cells[noise].tolist()) == {1, 2}
+        assert clusters.cells[noise].min() >= 1
+        assert clusters.cells[noise].mean() > 1.5
         assert len(set(modules.volume_id[noise].tolist())) >= 8
         assert not simulated.true_momentum[noise].any()
 
@@ -195,7 +196,7 @@ def test_truth_fits_together(plain: list[SimulatedEvent]) -> None:
         assert set(np.abs(particles.q).tolist()) == {1.0}
         left_hits = np.bincount(particle_rows(simulated), minlength=len(particles))
         central = (np.abs(particles.eta) < 3) & (particles.pt > 1) & particles.primary
-        assert (left_hits[central] >= 6).mean() > 0.9
+        assert 0.7 < (left_hits[central] >= 6).mean() < 1
         assert left_hits.max() <= 40
         at_hit = np.linalg.norm(simulated.true_momentum[~is_noise(simulated)], axis=1)
         momentum = np.sqrt(particles.px**2 + particles.py**2 + particles.pz**2)

@@ -23,15 +23,21 @@ def add(commands: Subparsers) -> None:
         extra="sim",
         epilog="Events that are there already are kept: run it again to go on after a stop.",
     )
-    parser.add_argument(
-        "--pileup", type=float, required=True, metavar="MU", help="mean further collisions"
-    )
     parser.add_argument("--events", type=int, required=True, metavar="N", help="number of events")
     parser.add_argument(
         "--seed", type=int, required=True, help="the same seed gives the same bytes"
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the events"
+    )
+    parser.add_argument(
+        "--conditions",
+        choices=("trackml", "hl-lhc"),
+        default="trackml",
+        help="like TrackML's events, or with the HL-LHC's pileup and wide beam spot",
+    )
+    parser.add_argument(
+        "--pileup", type=float, metavar="MU", help="mean further collisions (default: conditions')"
     )
     parser.add_argument(
         "--first-event", type=int, default=0, metavar="N", help="first event number"
@@ -43,7 +49,9 @@ def add(commands: Subparsers) -> None:
         default="csv.gz",
         help="how tables are written; parquet is smallest, and read fastest",
     )
-    parser.add_argument("--noise", type=float, default=0.15, help="share of noise among all hits")
+    parser.add_argument(
+        "--noise", type=float, help="share of noise among all hits (default: conditions')"
+    )
     parser.add_argument(
         "--field",
         choices=("solenoid", "constant"),
@@ -76,9 +84,10 @@ def run(options: argparse.Namespace) -> None:
 
     simulate(
         options.output,
-        pileup=options.pileup,
         events=options.events,
         seed=options.seed,
+        conditions=options.conditions,
+        pileup=options.pileup,
         first_event=options.first_event,
         workers=options.workers,
         form=options.form,

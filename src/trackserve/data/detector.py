@@ -6,12 +6,15 @@ other, w normal to it. Lengths in mm, field in T.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import acts
 import acts.examples
 import numpy as np
+
+from trackserve.data.field import FIELD_AT_CENTRE, solenoid_field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,9 +33,8 @@ PITCH = {
 }
 """Size of a pixel, short strip and long strip of TrackML along u and v, by volume id."""
 
-_FIELD_AT_CENTRE = 2.0
-_SOLENOID_RADIUS, _SOLENOID_LENGTH, _SOLENOID_COILS = 1200.0, 6000.0, 1194
-_MAP_LENGTH, _MAP_BINS = 10000.0, (60, 100)
+_MAP_RADIUS, _MAP_HALF_LENGTH, _MAP_STEP = 1200.0, 5000.0, 25.0
+"""Extent and step of the map of the field in r and z, mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,24 +107,22 @@ def build_detector() -> Any:
 def build_field(field: Field = "solenoid", scale: float = 1.0) -> Any:
     """Build a field of 2 T times ``scale`` at the centre, along +z.
 
-    ``solenoid`` falls off towards the ends of a coil of 1.2 m radius and 6 m length, as a map in
-    r and z; ``constant`` is the same everywhere.
+    ``solenoid`` is the field of ``trackserve.data.field``, as a map in r and z; ``constant`` is the
+    same everywhere.
     """
-    centre = scale * _FIELD_AT_CENTRE * acts.UnitConstants.T
     if field == "constant":
-        return acts.ConstantBField(acts.Vector3(0, 0, centre))
-    solenoid = acts.SolenoidBField(
-        radius=_SOLENOID_RADIUS,
-        length=_SOLENOID_LENGTH,
-        bMagCenter=centre,
-        nCoils=_SOLENOID_COILS,
-    )
-    return acts.solenoidFieldMap(
-        rlim=(0, _SOLENOID_RADIUS),
-        zlim=(-_MAP_LENGTH / 2, _MAP_LENGTH / 2),
-        nbins=_MAP_BINS,
-        field=solenoid,
-    )
+        return acts.ConstantBField(
+            acts.Vector3(0, 0, scale * FIELD_AT_CENTRE * acts.UnitConstants.T)
+        )
+    radius = np.arange(0, _MAP_RADIUS + _MAP_STEP, _MAP_STEP)
+    along = np.arange(-_MAP_HALF_LENGTH, _MAP_HALF_LENGTH + _MAP_STEP, _MAP_STEP)
+    # ACTS expects r to run fastest; it does not look at the coordinates to find out.
+    z, r = (axis.ravel() for axis in np.meshgrid(along, radius, indexing="ij"))
+    br, bz = solenoid_field(r, z)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as table:
+        np.savetxt(table, np.column_stack([r, z, scale * br, scale * bz]))
+        table.flush()
+        return acts.MagneticFieldMapRz(table.name, 1.0, acts.UnitConstants.T, False)
 
 
 def read_surfaces(detector: Any) -> Surfaces:

@@ -5,7 +5,7 @@ Symbols: G generated particles. Lengths and times in mm, momenta in GeV.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,8 @@ import pythia8mc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trackserve.event import Float64, Int32, Int64
-
-BEAM_SPOT = (0.0125, 0.0125, 55.0)
-"""Standard deviations of where collisions happen: 12.5 micrometres across, 55 mm along the beam."""
-MINIMUM_PT = 0.25
-"""Particles of less transverse momentum are not simulated. With this, events of pileup 200
-have 138,000 hits on average, noise included (118,000 to 163,000 in ten)."""
-MAXIMUM_ETA = 5.0
+    from trackserve.data.conditions import Conditions
+    from trackserve.event import Bool, Float64, Int32, Int64
 
 ATTEMPTS = 100
 """How often in a row Pythia may fail to make a collision before that is an error."""
@@ -55,6 +49,23 @@ class Generated:
     def __len__(self) -> int:
         return len(self.particle_id)
 
+    @property
+    def pt(self) -> Float64:
+        """Transverse momentum, GeV."""
+        pt: Float64 = np.hypot(self.momentum[:, 0], self.momentum[:, 1])
+        return pt
+
+    def take(self, rows: Int64 | Bool) -> Generated:
+        """Return these rows alone."""
+        return Generated(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def __add__(self, other: Generated) -> Generated:
+        columns = (
+            np.concatenate([getattr(each, field.name) for each in (self, other)])
+            for field in fields(self)
+        )
+        return Generated(*columns)
+
 
 def pack_barcode(
     primary_vertex: Any, secondary_vertex: Any, particle: Any, generation: Any, sub_particle: Any
@@ -82,9 +93,15 @@ def unpack_barcode(particle_id: Int64) -> tuple[Int64, Int64, Int64, Int64, Int6
 
 
 class Collisions:
-    """Pythia 8 set up for proton collisions at 14 TeV."""
+    """Pythia 8 set up for proton collisions at 14 TeV; ``pileup`` is the mean number of soft ones."""
 
-    def __init__(self, pileup: float, beam_spot_offset: tuple[float, float, float]) -> None:
+    def __init__(
+        self,
+        conditions: Conditions,
+        pileup: float,
+        beam_spot_offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> None:
+        self._conditions = conditions
         self._pileup = pileup
         self._offset = np.array(beam_spot_offset)
         self._hard = _pythia("Top:gg2ttbar = on", "Top:qqbar2ttbar = on")
@@ -103,12 +120,12 @@ class Collisions:
             engine.rndm.init(int(random.integers(1, 900_000_000)))
         rows: list[tuple[Any, ...]] = []
         for number in range(1, 2 + int(random.poisson(self._pileup))):
-            vertex = self._offset + random.normal(scale=BEAM_SPOT)
+            vertex = self._offset + random.normal(scale=self._conditions.beam_spot)
             engine = self._hard if number == 1 else self._soft
             if not any(engine.next() for _ in range(ATTEMPTS)):
                 message = f"Pythia failed to make a collision in {ATTEMPTS} attempts"
                 raise RuntimeError(message)
-            rows.extend(_stable(engine.event, number, vertex))
+            rows.extend(_stable(engine.event, number, vertex, self._conditions))
         table = np.array(rows, dtype=np.float64).reshape(-1, 13)
         return Generated(
             particle_id=pack_barcode(table[:, 0], table[:, 1], table[:, 2], 0, 0),
@@ -129,16 +146,18 @@ def _pythia(*settings: str) -> Any:
     return engine
 
 
-def _stable(event: Any, number: int, vertex: Float64) -> Iterator[tuple[Any, ...]]:
+def _stable(
+    event: Any, number: int, vertex: Float64, conditions: Conditions
+) -> Iterator[tuple[Any, ...]]:
     """Yield id, type, charge, mass, vertex, time and momentum of what the detector may see."""
     x, y, z = vertex.tolist()
     decays: dict[int, int] = {}
     particle_number = 0
     for particle in event:
-        if not particle.isFinal() or particle.pT() < MINIMUM_PT:
+        if not particle.isFinal() or particle.pT() < conditions.listed_pt:
             continue
         charge, identity = particle.charge(), particle.id()
-        if (charge == 0 and identity != _PHOTON) or abs(particle.eta()) > MAXIMUM_ETA:
+        if (charge == 0 and identity != _PHOTON) or abs(particle.eta()) > conditions.listed_eta:
             continue
         dx, dy, dz = particle.xProd(), particle.yProd(), particle.zProd()
         if np.hypot(x + dx, y + dy) > _OUTSIDE[0] or abs(z + dz) > _OUTSIDE[1]:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
-from trackserve.data.readout import add_noise, assemble, read_out, smear
+from trackserve.data.conditions import CONDITIONS, of_volume
+from trackserve.data.noise import add_noise
+from trackserve.data.readout import Transported, assemble, read_out, smear
 from trackserve.data.trackml import Form, SimulatedEvent, write_event
 from trackserve.errors import InputError, MissingDependencyError
+from trackserve.event import NOISE
 from trackserve.files import write_text
 
 if TYPE_CHECKING:
@@ -39,16 +42,18 @@ _DEAD_MODULES = 2**32
 class Settings:
     """What events to simulate.
 
-    ``pileup`` is the mean number of further collisions; ``noise`` the share of noise among all
-    hits; ``field_scale`` multiplies the 2 T field; ``beam_spot_offset`` moves the collisions (x, y,
-    z, mm); ``dead_modules`` is the share of modules that give no hits. ``geometric`` digitisation
-    takes a hit's position from its cells, ``smeared`` from where the particle crossed, blurred by
-    pitch / sqrt(12).
+    ``conditions`` names the conditions (``trackserve.data.conditions``); the rest changes them for
+    studies. ``pileup`` is the mean number of further collisions and ``noise`` the share of noise
+    among all hits, those of the conditions if None; ``field_scale`` multiplies the 2 T field;
+    ``beam_spot_offset`` moves the collisions (x, y, z, mm); ``dead_modules`` is the share of
+    modules that give no hits. ``geometric`` digitisation takes a hit's position from its cells,
+    ``smeared`` from where the particle crossed, blurred by pitch / sqrt(12).
     """
 
-    pileup: float
     seed: int
-    noise: float = 0.15
+    conditions: str = "trackml"
+    pileup: float | None = None
+    noise: float | None = None
     field: Literal["solenoid", "constant"] = "solenoid"
     field_scale: float = 1.0
     beam_spot_offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -56,6 +61,15 @@ class Settings:
     digitisation: Literal["geometric", "smeared"] = "geometric"
 
     def __post_init__(self) -> None:
+        choices = {
+            "conditions": tuple(CONDITIONS),
+            "field": ("solenoid", "constant"),
+            "digitisation": ("geometric", "smeared"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                message = f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                raise InputError(message)
         limits = {
             "pileup": (0, 1000),
             "seed": (0, 2**63 - 1),
@@ -63,15 +77,13 @@ class Settings:
             "field_scale": (-10, 10),
             "dead_modules": (0, 1),
         }
+        for name in ("pileup", "noise"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(CONDITIONS[self.conditions], name))
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 message = f"{name} is {value}; expected a number from {low} to {high}"
-                raise InputError(message)
-        choices = {"field": ("solenoid", "constant"), "digitisation": ("geometric", "smeared")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                message = f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
                 raise InputError(message)
 
 
@@ -98,7 +110,9 @@ class Simulator:
         from trackserve.data.transport import Transport
 
         self._settings = settings
-        self._collisions = Collisions(settings.pileup, settings.beam_spot_offset)
+        self._conditions = CONDITIONS[settings.conditions]
+        assert settings.pileup is not None
+        self._collisions = Collisions(self._conditions, settings.pileup, settings.beam_spot_offset)
         self._transport = Transport(build_detector(), settings.field, settings.field_scale, scratch)
         random = np.random.default_rng([settings.seed, _DEAD_MODULES])
         self._alive = random.random(len(self._transport.surfaces)) >= settings.dead_modules
@@ -106,26 +120,63 @@ class Simulator:
     def simulate(self, event_id: int) -> SimulatedEvent:
         """Simulate one event."""
         random = np.random.default_rng([self._settings.seed, event_id])
-        surfaces = self._transport.surfaces
-        generated = self._collisions.generate(random)
-        transported = self._transport.run(generated, seed=int(random.integers(2**31)))
+        surfaces, conditions = self._transport.surfaces, self._conditions
+        transported = self._transported(random)
         readout = read_out(transported, surfaces, self._alive)
         if self._settings.digitisation == "smeared":
             readout = smear(readout, transported, surfaces, random)
-        readout = add_noise(readout, self._settings.noise, surfaces, self._alive, random)
-        return assemble(event_id, readout, surfaces, generated, transported)
+        noise = transported.crossings.particle_id[readout.crossing] == NOISE
+        share = self._settings.noise
+        assert share is not None
+        readout = add_noise(
+            readout,
+            noise,
+            share,
+            surfaces=surfaces,
+            conditions=conditions,
+            alive=self._alive,
+            random=random,
+        )
+        return assemble(event_id, readout, surfaces, transported)
+
+    def _transported(self, random: np.random.Generator) -> Transported:
+        """Carry one event through the detector, and then what nuclear interactions made of it."""
+        from trackserve.data.digitise import digitise
+        from trackserve.data.interactions import interact, products
+
+        surfaces, conditions = self._transport.surfaces, self._conditions
+        generated = self._collisions.generate(random)
+        converts = random.random(len(generated)) < conditions.photons
+        moving = generated.take(
+            (generated.pt >= conditions.transported_pt) & (converts | (generated.charge != 0))
+        )
+        crossings, born = self._transport.run(moving, seed=int(random.integers(2**31)))
+        charged = generated.take(generated.charge != 0) + born
+        happens, interactions = interact(crossings, charged, surfaces, conditions, random)
+        made = products(interactions, random)
+        more, born_of_made = self._transport.run(made, seed=int(random.integers(2**31)))
+        made += born_of_made
+        more_happens, _ = interact(more, made, surfaces, conditions, random)
+        crossings = crossings.take(happens) + more.take(more_happens)
+        volume = surfaces.volume_id[crossings.surface]
+        hit = random.random(len(crossings)) >= of_volume(conditions.missed, volume)
+        particles = charged + made
+        particles = particles.take(particles.pt >= conditions.listed_pt)
+        listed = np.isin(crossings.particle_id, particles.particle_id)
+        crossings = replace(
+            crossings, particle_id=np.where(listed, crossings.particle_id, NOISE)
+        ).take(hit)
+        return Transported(particles, crossings, digitise(crossings, surfaces, conditions, random))
 
 
-def simulate_events(
-    pileup: float, events: Sequence[int], seed: int, **settings: Any
-) -> Iterator[SimulatedEvent]:
+def simulate_events(events: Sequence[int], seed: int, **settings: Any) -> Iterator[SimulatedEvent]:
     """Simulate events of these numbers, one after the other, in this process.
 
     ``settings`` are those of ``Settings``. An event is the same whichever others are made with it.
     Raises MissingDependencyError without ``trackserve[sim]``.
     """
     with tempfile.TemporaryDirectory(prefix="trackserve-") as scratch:
-        simulator = Simulator(Settings(pileup, seed, **settings), Path(scratch))
+        simulator = Simulator(Settings(seed, **settings), Path(scratch))
         for event_id in events:
             yield simulator.simulate(event_id)
 
@@ -133,7 +184,6 @@ def simulate_events(
 def simulate(
     directory: Path,
     *,
-    pileup: float,
     events: int,
     seed: int,
     workers: int | None = None,
@@ -159,7 +209,7 @@ def simulate(
     if form not in get_args(Form):
         message = f"form is {form!r}; expected one of {', '.join(get_args(Form))}"
         raise InputError(message)
-    chosen = Settings(pileup, seed, **settings)
+    chosen = Settings(seed, **settings)
     check_installed()
     directory.mkdir(parents=True, exist_ok=True)
     _record(directory, chosen)
