@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "backend": FOUNDATION | {"bundle", "pipeline", "engines", "contract"},
     "serving": FOUNDATION | {"bundle", "pipeline", "engines", "contract"},
     "serving.fleet": FOUNDATION | {"bundle", "client", "contract", "serving"},
+    "acts": FOUNDATION | {"client", "bundle", "engines", "pipeline"},
     "load": FOUNDATION | {"bundle", "client", "contract", "engines", "serving"},
 }
 """Part of the package -> the other parts that it may import when it runs; cli may import all."""
