@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # tests interrupt programs as Ctrl-C does.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = ("benchmarks", "training", "native")
+LONG = ("studies", "training", "native")
 """Folders with files that take minutes."""
 
 

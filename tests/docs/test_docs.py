@@ -15,10 +15,20 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
-from made import PART, PHYSICS, RECIPE, ROOT, commands, documents, measured, refreshed, settings
 
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
+from tools.documents import (
+    PART,
+    PHYSICS,
+    RECIPE,
+    ROOT,
+    commands,
+    documents,
+    measured,
+    refreshed,
+    settings,
+)
 from trackserve.bundle import NETWORKS, read_bundle
 from trackserve.cli import build_parser
 from trackserve.contract.description import Description
@@ -76,7 +86,7 @@ def at(server: Server, code: str) -> str:
 @pytest.mark.parametrize("document", TEXT)
 def test_what_is_made_from_the_code_is_fresh(document):
     made = refreshed(TEXT[document])
-    assert made == TEXT[document], "run: python tests/docs/made.py"
+    assert made == TEXT[document], "run: python -m tools.documents"
     assert len(PART.findall(made)) == made.count("<!-- made:")
 
 

@@ -1,0 +1,1 @@
+"""The physics of a bundle, beside a Kalman filter, in every condition."""

@@ -1,0 +1,1 @@
+"""The speed of the native engine, and what each technique gives."""

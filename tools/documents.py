@@ -1,0 +1,315 @@
+"""What the documentation repeats of the code, made from the code.
+
+    python -m tools.documents          write it again
+    pytest tests/docs                  fails where it differs
+
+A made part stands between ``<!-- made: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from studies.markdown import markdown as table
+from studies.physics.tables import TABLES
+from studies.record import RESULTS, ROOT
+from studies.service.tables import SERVICE
+from studies.speed.tables import SPEED, TECHNIQUES, processors, techniques_elsewhere
+from trackserve.cli import build_parser
+from trackserve.contract.metrics import METRICS
+from trackserve.contract.tensors import SERVED, STAGES
+from trackserve.evaluate.metrics import TARGET_SETS, UNITS, bin_edges
+from trackserve.evaluate.report import DEFINITIONS
+from trackserve.training.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from trackserve.contract.tensors import Model, Tensor
+
+PHYSICS = RESULTS / "physics.json"
+"""The shipped bundle as studies.physics measured it."""
+STUDY = RESULTS / "service.json"
+"""The service as studies.service measured it."""
+FAST = RESULTS / "speed.json"
+"""The native engine as studies.speed measured it."""
+ALSO = RESULTS / "speed-avx2.json"
+"""The same on a processor with AVX2 only."""
+STEPS = RESULTS / "techniques.json"
+"""What each technique gives and costs, as studies.speed.techniques measured it."""
+STEPS_ALSO = RESULTS / "techniques-avx2.json"
+"""The same on a processor with AVX2 only."""
+PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Return the README and every page of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+# ---- the command line
+
+
+def commands(
+    parser: argparse.ArgumentParser, name: str = "trackserve"
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield every command that can be run, with its parser."""
+    nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for action in nested:
+        for word, below in action.choices.items():
+            yield from commands(below, f"{name} {word}")
+    if not nested:
+        yield name, parser
+
+
+def command_reference() -> str:
+    """Return a section for each command: what it does, its arguments and options."""
+    sections = []
+    for name, parser in commands(build_parser()):
+        actions = [action for action in parser._actions if action.dest != "help"]
+        parts = [f"## {name}", parser.description or "", f"```\n{_usage(name, parser)}\n```"]
+        rows = [_option(parser, action) for action in actions]
+        if rows:
+            parts.append(table([("argument or option", "default", "meaning"), *rows]))
+        if parser.epilog:
+            epilog = parser.epilog
+            parts.append(f"```\n{epilog}\n```" if "\n" in epilog else epilog)
+        sections.append("\n\n".join(parts))
+    return "\n\n".join(sections)
+
+
+def _usage(name: str, parser: argparse.ArgumentParser) -> str:
+    """Return what must be given; the options that may be are in the table."""
+    needed = [a for a in parser._actions if not a.option_strings or a.required]
+    given = [_names(parser, a, a.option_strings[:1]) for a in needed]
+    optional = [a for a in parser._actions if a.option_strings and not a.required]
+    return " ".join([name, *given, *(["[options]"] if len(optional) > 1 else [])])
+
+
+def _names(parser: argparse.ArgumentParser, action: argparse.Action, options: Sequence[str]) -> str:
+    metavar = action.metavar or (action.dest.upper() if options else action.dest)
+    values = parser._get_formatter()._format_args(action, str(metavar))
+    if isinstance(action.metavar, tuple):
+        values = " ".join(action.metavar)
+    return " ".join(filter(None, [", ".join(options), values]))
+
+
+def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str, str]:
+    default = action.default
+    if action.required and action.option_strings:
+        shown = "required"
+    elif default is None or default is False or default == []:
+        shown = ""
+    else:
+        text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        shown = f"`{text}`"
+    return f"`{_names(parser, action, action.option_strings)}`", shown, action.help or ""
+
+
+# ---- the wire
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"`{tensor.name}` {tensor.dtype} [{', '.join(map(str, tensor.dims))}]"
+
+
+def model_table(models: Sequence[Model]) -> str:
+    """Return what goes into and comes out of each model."""
+    rows = [
+        (
+            f"`{model.name}`",
+            model.meaning,
+            ", ".join(map(_tensor, model.inputs)),
+            ", ".join(map(_tensor, model.outputs)),
+        )
+        for model in models
+    ]
+    return table([("model", "what it does", "in", "out"), *rows])
+
+
+def tensor_table() -> str:
+    """Return every tensor once, with its meaning."""
+    tensors = dict.fromkeys(t for m in (*SERVED, *STAGES) for t in (*m.inputs, *m.outputs))
+    rows = [
+        (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors
+    ]
+    return table([("tensor", "type", "shape", "meaning"), *rows])
+
+
+def metric_table() -> str:
+    """Return the pipeline's own metrics."""
+    rows = [
+        (f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.meaning)
+        for m in METRICS
+    ]
+    return table([("metric", "kind", "labels", "meaning"), *rows])
+
+
+# ---- the recipe of a training
+
+RECIPE = {
+    "name": "name of the bundle",
+    "detector": "the detector that the events are of",
+    "seed": "of all that is drawn at random",
+    "min_pt": "GeV; charged particles above it are the targets of the training",
+    "targets.max_radius": "mm; they are produced nearer to the beam line; up to 2 mm only primaries are",
+    "targets.hard_pt": "GeV; edges of particles above it count",
+    "targets.hard_weight": "so many times",
+    "targets.displaced_weight": "how many times edges of particles produced farther out than 2 mm count",
+    "targets.short_hits": "edges of particles of at most so many hits count",
+    "targets.short_weight": "so many times",
+    "long_edge": "mm; a true edge of this length counts twice as much as a short one, one of twice the length five times",
+    "precision": "what the native engine computes the finished bundle in, where the processor can: `float32`, `bfloat16` or `int8`",
+    "triplet_cuts.kink": "in r and z; as `triplets.cuts` of the bundle",
+    "triplet_cuts.off": "mm",
+    "triplet_cuts.slope": "rad/mm",
+    "triplet_cuts.dphi": "rad",
+    "validation": "share of the events of each data set that radius and cuts are chosen on",
+    "test": "share of the events of each data set that the finished bundle is measured on",
+    "features.columns": "the columns of a hit; r, phi and z must be among them",
+    "features.scales": "each column is divided by its scale",
+    "features.absent": "value of a column that a source does not have",
+    "doublet_cuts.slope": "rad/mm; as `neighbours.cuts` of the bundle",
+    "doublet_cuts.z0": "mm",
+    "doublet_cuts.dphi": "rad",
+    "doublet_cuts.dcot": "in the cotangent of the polar angle",
+    "embedding.width": "units of a hidden layer",
+    "embedding.layers": "hidden layers",
+    "embedding.dimension": "dimensions of the embedding",
+    "embedding.updates": "steps of the optimiser",
+    "embedding.learning_rate": "its highest value",
+    "embedding.queries": "hits of a wedge whose neighbours that fail the doublet cuts are looked up at each update",
+    "embedding.negatives": "most neighbours of a hit that are looked at",
+    "embedding.pairs": "wrong neighbours that pass the doublet cuts, drawn for each update",
+    "embedding.wedge": "share of the full azimuth that an update sees",
+    "embedding.wrong_weight": "what one wrong neighbour of a hit counts against one true edge",
+    "embedding.efficiency": "share of the target edges within the radius that is chosen, weighted by length",
+    "embedding.neighbour_limit": "most neighbours of a hit",
+    "filter.width": "units of a hidden layer",
+    "filter.layers": "hidden layers",
+    "filter.updates": "steps of the optimiser",
+    "filter.pruned": "units of a hidden layer that it is pruned to after its updates; 0: it is not pruned",
+    "filter.pruned_updates": "further steps of the optimiser after pruning",
+    "filter.learning_rate": "its highest value",
+    "filter.events": "events whose candidate edges it learns on",
+    "filter.edges": "wrong edges of an update; all target edges come on top",
+    "filter.positive_weight": "what a target edge counts against a wrong one",
+    "filter.efficiency": "share of the target edges that the cut keeps, weighted by length",
+    "filter.served_efficiency": "the same for the cut of the finished bundle",
+    "triplets.width": "units of a hidden layer",
+    "triplets.layers": "hidden layers",
+    "triplets.updates": "steps of the optimiser",
+    "triplets.pruned": "as `filter.pruned`",
+    "triplets.pruned_updates": "further steps of the optimiser after pruning",
+    "triplets.learning_rate": "its highest value",
+    "triplets.events": "events whose triplets it learns on",
+    "triplets.triplets": "wrong triplets of an update; all target triplets come on top",
+    "triplets.efficiency": "share of the target triplets that the cut keeps",
+    "triplets.served_efficiency": "the same for the cut of the finished bundle",
+    "triplets.chain": "what no chain of so many edges runs through is dropped",
+    "gnn.width": "units of a hidden layer and of the states of edges and triplets",
+    "gnn.steps": "steps of message passing",
+    "gnn.updates": "steps of the optimiser",
+    "gnn.learning_rate": "its highest value",
+    "gnn.edges": "about how many edges an update sees: those in a wedge of an event",
+    "gnn.soft_weight": "what a true edge of a particle that is no target counts",
+    "tracks.method": "`components` or `walk`",
+    "tracks.min_hits": "least hits of a track",
+    "tracks.fakes": "most of the tracks that may be fake, in each data set",
+    "tracks.cuts": "the cuts on the GNN's score to choose from",
+}
+"""Every setting of a recipe in words."""
+
+
+def settings(recipe: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the name and value of every setting of a recipe."""
+    for field in fields(recipe):  # type: ignore[arg-type]
+        value = getattr(recipe, field.name)
+        if is_dataclass(value):
+            yield from settings(value, f"{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def recipe_table() -> str:
+    """Return every setting with its value in the shipped recipe."""
+    rows = [(f"`{k}`", f"`{_toml(v)}`", RECIPE[k]) for k, v in settings(read_recipe("trackml"))]
+    return table([("setting", "shipped recipe", "meaning"), *rows])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+# ---- the metrics
+
+
+def definition_table() -> str:
+    """Return every term of an evaluation and what it means."""
+    return table([("term", "definition"), *((f"`{k}`", v) for k, v in DEFINITIONS.items())])
+
+
+def bin_table() -> str:
+    """Return the variables that efficiencies are binned in."""
+    rows = []
+    for variable, unit in UNITS.items():
+        edges = [bin_edges(variable, targets) for targets in TARGET_SETS]
+        shown = "; ".join(
+            f"{t.name} {len(e) - 1} from {e[0]:.4g} to {e[-1]:.4g}"
+            for t, e in zip(TARGET_SETS, edges, strict=True)
+        )
+        rows.append((f"`{variable}`", unit or "-", shown))
+    return table([("variable", "unit", "bins"), *rows])
+
+
+# ---- what was measured
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """Return what a benchmark wrote."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+MADE = {
+    "commands": command_reference,
+    "served-models": lambda: model_table(SERVED),
+    "stage-models": lambda: model_table(STAGES),
+    "tensors": tensor_table,
+    "metrics": metric_table,
+    "recipe": recipe_table,
+    "definitions": definition_table,
+    "bins": bin_table,
+    **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
+    **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
+    **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
+    **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
+    "speed-techniques-processors": lambda: techniques_elsewhere(
+        [measured(STEPS), measured(STEPS_ALSO)]
+    ),
+    "speed-processors": lambda: processors([measured(FAST), measured(ALSO)]),
+}
+
+
+def refreshed(text: str) -> str:
+    """Return a document with its made parts made anew."""
+    return PART.sub(lambda m: f"{m[1]}\n{MADE[m['name']]()}\n\n{m[3]}", text)
+
+
+if __name__ == "__main__":
+    for path in documents():
+        before = path.read_text(encoding="utf-8")
+        if (after := refreshed(before)) != before:
+            path.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{path.relative_to(ROOT)}\n")
