@@ -8,14 +8,15 @@ import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import IO, TYPE_CHECKING, ClassVar, TypeVar
 
 from trackserve.errors import InputError
 from trackserve.event import Clusters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from trackserve.event import Event
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _EVENT_FILE = re.compile(r"(?P<prefix>event(?P<id>\d+))-(?P<table>[\w-]+)\.(csv|csv\.gz|parquet)")
 _EVENT_PREFIX = re.compile(r"(?P<prefix>event\d+)(-.*)?")
 CLUSTER_COLUMNS = frozenset(field.name for field in fields(Clusters))
+MOST_BYTES = 4_000_000_000
+"""A table of more bytes, decompressed, is no event's: reading stops there."""
 EXPECTED = "expected files named such as event000001000-hits.csv, .csv.gz or .parquet, together or in a .zip"
 
 
@@ -42,23 +45,52 @@ class File:
         return self.path.name if self.member is None else self.member.rpartition("/")[2]
 
     def read(self) -> bytes:
-        """Return the content, decompressed if the name ends in .gz; raise InputError if damaged."""
+        """Return the content, decompressed if the name ends in .gz.
+
+        Raises InputError for what is damaged, no regular file or larger than MOST_BYTES.
+        """
         try:
-            if self.member is None:
-                content = self.path.read_bytes()
-            else:
-                with zipfile.ZipFile(self.path) as archive:
-                    content = archive.read(self.member)
-            return gzip.decompress(content) if self.name.endswith(".gz") else content
+            with self._open() as file:
+                content = file.read(MOST_BYTES + 1)
         except EOFError as error:
             message = f"{self} ends in the middle of its gzip data; copy or make the file again"
             raise InputError(message) from error
         except gzip.BadGzipFile as error:
             message = f"{self} is named .gz and is not a gzip file or is damaged ({error})"
             raise InputError(message) from error
-        except (OSError, zlib.error, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            zlib.error,
+            zipfile.BadZipFile,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
+            # The last two: a member with a password, or compressed in a way that Python has not.
             message = f"{self} cannot be read: {error}"
             raise InputError(message) from error
+        if len(content) > MOST_BYTES:
+            message = (
+                f"{self} is larger than {MOST_BYTES / 1e9:.0f} GB; a table of one event is not"
+            )
+            raise InputError(message)
+        return content
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes] | gzip.GzipFile]:
+        """Open the content; what is compressed is decompressed as it is read."""
+        with ExitStack() as opened:
+            file: IO[bytes] | gzip.GzipFile
+            if self.member is None:
+                if not self.path.is_file():  # to read from a pipe would wait for its writer
+                    message = "not a regular file"
+                    raise OSError(message)
+                file = opened.enter_context(self.path.open("rb"))
+            else:
+                archive = opened.enter_context(zipfile.ZipFile(self.path))
+                file = opened.enter_context(archive.open(self.member))
+            if self.name.endswith(".gz"):
+                file = opened.enter_context(gzip.GzipFile(fileobj=file))
+            yield file
 
 
 @dataclass(frozen=True)
@@ -120,7 +152,13 @@ def find_sources(path: Path, kinds: Sequence[type[Source]]) -> list[Source]:
         match = _EVENT_FILE.fullmatch(file.name)
         if match is not None:
             prefix = str(file)[: -len(file.name)] + match["prefix"]
-            found.setdefault((int(match["id"]), prefix), {}).setdefault(match["table"], file)
+            tables = found.setdefault((int(match["id"]), prefix), {})
+            if match["table"] in tables:
+                message = (
+                    f"{tables[match['table']]} and {file.name} are the same table; keep one of them"
+                )
+                raise InputError(message)
+            tables[match["table"]] = file
     if not found:
         message = f"{container} holds no events; {EXPECTED}"
         raise InputError(message)

@@ -26,6 +26,8 @@ GZIP_LEVEL = 4
 """Where the time of zlib begins to rise faster than its files shrink."""
 
 PARQUET = ".parquet"
+MOST_ROWS = 100_000_000
+"""A table of more rows is no event's; it is refused before memory is taken for it."""
 _PARQUET_SETTINGS: Mapping[str, Any] = {
     "compression": "zstd",
     "compression_level": 6,
@@ -62,7 +64,11 @@ def read_table(
 def _wanted(
     file: File, names: Sequence[str], required: Mapping[str, type], optional: Mapping[str, type]
 ) -> dict[str, type]:
-    """Return the columns to read of those that the file has; InputError if one is missing."""
+    """Return the columns to read of those that the file has; InputError if one is missing or twice there."""
+    for name in (*required, *optional):
+        if names.count(name) > 1:
+            message = f"{file} has {names.count(name)} columns named {name}; expected one"
+            raise InputError(message)
     for name in required:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -77,11 +83,20 @@ def _read_parquet(
 ) -> Columns:
     arrow, parquet = _arrow("pyarrow", "pyarrow.parquet")
     try:
-        content = parquet.ParquetFile(arrow.BufferReader(file.read()))
+        # One thread, nothing read ahead: a thread that meets damage after the first error ends the
+        # process when it is met at exit.
+        content = parquet.ParquetFile(arrow.BufferReader(file.read()), pre_buffer=False)
+        rows = content.metadata.num_rows
+        if not 0 <= rows <= MOST_ROWS:
+            message = f"{file} declares {rows:,} rows; expected at most {MOST_ROWS:,}"
+            raise InputError(message)
         wanted = _wanted(file, content.schema_arrow.names, required, optional)
-        table = content.read(columns=list(wanted))
-    except arrow.ArrowException as error:
-        message = f"{file} is not a Parquet file or is damaged: {error}"
+        table = content.read(columns=list(wanted), use_threads=False)
+    except InputError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        message = f"{file} is not a Parquet file or is damaged: {reason}"
         raise InputError(message) from error
     columns: Columns = {}
     for name, dtype in wanted.items():
@@ -99,7 +114,10 @@ def _read_parquet(
 
 
 def _read_csv(file: File, required: Mapping[str, type], optional: Mapping[str, type]) -> Columns:
-    header, _, body = file.read().decode("utf-8-sig", "replace").partition("\n")
+    text = file.read().decode("utf-8-sig", "replace")
+    if "\r" in text:  # the ends of lines on Windows, and on the first Macintosh
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    header, _, body = text.partition("\n")
     names = [name.strip().strip('"') for name in header.split(",")]
     if not header.strip():
         message = f"{file} is empty; expected a header with the columns {', '.join(required)}"
@@ -129,7 +147,7 @@ def _read_csv(file: File, required: Mapping[str, type], optional: Mapping[str, t
 
 def _first_fault(body: str, names: list[str], wanted: Mapping[str, type]) -> str:
     """Say where the table first goes wrong; the slow second look, after the fast reader failed."""
-    lines = [line for line in body.replace("\r\n", "\n").split("\n") if line]
+    lines = [line for line in body.split("\n") if line]
     for row, line in enumerate(lines, start=1):
         values = line.split(",")
         if len(values) != len(names):
