@@ -270,7 +270,7 @@ def test_an_unreachable_server(small, capsys):
         for scheme in ("grpc", "http"):
             url = f"{scheme}://127.0.0.1:{port}"
             message = refusal(capsys, "find", small, "--server", url, status=1)
-            assert f"{url} can't be reached: " in message
+            assert f"nothing listens at {url}; start a server with `trackserve serve`" in message
     assert "expected host:port" in refusal(capsys, "find", small, "--server", "example.org")
 
 
@@ -410,7 +410,7 @@ sys.exit(main(["find", {str(small)!r}, "--server", "127.0.0.1:9"]))
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )
     assert run.returncode == 1, run.stderr
-    assert "can't be reached" in run.stderr
+    assert "nothing listens at 127.0.0.1:9" in run.stderr
 
 
 def test_a_missing_extra_is_named(small, monkeypatch, capsys):
@@ -419,3 +419,36 @@ def test_a_missing_extra_is_named(small, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "trackserve.bundle")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "pip install 'trackserve[server]'" in refusal(capsys, "find", small, "--local")
+
+
+@pytest.fixture
+def one_bad_event(tmp_path):
+    """Three events, of which the second has a hit at nan."""
+    hits = "hit_id,x,y,z\n1,30,1,5\n2,70,2,9\n"
+    for number, text in ((1, hits), (2, hits.replace("70", "nan")), (3, hits)):
+        (tmp_path / f"event{number:09d}-hits.csv").write_text(text)
+    return tmp_path
+
+
+def test_find_keeps_what_it_found_before_an_event_that_fails(one_bad_event, capsys):
+    output = one_bad_event / "tracks.csv"
+    message = refusal(capsys, "find", one_bad_event, "--local", "-o", output)
+    assert "row 2: x is nan" in message
+    assert "the tracks of the 1 events before it are written" in message
+    assert np.loadtxt(output, delimiter=",", skiprows=1)[:, 0].tolist() == [1, 1]
+
+
+def test_find_goes_on_after_an_event_that_fails_if_asked(one_bad_event, capsys):
+    output = one_bad_event / "tracks.csv"
+    assert main(["find", str(one_bad_event), "--local", "--keep-going", "-o", str(output)]) == 1
+    errors = capsys.readouterr().err
+    assert "event 2: " in errors
+    assert "1 of 3 events failed: 2" in errors
+    assert np.loadtxt(output, delimiter=",", skiprows=1)[:, 0].tolist() == [1, 1, 3, 3]
+
+
+def test_find_writes_to_standard_output_for_a_dash(one_bad_event, capsys, monkeypatch):
+    monkeypatch.chdir(one_bad_event)
+    assert main(["find", "event000000001", "--local", "-o", "-"]) == 0
+    assert capsys.readouterr().out == "event_id,hit_id,track_id\n1,1,-1\n1,2,-1\n"
+    assert not (one_bad_event / "-").exists()

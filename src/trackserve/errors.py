@@ -28,6 +28,10 @@ class UnreachableError(ServerError):
     """A server that is not there, is stopping, has lost a process or gave no answer in time."""
 
 
+class NobodyListensError(UnreachableError):
+    """An address at which no program listens: a server that isn't started, or another address."""
+
+
 class RefusedError(ServerError):
     """A server that is alive and declined this request: its queue is full or a time limit passed.
 

@@ -8,17 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from trackserve.errors import InputError
+from trackserve.errors import InputError, TrackserveError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from trackserve.data import EventSource
     from trackserve.event import Hits, Tracks
-
-FIRST_ATTEMPTS = 5
-"""Attempts at the first request to a server: one with a wrong address fails within seconds."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,14 @@ class Finder:
     find_tracks: Callable[[Hits], Tracks]
     columns: Sequence[str]
 
-    def find_all(self, sources: Iterable[EventSource]) -> Iterator[EventTracks]:
-        """Read each event and yield its tracks."""
+    def find_all(self, sources: Iterable[EventSource]) -> Iterator[EventTracks | EventFailure]:
+        """Read each event and yield its tracks, or why there are none."""
         for source in sources:
-            hits = source.read_columns(self.columns, truth=False).hits
-            yield EventTracks(source.event_id, hits, self.find_tracks(hits))
+            try:
+                hits = source.read_columns(self.columns, truth=False).hits
+                yield EventTracks(source.event_id, hits, self.find_tracks(hits))
+            except TrackserveError as error:
+                yield EventFailure(source.event_id, error)
 
 
 class EventTracks(NamedTuple):
@@ -43,24 +43,31 @@ class EventTracks(NamedTuple):
     tracks: Tracks
 
 
+class EventFailure(NamedTuple):
+    """An event that could not be read, or whose tracks could not be found."""
+
+    event_id: int
+    error: TrackserveError
+
+
 @contextmanager
-def server_finder(url: str, *, timeout: float) -> Iterator[Finder]:
+def server_finder(url: str, *, timeout: float, wait: bool = False) -> Iterator[Finder]:
     """Yield the finder of a server, given as ``[grpc://|http://]host:port``.
 
-    ``timeout`` is in seconds an event. Raises the errors of :class:`trackserve.client.Client`.
+    ``timeout`` is in seconds an event; ``wait`` for a server that is still to start. Raises the errors of :class:`trackserve.client.Client`.
     """
     from trackserve.client import Client
 
-    columns = server_columns(url, timeout=timeout)
+    columns = server_columns(url, timeout=timeout, wait=wait)
     with Client(url, timeout=timeout) as client:
         yield Finder(client.find_tracks, columns)
 
 
-def server_columns(url: str, *, timeout: float) -> Sequence[str]:
+def server_columns(url: str, *, timeout: float, wait: bool = False) -> Sequence[str]:
     """Return the columns of hits that a server takes."""
     from trackserve.client import Client
 
-    with Client(url, timeout=timeout, tries=FIRST_ATTEMPTS) as client:
+    with Client(url, timeout=timeout, wait=wait) as client:
         return client.description.columns
 
 
@@ -78,26 +85,44 @@ def local_finder(bundle: Path | None, *, engine: str = "auto") -> Finder:
 
 
 async def find_concurrently(
-    sources: Iterable[EventSource], url: str, *, concurrency: int, timeout: float
-) -> AsyncIterator[EventTracks]:
-    """Yield the tracks of each event in order, with up to ``concurrency`` events in flight over gRPC.
+    sources: Iterable[EventSource],
+    url: str,
+    *,
+    concurrency: int,
+    timeout: float,
+    wait: bool = False,
+) -> AsyncGenerator[EventTracks | EventFailure, None]:
+    """Yield the tracks of each event, or why there are none, with up to ``concurrency`` in flight over gRPC.
 
-    Events are read only when a place is free. Raises the error of the first event that fails.
+    Events are read only when a place is free; those that can't be read are yielded when they are met.
     """
     from trackserve.client import AsyncClient
 
-    columns = server_columns(url, timeout=timeout)
+    columns = server_columns(url, timeout=timeout, wait=wait)
     in_flight: deque[tuple[int, Hits]] = deque()
+    unread: deque[EventFailure] = deque()
 
     def read() -> Iterator[Hits]:
         for source in sources:
-            hits = source.read_columns(columns, truth=False).hits
+            try:
+                hits = source.read_columns(columns, truth=False).hits
+            except TrackserveError as error:
+                unread.append(EventFailure(source.event_id, error))
+                continue
             in_flight.append((source.event_id, hits))
             yield hits
 
     async with AsyncClient(url, timeout=timeout, concurrency=concurrency) as client:
         async for answer in client.find_all(read()):
-            yield EventTracks(*in_flight.popleft(), answer.tracks)
+            while unread:
+                yield unread.popleft()
+            event_id, hits = in_flight.popleft()
+            if isinstance(answer.outcome, TrackserveError):
+                yield EventFailure(event_id, answer.outcome)
+            else:
+                yield EventTracks(event_id, hits, answer.outcome)
+    while unread:
+        yield unread.popleft()
 
 
 def check_distinct(sources: Sequence[EventSource]) -> None:

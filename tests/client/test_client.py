@@ -99,7 +99,7 @@ def test_an_unreachable_server_is_named(scheme):
     url = f"{scheme}127.0.0.1:{port}"
     with Client(url, tries=2) as client, pytest.raises(UnreachableError) as raised:
         client.find_tracks(np.ones((1, 3)))
-    assert str(raised.value).startswith(f"{url} can't be reached: ")
+    assert str(raised.value).startswith(f"nothing listens at {url}; ")
 
 
 @pytest.mark.parametrize("scheme", ["grpc://", "http://"])
@@ -221,6 +221,8 @@ def test_an_answer_that_takes_too_long_or_never_comes_is_given_up(tiny_bundle, p
         with Client(url, tries=2) as client:
             client.find_tracks(hits)
             threading.Timer(0.05, os.kill, (server.pid, signal.SIGKILL)).start()
-            with pytest.raises(ServerError, match=f"{url} can't be reached"):
+            with pytest.raises(
+                ServerError, match=f"{url} can't be reached|nothing listens at {url}"
+            ):
                 for _ in range(1000):
                     client.find_tracks(hits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from trackserve.cli.options import (
     refuse,
 )
 from trackserve.cli.output import check_place, written
+from trackserve.errors import ServerError
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from trackserve.cli.options import Subparsers
     from trackserve.data import EventSource
     from trackserve.data.submission import TrackWriter
+    from trackserve.finding import EventFailure, EventTracks
 
 
 def add(commands: Subparsers) -> None:
@@ -54,13 +57,23 @@ def add(commands: Subparsers) -> None:
         "two for each of the server's instances keep it busy",
     )
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
-    parser.add_argument("-o", "--output", type=Path, help="CSV file (default: standard output)")
+    parser.add_argument(
+        "--wait", action="store_true", help="for a server that is still to start, up to the timeout"
+    )
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="go on after an event that fails, and exit with status 1 at the end",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="CSV file (default, and for -: standard output)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Find the tracks and write them."""
     from trackserve.data.submission import TrackWriter
-    from trackserve.finding import check_distinct, local_finder, server_finder
+    from trackserve.finding import check_distinct
 
     if options.local:
         refuse(options, ("concurrency",), "--server")
@@ -70,28 +83,82 @@ def run(options: argparse.Namespace) -> None:
     sources = find_sources(options.events)
     check_distinct(sources)
     bar = progress(sources, "find")
-    with contextlib.ExitStack() as stack:
+    with written(options.output) as file:
+        outcome = _Outcome(TrackWriter(file), keep_going=options.keep_going)
         if options.concurrency is None:
-            finder = (
-                local_finder(options.bundle, engine=options.engine or "auto")
-                if options.local
-                else stack.enter_context(server_finder(options.server, timeout=options.timeout))
-            )
-            writer = TrackWriter(stack.enter_context(written(options.output)))
-            for found in finder.find_all(bar):
-                writer.write(*found)
+            _find_in_turn(bar, options, outcome)
         else:
-            writer = TrackWriter(stack.enter_context(written(options.output)))
-            asyncio.run(_write_concurrently(bar, options, writer))
+            asyncio.run(_find_concurrently(bar, options, outcome))
+        if not outcome.found:  # a file that is there stays
+            outcome.check()
+    outcome.check()
 
 
-async def _write_concurrently(
-    sources: Iterable[EventSource], options: argparse.Namespace, writer: TrackWriter
+class _Outcome:
+    """Writes the tracks of each event that goes well, and remembers those that don't."""
+
+    def __init__(self, writer: TrackWriter, *, keep_going: bool) -> None:
+        self._writer, self._keep_going = writer, keep_going
+        self.found = 0
+        self._failures: list[EventFailure] = []
+
+    def take(self, event: EventTracks | EventFailure) -> bool:
+        """Take what became of an event and return whether to go on."""
+        from trackserve.finding import EventTracks
+
+        if isinstance(event, EventTracks):
+            self._writer.write(*event)
+            self.found += 1
+            return True
+        self._failures.append(event)
+        if self._keep_going:
+            print(f"event {event.event_id}: {event.error}", file=sys.stderr)
+        return self._keep_going
+
+    def check(self) -> None:
+        """Raise what stopped the run, or, at the end of one that went on, how many events failed."""
+        if not self._failures:
+            return
+        if self._keep_going:
+            failed = ", ".join(str(failure.event_id) for failure in self._failures)
+            message = f"{len(self._failures)} of {len(self._failures) + self.found} events failed: {failed}"
+            raise ServerError(message)
+        error = self._failures[0].error
+        if self.found:
+            error.args = (f"{error} (the tracks of the {self.found} events before it are written)",)
+        raise error
+
+
+def _find_in_turn(
+    sources: Iterable[EventSource], options: argparse.Namespace, outcome: _Outcome
+) -> None:
+    from trackserve.finding import local_finder, server_finder
+
+    with contextlib.ExitStack() as stack:
+        if options.local:
+            finder = local_finder(options.bundle, engine=options.engine or "auto")
+        else:
+            finder = stack.enter_context(
+                server_finder(options.server, timeout=options.timeout, wait=options.wait)
+            )
+        for event in finder.find_all(sources):
+            if not outcome.take(event):
+                return
+
+
+async def _find_concurrently(
+    sources: Iterable[EventSource], options: argparse.Namespace, outcome: _Outcome
 ) -> None:
     from trackserve.finding import find_concurrently
 
     events = find_concurrently(
-        sources, options.server, concurrency=options.concurrency, timeout=options.timeout
+        sources,
+        options.server,
+        concurrency=options.concurrency,
+        timeout=options.timeout,
+        wait=options.wait,
     )
-    async for found in events:
-        writer.write(*found)
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if not outcome.take(event):
+                return

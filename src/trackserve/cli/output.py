@@ -27,11 +27,11 @@ def check_place(path: Path | None) -> None:
 
 @contextlib.contextmanager
 def written(path: Path | None) -> Iterator[TextIO]:
-    """Yield a text file that takes its place when it is whole, or standard output for None.
+    """Yield a text file that takes its place when it is whole; standard output for None and ``-``.
 
     It is gzipped if its name ends in .gz.
     """
-    if path is None:
+    if path is None or str(path) == "-":
         yield sys.stdout
         return
     opened = gzip.open if path.suffix == ".gz" else open

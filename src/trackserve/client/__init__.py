@@ -64,8 +64,9 @@ class Client(ClientCore):
     A ``url`` is ``host:port`` or ``grpc://host:port`` for gRPC, ``http://host:port`` for HTTP; give
     several in a list or with commas. A server that fails or refuses is asked again after a rest, or
     the next one is asked at once: up to ``tries`` times each, within ``timeout`` (s) for an event,
-    ``try_timeout`` (s) for one try. A ``fallback`` is asked where no server is to be had: nobody
-    then waits for servers. For use by one thread.
+    ``try_timeout`` (s) for one try. Where nothing has ever listened, the first event fails within
+    seconds; with ``wait`` it waits for a server that is still to start. A ``fallback`` is asked where
+    no server is available: nobody then waits for servers. For use by one thread.
 
     Raises :class:`UnreachableError` for servers that can't be reached, :class:`RefusedError` for
     ones that are full, other :class:`ServerError` for one that fails or doesn't have the model.
@@ -79,9 +80,15 @@ class Client(ClientCore):
         tries: int = DEFAULT_TRIES,
         try_timeout: float | None = None,
         fallback: Fallback | None = None,
+        wait: bool = False,
     ) -> None:
         super().__init__(
-            url, timeout=timeout, tries=tries, try_timeout=try_timeout, fallback=fallback
+            url,
+            timeout=timeout,
+            tries=tries,
+            try_timeout=try_timeout,
+            fallback=fallback,
+            wait=wait,
         )
         self.request_id = ""
         """The name of the last request, as in the server's log."""
@@ -152,7 +159,7 @@ class Client(ClientCore):
     def _ask(self, ask: Callable[[Connection, float], R]) -> R:
         """Return what the first server says that gives an answer."""
         if self._all_rest():
-            message = "no server is to be had"
+            message = "no server is available"
             raise UnreachableError(message)
         tries = Tries(self._patience, self._servers)
         while True:

@@ -17,6 +17,7 @@ from trackserve.client.connection import (
     GRPC_OPTIONS,
     identified,
     model_input,
+    output_of,
     split_url,
     strings,
 )
@@ -84,9 +85,15 @@ class AsyncClient(ClientCore):
         tries: int = DEFAULT_TRIES,
         try_timeout: float | None = None,
         fallback: Fallback | None = None,
+        wait: bool = False,
     ) -> None:
         super().__init__(
-            url, timeout=timeout, tries=tries, try_timeout=try_timeout, fallback=fallback
+            url,
+            timeout=timeout,
+            tries=tries,
+            try_timeout=try_timeout,
+            fallback=fallback,
+            wait=wait,
         )
         if concurrency < 1:
             message = f"concurrency is {concurrency}; expected at least 1"
@@ -205,7 +212,7 @@ class AsyncClient(ClientCore):
     async def _ask(self, ask: Callable[[_AsyncConnection, float], Awaitable[R]]) -> R:
         """Return what the first server says that gives an answer."""
         if self._all_rest():
-            message = "no server is to be had"
+            message = "no server is available"
             raise UnreachableError(message)
         tries = Tries(self._patience, self._servers)
         while True:
@@ -242,7 +249,7 @@ class _AsyncConnection:
             answer = await self._client.infer(
                 model.name, [sent], client_timeout=timeout, **identified(request_id)
             )
-        result: NDArray[Any] | None = answer.as_numpy(output)
+            result = output_of(answer, output)
         if result is None:
             message = f"the model {model.name!r} at {self.url} gave no {output}"
             raise ServerError(message)

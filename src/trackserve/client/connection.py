@@ -110,7 +110,8 @@ class Connection(ABC):
         except TimeoutError:
             raise failures.no_answer(self.url, timeout) from None
         except (OSError, HTTPException) as error:
-            raise failures.unreachable(self.url, str(error)) from None
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise failures.unreachable(self.url, reason[:200]) from None
 
     def _without(self, model: str) -> ServerError:
         try:
@@ -134,8 +135,7 @@ class GrpcConnection(Connection):
         answer = self._client.infer(
             model.name, [sent], client_timeout=timeout, **identified(request_id)
         )
-        result: NDArray[Any] | None = answer.as_numpy(output)
-        return result
+        return output_of(answer, output)
 
     def _config(self, model: str) -> Mapping[str, Any]:
         answer = self._client.get_model_config(model, as_json=True, client_timeout=self.timeout)
@@ -177,6 +177,16 @@ def model_input(model: Model, array: NDArray[Any]) -> tuple[Any, str]:
     sent = tritonclient.grpc.InferInput(tensor.name, list(array.shape), tensor.dtype)
     sent.set_data_from_numpy(array)
     return sent, output.name
+
+
+def output_of(answer: Any, output: str) -> NDArray[Any] | None:
+    """Return an output of a gRPC answer, None if it has no such one."""
+    try:
+        result: NDArray[Any] | None = answer.as_numpy(output)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        message = f"its answer is not one of a Triton server: {error}"
+        raise InferenceServerException(message) from None
+    return result
 
 
 def identified(request_id: str) -> dict[str, Any]:

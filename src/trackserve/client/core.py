@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trackserve.client.tries import Patience, Servers
 from trackserve.contract.description import Description
 from trackserve.contract.tensors import TRACK_FINDING
@@ -36,12 +38,13 @@ class ClientCore:
         tries: int,
         try_timeout: float | None,
         fallback: Fallback | None,
+        wait: bool,
     ) -> None:
         self.urls = tuple(url.split(",") if isinstance(url, str) else url)
         if not self.urls:
             message = "no server was given; expected at least one host:port"
             raise InputError(message)
-        self._patience = Patience(timeout, tries, try_timeout)
+        self._patience = Patience(timeout, tries, try_timeout, wait=wait)
         self._servers = Servers(len(self.urls))
         self._fallback = fallback
         self._described: Description | None = None
@@ -74,10 +77,14 @@ def new_request_id() -> str:
 
 def as_tracks(labels: NDArray[Any], array: Float32, url: str) -> Tracks:
     """Return the labels as tracks; raises :class:`ServerError` unless there is one for each hit."""
-    if labels.shape != array.shape[:1]:
+    if labels.shape != array.shape[:1] or labels.dtype != np.int64:
         message = (
-            f"{url} answered {array.shape[0]} hits with labels of shape "
-            f"{list(labels.shape)}; expected one label for each hit"
+            f"{url} answered {array.shape[0]} hits with labels {labels.dtype} "
+            f"{list(labels.shape)}; expected one int64 label for each hit"
         )
         raise ServerError(message)
-    return Tracks(labels)
+    try:
+        return Tracks(labels)
+    except InputError as error:  # the server's fault, not that of who sent the hits
+        message = f"{url} answered with labels that are none: {error}"
+        raise ServerError(message) from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trackserve.errors import (
     InputError,
+    NobodyListensError,
     RefusedError,
     ServerError,
     TrackserveError,
@@ -58,6 +59,9 @@ def no_answer(url: str, timeout: float) -> UnreachableError:
 
 def unreachable(url: str, reason: str) -> UnreachableError:
     """Return the error for a server that is not there, or not any more."""
+    if "Connection refused" in reason:
+        message = f"nothing listens at {url}; start a server with `trackserve serve`, or name another address"
+        return NobodyListensError(message)
     return UnreachableError(f"{url} can't be reached: {reason}")
 
 

@@ -1,6 +1,7 @@
 """The KServe protocol over HTTP/1.1 with tensors in binary, one request at a time.
 
-Python's own client, so that each try has its own deadline.
+Python's own client, on a socket of ours, so that each attempt has a deadline of its own that holds
+however slowly an answer drips in.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,6 +29,32 @@ HEAD_LENGTH = "Inference-Header-Content-Length"
 """The header that tells how many bytes of a body are JSON; the tensors follow."""
 
 
+MOST_BYTES = 2**30
+"""An answer of more bytes is not one of ours: reading stops there."""
+_CHUNK = 2**20
+
+
+class _Socket(socket.socket):
+    """A socket whose every wait ends at one deadline (of the monotonic clock, s)."""
+
+    deadline = 0.0
+
+    def recv_into(self, *arguments: Any) -> int:
+        """Receive, for as long as is left; raises :class:`TimeoutError` at the deadline."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.settimeout(left)
+        return super().recv_into(*arguments)
+
+
+def _connect(address: tuple[str, int], timeout: float, *arguments: Any) -> _Socket:
+    plain = socket.create_connection(address, timeout, *arguments)
+    opened = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+    opened.settimeout(timeout)
+    return opened
+
+
 class Http:
     """A connection, opened when it is first needed.
 
@@ -36,6 +65,7 @@ class Http:
     def __init__(self, address: str, timeout: float) -> None:
         self._timeout = timeout
         self._connection = http.client.HTTPConnection(address, timeout=timeout)
+        self._connection._create_connection = _connect  # type: ignore[attr-defined]  # its one hook
 
     def infer(
         self, model: Model, array: NDArray[Any], *, timeout: float, request_id: str = ""
@@ -51,7 +81,7 @@ class Http:
         answer, length = self.ask("POST", inference_path(model), body, headers, timeout)
         try:
             return _tensor(answer, length, output.name)
-        except (AttributeError, LookupError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
             raise _no_answer_of_ours(answer) from None
 
     def get(self, path: str) -> dict[str, Any]:
@@ -70,19 +100,43 @@ class Http:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> tuple[bytes, int]:
         """Return an answer's body, and how much of it is JSON."""
-        connection = self._connection
+        connection, deadline = self._connection, time.monotonic() + timeout
         connection.timeout = timeout
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout)
         try:
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.deadline = deadline  # type: ignore[union-attr]  # ours
+            connection.sock.settimeout(timeout)  # what sending may take in all
             connection.request(method, path, body, headers)
             response = connection.getresponse()
-            answer = response.read()
+            answer = _read_all(response)
+        except ValueError as error:  # lengths that are no numbers
+            connection.close()
+            message = f"its answer is not HTTP: {error}"
+            raise InferenceServerException(message, str(int(http.client.OK))) from None
         except BaseException:
             connection.close()
             raise
         check(response.status, answer)
-        return answer, int(response.headers.get(HEAD_LENGTH, len(answer)))
+        length = response.headers.get(HEAD_LENGTH, str(len(answer)))
+        if not length.isdecimal() or int(length) > len(answer):
+            raise _no_answer_of_ours(answer)
+        return answer, int(length)
+
+
+def _read_all(response: http.client.HTTPResponse) -> bytes:
+    """Return the body; memory is taken as it arrives, whatever length was announced."""
+    parts, size = [], 0
+    while chunk := response.read(_CHUNK):
+        parts.append(chunk)
+        size += len(chunk)
+        if size > MOST_BYTES:
+            message = f"its answer has more than {MOST_BYTES:,} bytes"
+            raise http.client.HTTPException(message)
+    if response.length:
+        message = f"its answer ended {response.length:,} bytes early"
+        raise http.client.HTTPException(message)
+    return b"".join(parts)
 
 
 def inference_path(model: Model) -> str:
@@ -121,7 +175,7 @@ def _tensor(answer: bytes, length: int, name: str) -> NDArray[Any] | None:
 
 
 def _read(answer: bytes, kind: type[T]) -> T:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         if isinstance(found := json.loads(answer), kind):
             return found
     raise _no_answer_of_ours(answer)
@@ -138,6 +192,6 @@ def check(status: int, answer: bytes) -> None:
         return
     try:
         reason = str(json.loads(answer)["error"])
-    except (ValueError, KeyError, TypeError):
-        reason = answer.decode(errors="replace")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        reason = answer[:200].decode(errors="replace")
     raise InferenceServerException(reason, str(status))

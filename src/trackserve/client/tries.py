@@ -11,10 +11,18 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from trackserve.errors import InputError, RefusedError, ServerError, UnreachableError
+from trackserve.errors import (
+    InputError,
+    NobodyListensError,
+    RefusedError,
+    ServerError,
+    UnreachableError,
+)
 
 FIRST_REST, LONGEST_REST = 0.1, 5.0
 """A failed server's rest (s); it doubles with each further failure, up to the longest."""
+FIRST_CONTACT = 2.0
+"""How long (s) to try servers at none of whose addresses anything has ever listened."""
 WORTH_ANOTHER_TRY = (RefusedError, UnreachableError)
 """What may go well the next time or elsewhere; asking twice does no harm, a server keeps nothing."""
 
@@ -25,11 +33,13 @@ class Patience:
 
     ``timeout`` (s) holds for an event with all its tries, ``try_timeout`` (s) for one of them, so
     that a server that hangs leaves time for another one; ``tries`` is the most for each server.
+    Unless one is to ``wait``, addresses where nothing has ever listened are given up within seconds.
     """
 
     timeout: float
     tries: int
     try_timeout: float | None = None
+    wait: bool = False
 
     def __post_init__(self) -> None:
         for name in ("timeout", "tries", "try_timeout"):
@@ -49,6 +59,7 @@ class _Server:
     under_way: int = 0
     failures: int = 0
     rests_until: float = -math.inf
+    seen: bool = False
 
 
 @dataclass
@@ -77,6 +88,11 @@ class Servers:
 
         return min(self._order, key=rank)
 
+    @property
+    def never_seen(self) -> bool:
+        """Whether nothing has ever listened at any of the addresses."""
+        return not any(server.seen for server in self._all)
+
     def rest(self) -> float:
         """Return how long (s) all servers will rest, 0 if one is awake."""
         return max(0.0, min(s.rests_until for s in self._all) - time.monotonic())
@@ -89,12 +105,13 @@ class Servers:
         """Note that a request came back, and so the server is well."""
         server = self._all[number]
         server.under_way -= 1
-        server.failures, server.rests_until = 0, -math.inf
+        server.failures, server.rests_until, server.seen = 0, -math.inf, True
 
     def failed(self, number: int, error: ServerError) -> None:
         """Note that a request failed; the server rests, as long as it asked for if it did."""
         server, now = self._all[number], time.monotonic()
         server.under_way -= 1
+        server.seen |= not isinstance(error, NobodyListensError)
         if server.rests_until > now:  # this one was under way when another one failed
             return
         server.failures = min(server.failures + 1, 30)
@@ -129,6 +146,9 @@ class Tries:
         With a ``fallback`` nobody waits.
         """
         wait = self._servers.rest()
+        nobody = self._servers.never_seen and not self._patience.wait
+        if nobody and time.monotonic() + wait > self._began + FIRST_CONTACT:
+            raise error
         over = self.count >= self._patience.tries * self._servers.count
         if over or wait >= self._left() or (fallback and wait > 0):
             if self.count == 1:
