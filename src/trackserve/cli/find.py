@@ -82,8 +82,7 @@ def run(options: argparse.Namespace) -> None:
     check_place(options.output)
     sources = find_sources(options.events)
     check_distinct(sources)
-    bar = progress(sources, "find")
-    with written(options.output) as file:
+    with written(options.output) as file, contextlib.closing(progress(sources, "find")) as bar:
         outcome = _Outcome(TrackWriter(file), keep_going=options.keep_going)
         if options.concurrency is None:
             _find_in_turn(bar, options, outcome)

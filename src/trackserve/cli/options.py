@@ -11,7 +11,7 @@ from tqdm import tqdm
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from trackserve.data import EventSource
 
@@ -100,6 +100,6 @@ def find_sources(paths: Sequence[Path]) -> list[EventSource]:
     return [source for path in paths for source in find_events(path)]
 
 
-def progress(sources: Sequence[EventSource], name: str) -> Iterator[EventSource]:
-    """Yield the events, with a progress bar from the first to the last unless there is only one."""
-    yield from tqdm(sources, desc=name, unit="event", disable=len(sources) < 2)
+def progress(sources: Sequence[EventSource], name: str) -> Generator[EventSource, None, None]:
+    """Yield the events, with a progress bar on a terminal unless there is only one."""
+    yield from tqdm(sources, desc=name, unit="event", disable=len(sources) < 2 or None)

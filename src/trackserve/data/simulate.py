@@ -218,7 +218,10 @@ def simulate(
     with (
         tempfile.TemporaryDirectory(prefix="trackserve-") as scratch,
         tqdm(
-            total=events, initial=events - len(missing), unit="event", disable=not progress
+            total=events,
+            initial=events - len(missing),
+            unit="event",
+            disable=None if progress else True,
         ) as bar,
     ):
         if min(workers, len(missing)) > 1:

@@ -221,7 +221,9 @@ def _watch(load: Load, start: float, sent: Any, marks: Sequence[Any], *, progres
     """Show how far the load is, and call the marks at the warm-up's end and at the load's."""
     whole = load.warm_up + load.seconds
     form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
-    with tqdm(total=whole, desc=str(load), disable=not progress, bar_format=form) as bar:
+    with tqdm(
+        total=whole, desc=str(load), disable=None if progress else True, bar_format=form
+    ) as bar:
         for moment, mark in zip((load.warm_up, whole), marks or (None, None), strict=True):
             while (left := start + moment - time.monotonic()) > 0:
                 time.sleep(min(left, 0.25))

@@ -155,7 +155,9 @@ class Tuning:
         self._check_folder()
         found: list[dict[str, Any]] = []
         best = Candidate(engine=self.engines[0], instances=self.cores)
-        with tqdm(desc=f"tune for {self.goal}", unit="trial", total=self.trials) as bar:
+        with tqdm(
+            desc=f"tune for {self.goal}", unit="trial", total=self.trials, disable=None
+        ) as bar:
             highest, seen = self._try(best, found, bar), {best}
             better = True
             while better:

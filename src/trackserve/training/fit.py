@@ -67,7 +67,9 @@ def fit(
 
     network.train()
     with (
-        tqdm(total=updates, initial=first, desc=name, unit="update", mininterval=1) as bar,
+        tqdm(
+            total=updates, initial=first, desc=name, unit="update", mininterval=1, disable=None
+        ) as bar,
         (folder / "metrics.jsonl").open("a", encoding="utf-8") as log,
     ):
         for step in range(first, updates):
