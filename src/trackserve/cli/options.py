@@ -11,7 +11,7 @@ from tqdm import tqdm
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from trackserve.data import EventSource
 
