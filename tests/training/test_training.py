@@ -15,9 +15,10 @@ from trackserve.data import find_events
 from trackserve.errors import InputError
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.check import check_answers
+from trackserve.training.events import split
 from trackserve.training.filter import FilterLoss
 from trackserve.training.gnn import GnnLoss
-from trackserve.training.train import Training, find_device, split, train
+from trackserve.training.train import Training, find_device, train
 from trackserve.training.triplets import TripletLoss
 
 
@@ -182,6 +183,6 @@ def test_columns_made_from_cells_are_read_from_the_cells(place, tmp_path):
     )
     data = shutil.copytree(place / "data", tmp_path / "data")
     training = Training([data], tmp_path / "bundle", recipe, "cpu")
-    features = training._sample(training.train[0]).features
+    features = training.graphs.sample(training.train[0]).features
     assert features.shape[1] == 4
     assert features[:, 3].max() > 0
