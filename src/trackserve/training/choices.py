@@ -71,7 +71,7 @@ def track_cut(graphs: Graphs, sources: Sequence[EventSource], report: Path) -> f
     recipe = graphs.recipe.tracks
     network = graphs.network("gnn")
     scored = []
-    for source in tqdm(sources, desc="track cut", unit="event"):
+    for source in tqdm(sources, desc="track cut", unit="event", disable=None):
         graph = TripletGraph(graphs.sample(source).features, *graphs.joined(source))
         event = graphs.event(source)
         scored.append((data_set(source), event, graphs.order(event), score_edges(network, graph)))

@@ -82,7 +82,7 @@ def measured_physics(
     find = with_stages(pipeline)
     measured = {}
     for name, part in by_data_set(sources).items():
-        bar = tqdm(part, desc=f"test {name}", unit="event")
+        bar = tqdm(part, desc=f"test {name}", unit="event", disable=None)
         measured[name] = headline_of(evaluate((s.read_columns(columns) for s in bar), find))
     return measured
 
