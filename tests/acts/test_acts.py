@@ -191,7 +191,7 @@ def test_an_event_that_fails_ends_the_job(detector):
     with pytest.raises(RuntimeError):
         sequencer.run()
     assert finding.report().failed == 1
-    assert "can't be reached" in finding.report().last_failure
+    assert "127.0.0.1:9" in finding.report().last_failure
 
 
 def test_an_event_that_fails_is_left_out(detector):
@@ -199,9 +199,8 @@ def test_an_event_that_fails_is_left_out(detector):
     assert collected.tracks == {}
     report = finding.report()
     assert (report.events, report.skipped) == (3, 3)
-    assert "3 skipped; the last: grpc://127.0.0.1:9 can't be reached" in str(report) or (
-        "3 skipped; the last: 127.0.0.1:9 can't be reached" in str(report)
-    )
+    assert "3 skipped; the last: " in str(report)
+    assert "127.0.0.1:9" in str(report)
 
 
 def test_an_event_that_fails_is_found_here(detector, expected):

@@ -156,12 +156,13 @@ class _ParticleSource(acts.examples.IAlgorithm):  # type: ignore[misc]  # acts h
 
     def put(self, generated: Generated, context: Any) -> None:
         particles = acts.examples.SimParticleContainer()
-        for particle in _acts_particles(generated):
+        for particle in acts_particles(generated):
             particles.insert(particle)
         self._handle(context, particles)
 
 
-def _acts_particles(generated: Generated) -> Iterable[Any]:
+def acts_particles(generated: Generated) -> Iterable[Any]:
+    """Yield generated particles as ACTS' ``SimParticle``, numbered in groups."""
     momentum = np.sqrt((generated.momentum**2).sum(axis=1))
     columns = (
         (np.arange(len(generated)) // _NUMBERS + 1).tolist(),
@@ -185,7 +186,7 @@ def _acts_particles(generated: Generated) -> Iterable[Any]:
 
 
 def _particle_id(table: dict[str, NDArray[Any]], generated: Generated) -> Int64:
-    """Return the ids of particles from the numbers that ``_acts_particles`` gave to ACTS.
+    """Return the ids of particles from the numbers that ``acts_particles`` gave to ACTS.
 
     Fatras takes particles without generation only, so the ids themselves cannot go in. What is born
     in the detector gets its ancestor's id, with generation and sub-particle as Fatras counts them.
