@@ -49,6 +49,10 @@ def add(commands: Subparsers) -> None:
         default="csv.gz",
         help="how tables are written; parquet is smallest, and read fastest",
     )
+    _add_detector(parser)
+
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noise", type=float, help="share of noise among all hits (default: conditions')"
     )

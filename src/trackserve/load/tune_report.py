@@ -22,64 +22,26 @@ Trial = dict[str, Any]
 def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
     """Write report.md, plots, and settings.toml if a trial meets the goal; returns their paths."""
     folder, plain = tuning.folder, [trial for trial in trials if "overload" not in trial]
-    found = tuning.best(plain)
-    lines = [f"# Settings for {tuning.goal}", ""]
+    best = tuning.best(plain)
     hits = [len(each) for each in tuning.hits]
-    lines += [
+    lines = [
+        f"# Settings for {tuning.goal}",
+        "",
         f"{tuning.cores} cores; {len(hits)} events of {sum(hits) / len(hits):,.0f} hits on average; "
         f"bundle {tuning.bundle.name}; each load {tuning.seconds:g} s; {len(trials)} trials.",
         "",
     ]
     paths = []
-    if found is None:
+    if best is None:
         lines += ["No trial meets this goal.", ""]
     else:
-        trial, point = found
-        candidate = Candidate.of(trial)
-        limit, keeps = tuning.queue(trials)
-        if limit is not None:
-            candidate = replace(candidate, max_queue=limit)
-        said = (
-            f"{_load(point)} over {_wire(trial)}: {point['throughput']:.1f} events/s, "
-            f"p50 {_ms(point, 'p50')}, p95 {_ms(point, 'p95')}, p99 {_ms(point, 'p99')} ms"
-        )
-        path = folder / "settings.toml"
-        write_settings(candidate.settings, path, f"For {tuning.goal}.\nMeasured with {said}.")
-        paths.append(path)
-        lines += [f"Best: {_words(candidate)}; {said}.", ""]
-        lines += ["## What was tried", "", *_axes(tuning, plain, Candidate.of(trial)), ""]
+        lines += _best(tuning, trials, *best, folder / "settings.toml")
+        lines += ["## What was tried", "", *_axes(tuning, plain, Candidate.of(best[0])), ""]
+        paths.append(folder / "settings.toml")
     lines += ["## Trials, the best load of each", "", *_table(tuning, plain), ""]
     if overloads := [trial for trial in trials if "overload" in trial]:
-        lines += ["## The queue's limit, with more events than can be served", ""]
-        lines += [
-            "| max_queue | offered/s | answered/s | p99 ms | refused |",
-            "|--:|--:|--:|--:|--:|",
-        ]
-        lines += [
-            f"| {t['candidate']['max_queue']} | {p['load']['rate']:.0f} | {p['throughput']:.1f} "
-            f"| {_ms(p, 'p99')} | {p['counts']['refused'] / max(p['counts']['sent'], 1):.0%} |"
-            for t in overloads
-            for p in t["loads"]
-        ]
-        lines.append("")
-        if not keeps:
-            lines += [
-                "None keeps the goal when so many come. The settings have the shortest, with which the "
-                "best load isn't refused.",
-                "",
-            ]
-    lines += [
-        "## The front",
-        "",
-        "Loads than which none has both more events/s and a lower p99.",
-        "",
-    ]
-    lines += ["| events/s | p99 ms | settings | load |", "|--:|--:|---|---|"]
-    lines += [
-        f"| {p['throughput']:.1f} | {_ms(p, 'p99')} | {_words(Candidate.of(t))}, {_wire(t)} | {_load(p)} |"
-        for t, p in front(plain)
-    ]
-    lines.append("")
+        lines += _overloads(overloads, keeps=tuning.queue(trials)[1])
+    lines += _pareto_front(plain)
     for name, draw in (
         ("throughput", _by_concurrency),
         ("instances", _by_instances),
@@ -90,6 +52,63 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
     path = folder / "report.md"
     write_text(path, "\n".join(lines))
     return [path, *paths]
+
+
+def _best(
+    tuning: Tuning, trials: Sequence[Trial], trial: Trial, point: dict[str, Any], path: Path
+) -> list[str]:
+    """Write the settings of the best trial and return the lines about it."""
+    candidate = Candidate.of(trial)
+    limit, _ = tuning.queue(trials)
+    if limit is not None:
+        candidate = replace(candidate, max_queue=limit)
+    measured = (
+        f"{_load(point)} over {_wire(trial)}: {point['throughput']:.1f} events/s, "
+        f"p50 {_ms(point, 'p50')}, p95 {_ms(point, 'p95')}, p99 {_ms(point, 'p99')} ms"
+    )
+    write_settings(candidate.settings, path, f"For {tuning.goal}.\nMeasured with {measured}.")
+    return [f"Best: {_words(candidate)}; {measured}.", ""]
+
+
+def _overloads(overloads: Sequence[Trial], *, keeps: bool) -> list[str]:
+    """Return the section on the queue's limit; ``keeps``: one of them keeps the goal."""
+    lines = [
+        "## The queue's limit, with more events than can be served",
+        "",
+        "| max_queue | offered/s | answered/s | p99 ms | refused |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {t['candidate']['max_queue']} | {p['load']['rate']:.0f} | {p['throughput']:.1f} "
+        f"| {_ms(p, 'p99')} | {p['counts']['refused'] / max(p['counts']['sent'], 1):.0%} |"
+        for t in overloads
+        for p in t["loads"]
+    ]
+    lines.append("")
+    if not keeps:
+        lines += [
+            "None keeps the goal under this load. The settings have the shortest queue with which the "
+            "best load isn't refused.",
+            "",
+        ]
+    return lines
+
+
+def _pareto_front(trials: Sequence[Trial]) -> list[str]:
+    """Return the section on the loads that no other one beats."""
+    lines = [
+        "## The front",
+        "",
+        "Loads for which no other has both more events/s and a lower p99.",
+        "",
+        "| events/s | p99 ms | settings | load |",
+        "|--:|--:|---|---|",
+    ]
+    lines += [
+        f"| {p['throughput']:.1f} | {_ms(p, 'p99')} | {_words(Candidate.of(t))}, {_wire(t)} | {_load(p)} |"
+        for t, p in front(trials)
+    ]
+    return [*lines, ""]
 
 
 def front(trials: Sequence[Trial]) -> list[tuple[Trial, dict[str, Any]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from trackserve.errors import InputError
 from trackserve.files import whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -48,23 +50,14 @@ def fit(
     longer finite.
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
-    warm_up = max(1, updates // 20)
-
-    def schedule(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(1, updates - warm_up))))
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_rate, updates=updates))
+    parts: dict[str, Any] = {
+        "network": network,
+        "optimiser": optimiser,
+        "scheduler": scheduler,
+    }
     checkpoint = folder / f"{name}.checkpoint"
-    first = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        scheduler.load_state_dict(state["scheduler"])
-        first = state["step"]
-
+    first = _resume(checkpoint, parts)
     network.train()
     with (
         tqdm(
@@ -94,16 +87,27 @@ def fit(
             bar.set_postfix({k: f"{v:.4g}" for k, v in metrics.items()})
             bar.update()
             if (step + 1) % checkpoint_every == 0 or step + 1 == updates:
-                save(
-                    checkpoint,
-                    {
-                        "network": network.state_dict(),
-                        "optimiser": optimiser.state_dict(),
-                        "scheduler": scheduler.state_dict(),
-                        "step": step + 1,
-                    },
-                )
+                states = {part: each.state_dict() for part, each in parts.items()}
+                save(checkpoint, {**states, "step": step + 1})
     network.eval()
+
+
+def _rate(step: int, updates: int) -> float:
+    """Return the learning rate of a step over its highest value."""
+    warm_up = max(1, updates // 20)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(1, updates - warm_up))))
+
+
+def _resume(checkpoint: Path, parts: Mapping[str, Any]) -> int:
+    """Set the states of network, optimiser and scheduler from a checkpoint; return the next step."""
+    if not checkpoint.is_file():
+        return 0
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    for part, each in parts.items():
+        each.load_state_dict(state[part])
+    return int(state["step"])
 
 
 def save(path: Path, state: dict[str, object]) -> None:
