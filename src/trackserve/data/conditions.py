@@ -29,8 +29,9 @@ class Conditions:
     ``listed_eta``; those below ``transported_pt`` are not carried through the detector, and stop
     where they fall below it. ``photons`` is the share of photons that may convert.
 
-    ``interaction`` is the thickness of a module's layer in nuclear interaction lengths, by volume;
-    ``missed`` the probability that a crossing leaves no hit.
+    ``interaction`` is the thickness of a module's layer in nuclear interaction lengths, by volume,
+    and in ``pixel_barrel`` by layer there; ``missed`` the probability that a crossing leaves no
+    hit.
 
     ``noise`` is the share of noise among all hits, ``noise_volumes`` where it is, and
     ``noise_cells`` its mean number of cells a hit.
@@ -47,6 +48,7 @@ class Conditions:
     transported_pt: float
     photons: float
     interaction: ByVolume
+    pixel_barrel: tuple[float, float, float, float]
     missed: ByVolume
     noise: float
     noise_volumes: ByVolume
@@ -59,13 +61,14 @@ class Conditions:
 
 TRACKML = Conditions(
     beam_spot=(0.015, 0.015, 5.5),
-    pileup=136.0,
+    pileup=143.0,
     listed_pt=0.1,
     listed_eta=4.0,
     transported_pt=0.15,
-    photons=0.37,
-    interaction=(0.0065, 0.0065, 0.0065, 0.012, 0.012, 0.012, 0.012, 0.012, 0.012),
-    missed=(0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02),
+    photons=0.23,
+    interaction=(0.0048, 0.0, 0.0048, 0.012, 0.0115, 0.012, 0.018, 0.012, 0.018),
+    pixel_barrel=(0.0055, 0.0060, 0.0085, 0.0085),
+    missed=(0.035, 0.012, 0.035, 0.02, 0.01, 0.02, 0.01, 0.01, 0.01),
     noise=0.15,
     noise_volumes=(0.045, 0.099, 0.040, 0.065, 0.297, 0.059, 0.029, 0.321, 0.046),
     noise_cells=(4.5, 7.3, 4.1, 2.4, 2.7, 2.1, 2.7, 2.4, 2.2),

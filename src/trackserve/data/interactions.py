@@ -24,19 +24,21 @@ if TYPE_CHECKING:
     from trackserve.data.transport import Crossings
     from trackserve.event import Bool, Float64, Int64
 
-_SHELLS = ((19.0, 0.0025), (200.0, 0.004))
+_SHELLS = ((19.0, 0.0025), (200.0, 0.006))
 """Radius of the beam pipe and of a support, and their thickness in interaction lengths."""
-_DISCS = ((570.0, 0.008), (1180.0, 0.005))
-"""|z| of the ends of the pixel barrel and the short-strip barrel."""
+_DISCS = ((570.5, (33, 60), 0.020), (570.5, (60, 175), 0.010), (1182.5, (240, 1000), 0.008))
+"""|z|, radii and thickness of what closes the pixel barrel (services, thicker near the beam) and
+the short-strip barrel. Displaced vertices of real events lie there."""
 _STEEPEST = 0.1
 """Least cosine between a path and the normal to the material: layers are not endless."""
+_PIXEL_BARREL = 8
 _LEPTONS_AND_PHOTON = (11, 13, 15, 22)
 _PROTON, _PION = (2212, 0.938272), (211, 0.139570)
 """PDG number and mass, GeV."""
-_SLOW, _SEEN, _FAST = 4, 0.38, 0.25
-"""An interaction has at most this many slow particles, each with this probability; and this often
-a fast one."""
-_PROTONS = 0.65
+_QUIET, _SLOW, _SEEN, _FAST = 0.2, 4, 0.46, 0.28
+"""This share of interactions has no charged products; the others have at most this many slow ones,
+each with this probability, and this often a fast one."""
+_PROTONS = 0.57
 """Share of protons among the slow."""
 _SLOW_MOMENTUM, _SLOW_WIDTH = 0.24, 0.45
 """Median and relative spread of the momentum of the slow, GeV."""
@@ -79,7 +81,7 @@ def interact(
 
     cosine = np.abs(np.einsum("hi,hi->h", surfaces.rotation[surface, :, 2], momentum))
     cosine /= np.sqrt((momentum**2).sum(axis=1))
-    depth = of_volume(conditions.interaction, surfaces.volume_id[surface])
+    depth = _thickness(surfaces, conditions)[surface]
     # Material between two crossings first, then the module itself behind its sensitive layer.
     steps = [*_passive(start, position), (np.ones(len(row)), depth / np.maximum(cosine, _STEEPEST))]
     share = np.stack([step[0] for step in steps], axis=1)
@@ -124,6 +126,15 @@ def _fast_enough(
     return ~gone | near
 
 
+def _thickness(surfaces: Surfaces, conditions: Conditions) -> Float64:
+    """Return the thickness of each module's layer ``[S]`` in interaction lengths."""
+    thickness = of_volume(conditions.interaction, surfaces.volume_id)
+    pixel = surfaces.volume_id == _PIXEL_BARREL
+    layer = surfaces.layer_id[pixel] // 2 - 1  # layers are numbered 2, 4, 6, 8
+    thickness[pixel] = np.array(conditions.pixel_barrel)[layer]
+    return thickness
+
+
 def _passive(start: Float64, end: Float64) -> list[tuple[Float64, Float64]]:
     """Return for each passive surface where steps meet it (share of the step) and what they pass.
 
@@ -131,16 +142,20 @@ def _passive(start: Float64, end: Float64) -> list[tuple[Float64, Float64]]:
     """
     step = end - start
     length = np.sqrt((step**2).sum(axis=1))
-    met = []
     radius = np.hypot(start[:, 0], start[:, 1]), np.hypot(end[:, 0], end[:, 1])
     height = np.abs(start[:, 2]), np.abs(end[:, 2])
-    for places, (low, high) in ((_SHELLS, radius), (_DISCS, height)):
-        across = np.abs(high - low)
-        for place, thickness in places:
-            meets = (low < place) != (high < place)
-            share = np.where(meets, (place - low) / np.where(meets, high - low, 1), 0)
-            slope = length / np.maximum(across, _STEEPEST * np.maximum(length, 1e-9))
-            met.append((share, np.where(meets, thickness * slope, 0)))
+    met = []
+    surfaces = [(radius, place, (0.0, np.inf), depth) for place, depth in _SHELLS]
+    surfaces += [(height, place, radii, depth) for place, radii, depth in _DISCS]
+    for (low, high), place, (inner, outer), depth in surfaces:
+        meets = (low < place) != (high < place)
+        share = np.where(meets, (place - low) / np.where(meets, high - low, 1), 0)
+        at = start[:, :2] + share[:, None] * step[:, :2]
+        if np.isfinite(outer):
+            distance = np.hypot(at[:, 0], at[:, 1])
+            meets &= (inner <= distance) & (distance < outer)
+        slope = length / np.maximum(np.abs(high - low), _STEEPEST * np.maximum(length, 1e-9))
+        met.append((np.where(meets, share, 0), np.where(meets, depth * slope, 0)))
     return met
 
 
@@ -150,8 +165,9 @@ def products(interactions: Interactions, random: np.random.Generator) -> Generat
     In TrackML's events they are slow, in all directions, and mostly positive: protons knocked out
     of the nucleus, and a few pions; and sometimes a faster pion along the hadron.
     """
-    slow = random.binomial(_SLOW, _SEEN, len(interactions))
-    fast = (random.random(len(interactions)) < _FAST).astype(np.int64)
+    loud = random.random(len(interactions)) >= _QUIET
+    slow = random.binomial(_SLOW, _SEEN, len(interactions)) * loud
+    fast = ((random.random(len(interactions)) < _FAST) & loud).astype(np.int64)
     of = np.repeat(np.arange(len(interactions)), slow + fast)
     is_fast = np.repeat(
         np.tile([False, True], len(interactions)), np.column_stack([slow, fast]).ravel()
