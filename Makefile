@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics real speed service-study clean
+.PHONY: help demo test lint format bundle physics realism real speed service-study clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hou
 
 physics: .venv/dev  ## Judge the shipped bundle beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
 	$(BIN)/python -m studies.physics $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+	$(BIN)/python -m tools.documents
+
+realism: .venv/dev  ## Compare simulated events with real TrackML events: EVENTS=DIR (SIMULATED=DIR)
+	$(BIN)/python -m studies.physics.realism $(EVENTS) $(if $(SIMULATED),--simulated $(SIMULATED))
 	$(BIN)/python -m tools.documents
 
 real: .venv/dev  ## Judge a bundle on real TrackML events: EVENTS=DIR (BUNDLE=DIR OUT=DIR)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from studies.markdown import markdown as table
+from studies.physics.realism_tables import REALISM
 from studies.physics.tables import TABLES
 from studies.record import RESULTS, ROOT
 from studies.service.tables import SERVICE
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 PHYSICS = RESULTS / "physics.json"
 """The shipped bundle as studies.physics measured it."""
+LIKENESS = RESULTS / "realism.json"
+"""Simulated events beside real ones, as studies.physics.realism compared them."""
 STUDY = RESULTS / "service.json"
 """The service as studies.service measured it."""
 FAST = RESULTS / "speed.json"
@@ -292,6 +295,7 @@ MADE = {
     "definitions": definition_table,
     "bins": bin_table,
     **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
+    **{name: partial(lambda make: make(measured(LIKENESS)), m) for name, m in REALISM.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},

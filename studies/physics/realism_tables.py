@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from physics_tables import markdown
+from studies.markdown import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def everything(record: Mapping[str, Any]) -> str:
                 ("simulated", *map(_number, row["simulated"])),
             ]
         )
-        parts.append(f"{row['name'][0].upper()}{row['name'][1:]}:\n\n{table}")
+        parts.append(f"**{row['name'].replace('|', chr(92) + '|')}**\n\n{table}")
     return "\n\n".join(parts)
 
 

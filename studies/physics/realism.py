@@ -1,7 +1,9 @@
 """Compare simulated events with a folder of real TrackML events: table, picture, distances.
 
+    python -m studies.physics.realism EVENTS [--simulated DIR] [--conditions NAME] [--workers N]
+
 Simulates as many events as it is given unless --simulated names a folder of them. Writes
-results/realism.json and docs/images/simulation.png; tests/docs/made.py writes the tables into
+results/realism.json and docs/images/simulation.png; tools.documents writes the tables into
 docs/simulation.md.
 """
 
@@ -10,14 +12,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from realism_tables import distances, everything
-from record import installation, write_json
-
+from studies.physics.realism_tables import distances, everything
+from studies.record import RESULTS, ROOT, installation, write_json
 from trackserve.data.simulate import simulate
 from trackserve.evaluate.realism import compare, compare_with_reference, read_sample
 from trackserve.evaluate.realism_plots import draw_realism
 
-ROOT = Path(__file__).parents[1]
 SEED = 404
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         "simulated_events": simulated.events,
         "rows": [row.to_json() for row in rows],
     }
-    write_json(ROOT / "benchmarks/results/realism.json", record)
+    write_json(RESULTS / "realism.json", record)
     draw_realism(real, simulated, ROOT / "docs/images/simulation.png")
     print(everything(record), distances(record), sep="\n\n")
 
