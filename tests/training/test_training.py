@@ -186,3 +186,28 @@ def test_columns_made_from_cells_are_read_from_the_cells(place, tmp_path):
     features = training.graphs.sample(training.train[0]).features
     assert features.shape[1] == 4
     assert features[:, 3].max() > 0
+
+
+def test_events_apart_and_networks_of_another_bundle(place, tmp_path):
+    """Radius and cuts are chosen again, for other targets and on other events; nothing is trained."""
+    apart = small_data(tmp_path / "validation", events=2), small_data(tmp_path / "test", events=1)
+    recipe = small_recipe(tmp_path, old="seed = 3", new="seed = 3\nmin_pt = 0.5")
+    first = place / "bundle"
+    train([place / "data"], tmp_path / "second", recipe, apart=apart, networks=first)
+    second = read_bundle(tmp_path / "second")
+    for name in ("embedding", "gnn"):
+        member = f"{name}.onnx"
+        assert (second.path / member).read_bytes() == (first / member).read_bytes()
+    assert second.radius != read_bundle(first).radius
+    says = second.provenance
+    assert says["events"] == {"train": 4, "validation": 2, "test": 1}
+    assert says["data"] == ["data", "validation", "test"]
+    assert says["networks"]["bundle"] == f"small {read_bundle(first).digest()}"
+    assert says["networks"]["recipe"]["min_pt"] == 0.9
+    assert not (tmp_path / "second.training/metrics.jsonl").exists()
+
+
+def test_networks_of_other_features_are_not_taken(place, tmp_path):
+    recipe = small_recipe(tmp_path, old="[1000.0, 3.0, 1000.0]", new="[1000.0, 3.0, 500.0]")
+    with pytest.raises(InputError, match="can't be taken; expected all four"):
+        train([place / "data"], tmp_path / "second", recipe, networks=place / "bundle")

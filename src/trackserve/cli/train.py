@@ -42,6 +42,18 @@ def add(commands: Subparsers) -> None:
         metavar="DIR",
         help="events to measure the bundle on, given with --validation",
     )
+    parser.add_argument(
+        "--networks",
+        type=Path,
+        metavar="BUNDLE",
+        help="take the networks of this bundle as they are, and choose radius and cuts only",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="BUNDLE",
+        help="begin at the weights of this bundle, for the networks in the recipe's `start`",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -54,5 +66,13 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(message)
     recipe = read_recipe(options.recipe)
     apart = None if options.test is None else (options.validation, options.test)
-    train(options.data, options.output, recipe, device=options.device, apart=apart)
+    train(
+        options.data,
+        options.output,
+        recipe,
+        device=options.device,
+        apart=apart,
+        networks=options.networks,
+        start=options.start,
+    )
     print(options.output)

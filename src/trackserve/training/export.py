@@ -94,6 +94,25 @@ def export_network(
     return difference
 
 
+def take_weights(network: nn.Module, path: Path) -> None:
+    """Give a network the weights of an exported one, as far as they have the same names and shapes.
+
+    Raises :class:`BundleError` where none does.
+    """
+    known = {part.name: part for part in onnx.load(path).graph.initializer}
+    state = {
+        name: torch.from_numpy(np.array(onnx.numpy_helper.to_array(known[name])))
+        for name, old in network.state_dict().items()
+        if name in known and tuple(known[name].dims) == tuple(old.shape)
+    }
+    if not state:
+        message = (
+            f"{path} has no weight of the network's names and shapes; expected its family and width"
+        )
+        raise BundleError(message)
+    network.load_state_dict(state, strict=False)
+
+
 def strip_traces(model: onnx.ModelProto) -> None:
     """Drop what the exporter notes about the Python code behind each node: paths, stack traces."""
     model.doc_string = ""

@@ -53,6 +53,10 @@ def mlp(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
 
+SPREAD = 30.0
+"""How many times wider than torch's the last layer of an embedding begins."""
+
+
 class Embedding(nn.Module):
     """Network 1: features ``[N, F]`` to points ``[N, D]``."""
 
@@ -60,6 +64,10 @@ class Embedding(nn.Module):
         super().__init__()
         self.inputs = HitInputs(columns)
         self.network = mlp(7 + len(self.inputs.further), width, dimension, layers)
+        # Hits start far apart: else all of them are neighbours at first, and looking them up takes seconds.
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.data *= SPREAD
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the embedding ``[N, D]``."""

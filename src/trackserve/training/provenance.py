@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from trackserve.bundle import Bundle
     from trackserve.data.sources import EventSource
     from trackserve.training.recipe import Recipe
     from trackserve.training.working_folder import Chosen
@@ -30,11 +31,12 @@ def description(
     *,
     data: Sequence[str],
     events: Mapping[str, int],
+    taken: Mapping[str, Bundle | None],
     physics: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of ``bundle.toml``.
 
-    ``data`` names the folders and archives, ``events`` counts the events of each part, ``physics`` is
+    ``taken`` are the bundles that networks or weights came from; ``data`` names the folders and archives, ``events`` counts the events of each part, ``physics`` is
     what :func:`measured_physics` returns.
     """
     return {
@@ -68,8 +70,17 @@ def description(
                 **{name: version(name) for name in ("numpy", "onnx", "onnxruntime", "torch")},
             },
             "recipe": asdict(recipe),
+            **{name: taken_from(each) for name, each in taken.items() if each is not None},
             "physics": dict(physics),
         },
+    }
+
+
+def taken_from(bundle: Bundle) -> dict[str, Any]:
+    """Return which bundle networks or weights were taken from, and how they were trained."""
+    return {
+        "bundle": f"{bundle.name} {bundle.digest()}",
+        "recipe": bundle.provenance.get("recipe", {}),
     }
 
 

@@ -111,14 +111,15 @@ class TripletsRecipe:
 class GnnRecipe:
     """How the GNN is trained.
 
-    An update takes a wedge of an event with about ``edges`` edges: more steps in the same time, of
-    which each moves less memory. ``soft_weight`` weighs true edges of particles that are no targets.
+    It learns on ``events`` events, spread over all. An update takes a wedge of one with about ``edges``
+    edges: more steps in the same time, of which each moves less memory. ``soft_weight`` weighs true edges of particles that are no targets.
     """
 
     width: int = 32
     steps: int = 4
     updates: int = 3400
     learning_rate: float = 2.5e-3
+    events: int = 100
     edges: int = 60_000
     soft_weight: float = 0.3
 
@@ -141,6 +142,8 @@ class Recipe:
     length ``long_edge`` (mm) counts twice as much as a short one, one of twice the length five times.
     ``precision`` is what the native engine computes the finished bundle in.
     ``validation`` and ``test`` are shares of the events of each data set, at least one event.
+    The networks named in ``start`` begin at the weights of the bundle that a training is given to start
+    from, where it is given one.
     """
 
     name: str = "trackml"
@@ -151,6 +154,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     validation: float = 0.05
     test: float = 0.05
+    start: tuple[str, ...] = ("embedding", "filter", "triplets", "gnn")
     features: FeatureColumns = field(
         default_factory=lambda: FeatureColumns(
             ("r", "phi", "z"), (1000.0, 3.141592653589793, 1000.0), {}

@@ -11,20 +11,21 @@ was.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trackserve.bundle import DESCRIPTION
+from trackserve.bundle import DESCRIPTION, read_bundle
 from trackserve.data import find_events
 from trackserve.errors import InputError
 from trackserve.training import choices
 from trackserve.training.calibrate import EVENTS, some, write_ranges
 from trackserve.training.embedding import EmbeddingLoss
 from trackserve.training.events import data_set, split
-from trackserve.training.export import export_network, write_description
+from trackserve.training.export import export_network, take_weights, write_description
 from trackserve.training.filter import FilterLoss
 from trackserve.training.fit import Loss, fit
 from trackserve.training.gnn import GnnLoss
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from trackserve.bundle import Bundle
     from trackserve.event import Float32, Int64
     from trackserve.training.calibrate import Seen
     from trackserve.training.prune import AnyFilter
@@ -60,15 +62,19 @@ def train(
     *,
     device: str = "auto",
     apart: tuple[Path, Path] | None = None,
+    networks: Path | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train a bundle on the events in these folders or archives and write it to ``bundle``.
 
     Radius and cuts are chosen on the events of the first place of ``apart``, the finished bundle is
     measured on those of the second. Without, the last events of each data set are kept apart for
-    that: ``recipe.validation`` and ``recipe.test`` of them. Raises :class:`InputError` where a data
-    set then has fewer than three events, or no truth.
+    that: ``recipe.validation`` and ``recipe.test`` of them. With ``networks``, a bundle, its networks
+    are taken as they are, and only radius and cuts are chosen; with ``start``, a bundle, the recipe's
+    ``start`` begin at its weights where they have the same shape. Raises :class:`InputError` where a
+    data set then has fewer than three events, or no truth.
     """
-    Training(data, bundle, recipe, device, apart).run()
+    Training(data, bundle, recipe, device=device, apart=apart, networks=networks, start=start).run()
 
 
 class Training:
@@ -79,8 +85,11 @@ class Training:
         data: Sequence[Path],
         bundle: Path,
         recipe: Recipe,
-        device: str,
+        *,
+        device: str = "auto",
         apart: tuple[Path, Path] | None = None,
+        networks: Path | None = None,
+        start: Path | None = None,
     ) -> None:
         bundle = bundle.resolve()
         if bundle.exists() and not (bundle / DESCRIPTION).is_file():
@@ -100,7 +109,11 @@ class Training:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = [str(path.name) for path in (*data, *(apart or ()))]
         events = [f"{data_set(s)}/{s.event_id}" for s in self.train + self.validation + self.test]
-        claim(self.folder, {"data": self.data, "events": events, "recipe": asdict(recipe)})
+        self.networks = None if networks is None else read_bundle(networks)
+        self.start = None if start is None else read_bundle(start)
+        given = {"networks": self.networks, "start": self.start}
+        taken = {name: each.digest() for name, each in given.items() if each is not None}
+        claim(self.folder, {"data": self.data, "events": events, "recipe": asdict(recipe), **taken})
         self.threads = torch.get_num_threads()
         self.chosen = Chosen(self.folder / "chosen.json")
         self.graphs = Graphs(self.folder, recipe, self.chosen, self.threads)
@@ -113,21 +126,39 @@ class Training:
         filter_cut = partial(choices.filter_cut, graphs, validation)
         triplet_cut = partial(choices.triplet_cut, graphs, validation)
         track_cuts = self.folder / "track_cuts.json"
-        self._train_embedding()
+        if self.networks is not None:
+            self._take_networks(self.networks)
+        train = self.networks is None
+        if train:
+            self._train_embedding()
         choose("radius", lambda: choices.radius(graphs, validation))
-        self._train_filter()
+        if train:
+            self._train_filter()
         choose("filter_cut", lambda: filter_cut(recipe.filter.efficiency))
         choose("served_filter_cut", lambda: filter_cut(recipe.filter.served_efficiency))
-        self._train_triplets()
+        if train:
+            self._train_triplets()
         choose("triplet_cut", lambda: triplet_cut(recipe.triplets.efficiency))
         choose("served_triplet_cut", lambda: triplet_cut(recipe.triplets.served_efficiency))
-        self._train_gnn()
+        if train:
+            self._train_gnn()
         choose("track_cut", lambda: choices.track_cut(graphs, validation, track_cuts))
         self._calibrate()
         self._describe()
         publish(self.folder, self.bundle)
 
     # ---- the four networks
+
+    def _take_networks(self, bundle: Bundle) -> None:
+        """Copy the networks of a bundle, which are then not trained."""
+        if bundle.triplets is None or bundle.features != self.recipe.features:
+            message = (
+                f"the networks of {bundle.path} can't be taken; expected all four, for the features "
+                f"{', '.join(self.recipe.features.columns)} and scales of the recipe"
+            )
+            raise InputError(message)
+        for name in bundle.networks:
+            shutil.copy2(bundle.path / f"{name}.onnx", self.folder)
 
     def _train_embedding(self) -> None:
         settings = self.recipe.embedding
@@ -176,8 +207,9 @@ class Training:
     def _train_gnn(self) -> None:
         settings = self.recipe.gnn
         network = Gnn(self.recipe.features, width=settings.width, steps=settings.steps)
-        samples = [partial(self.graphs.sample, source) for source in self.train]
-        graphs = [partial(self.graphs.joined, source) for source in self.train]
+        sources = self.train[:: max(1, len(self.train) // settings.events)]
+        samples = [partial(self.graphs.sample, source) for source in sources]
+        graphs = [partial(self.graphs.joined, source) for source in sources]
         loss = GnnLoss(network, samples, graphs, self.recipe, self.device)
         self._fit(network, loss, "gnn", len(samples), settings)
         self._export(network, "gnn", samples[0]().features, *graphs[0]())
@@ -190,6 +222,8 @@ class Training:
         events: int,
         settings: EmbeddingRecipe | FilterRecipe | TripletsRecipe | GnnRecipe,
     ) -> None:
+        if self.start is not None and name in self.recipe.start and name in self.start.networks:
+            take_weights(network, self.start.path / f"{name}.onnx")
         fit(
             network.to(self.device),
             loss,
@@ -261,10 +295,19 @@ class Training:
             self.chosen,
             data=self.data,
             events={name: len(sources) for name, sources in events.items()},
+            taken={"networks": self.networks, "start": self.start},
         )
         write_description(self.folder, describe(physics={}))
         physics = measured_physics(self.folder, self.test, self.threads)
         write_description(self.folder, describe(physics=physics))
+
+
+def taken_from(bundle: Bundle) -> dict[str, Any]:
+    """Return which bundle networks or weights were taken from, and how they were trained."""
+    return {
+        "bundle": f"{bundle.name} {bundle.digest()}",
+        "recipe": bundle.provenance.get("recipe", {}),
+    }
 
 
 def find_device(name: str) -> torch.device:
