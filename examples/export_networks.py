@@ -1,7 +1,7 @@
 """Make a bundle of three torch networks that were trained elsewhere.
 
 Replace ``Embed`` and ``ScoreEdges`` by your own, with their trained weights, and the settings in
-``DESCRIPTION`` by those that they were trained with. Here they are untrained: the bundle is sound and
+``BUNDLE_FILE`` by those that they were trained with. Here they are untrained: the bundle is sound and
 finds nothing of use. Needs torch, onnx and onnxscript (``trackserve[train]``).
 
     python examples/export_networks.py my-bundle
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 FEATURES, DIMENSION, WIDTH = 3, 12, 32
-DESCRIPTION = """\
+BUNDLE_FILE = """\
 format = 1
 name = "my-networks"
 detector = "trackml"
@@ -104,7 +104,7 @@ def main(folder: Path) -> None:
     export(Embed(), folder / "embedding.onnx", features)
     export(ScoreEdges(steps=0), folder / "filter.onnx", features, edges)
     export(ScoreEdges(steps=4), folder / "gnn.onnx", features, edges)
-    (folder / "bundle.toml").write_text(DESCRIPTION, encoding="utf-8")
+    (folder / "bundle.toml").write_text(BUNDLE_FILE, encoding="utf-8")
 
 
 if __name__ == "__main__":

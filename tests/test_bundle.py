@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import trackserve.bundle
 from tiny_bundle import straight_tracks, write_tiny_bundle
-from trackserve.bundle import DESCRIPTION, NETWORKS, read_bundle, shipped_bundle
+from trackserve.bundle import BUNDLE_FILE, NETWORKS, read_bundle, shipped_bundle
 from trackserve.errors import BundleError, InputError
 from trackserve.pipeline import Pipeline
 from trackserve.pipeline.check import check_answers
@@ -34,7 +34,7 @@ def refusal(folder, check=read_bundle) -> str:
 
 
 def describe(folder, old: str, new: str) -> None:
-    path = folder / DESCRIPTION
+    path = folder / BUNDLE_FILE
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
@@ -79,7 +79,7 @@ def test_every_setting_is_read(folder):
     )
     describe(folder, "cut = 0.5", "cut = 0.5\nmin_hits = 4")
     describe(folder, 'name = "tiny"', 'name = "tiny"\nprecision = "bfloat16"')
-    with (folder / DESCRIPTION).open("a") as file:
+    with (folder / BUNDLE_FILE).open("a") as file:
         file.write("[provenance]\nseed = 3\n[provenance.anything]\ngoes = true\n")
     bundle = read_bundle(folder)
     assert (bundle.name, bundle.detector, bundle.precision) == (
@@ -115,7 +115,7 @@ def test_weights_may_be_among_the_inputs(folder):
 # ---- the folder
 
 
-@pytest.mark.parametrize("member", [DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)])
+@pytest.mark.parametrize("member", [BUNDLE_FILE, *(f"{name}.onnx" for name in NETWORKS)])
 def test_a_missing_member(folder, member):
     (folder / member).unlink()
     assert refusal(folder).startswith(f"{folder / member} is missing; a bundle has")
@@ -123,7 +123,7 @@ def test_a_missing_member(folder, member):
 
 def test_no_folder(tmp_path, folder):
     assert "is not a folder; a bundle is a folder with" in refusal(tmp_path / "nowhere")
-    assert "is not a folder" in refusal(folder / DESCRIPTION)
+    assert "is not a folder" in refusal(folder / BUNDLE_FILE)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -241,12 +241,12 @@ def test_an_unknown_shipped_bundle(tmp_path, monkeypatch):
 def test_a_description_that_cannot_be_used(folder, old, new, reason):
     describe(folder, old, new)
     message = refusal(folder)
-    assert message.startswith(str(folder / DESCRIPTION))
+    assert message.startswith(str(folder / BUNDLE_FILE))
     assert re.search(reason, message), message
 
 
 def test_a_description_that_is_not_text(folder):
-    (folder / DESCRIPTION).write_bytes(b"\xff\xfe\x00")
+    (folder / BUNDLE_FILE).write_bytes(b"\xff\xfe\x00")
     assert "is not valid TOML" in refusal(folder)
 
 
@@ -393,7 +393,7 @@ def test_threads_must_be_positive(tiny_bundle):
     ids=["deep", "digits", "long"],
 )
 def test_a_description_that_only_costs_time_is_refused(folder, text, expected):
-    (folder / DESCRIPTION).write_text(text)
+    (folder / BUNDLE_FILE).write_text(text)
     assert expected in refusal(folder)
 
 

@@ -18,7 +18,7 @@ COLUMNS = (
     *("volume_id", "layer_id", "cells", "length_u", "charge"),
 )
 SCALES = (1000.0, 3.2, 1000.0, 4.0, 1.0, 1.0, 3.2, 18.0, 14.0, 10.0, 10.0, 1.0)
-DESCRIPTION = """
+BUNDLE_FILE = """
 format = 1
 name = "tiny"
 detector = "made for a test"
@@ -63,7 +63,7 @@ def write_tiny_bundle(
     folder.mkdir(parents=True)
     columns = list(COLUMNS[:features])
     (folder / "bundle.toml").write_text(
-        DESCRIPTION.format(
+        BUNDLE_FILE.format(
             columns=columns,
             scales=list(SCALES[:features]),
             absent=", ".join(f"{c} = 1.0" for c in columns[7:]),

@@ -28,7 +28,7 @@ def facts() -> dict[str, str]:
     }
 
 
-def describe() -> str:
+def installation_report() -> str:
     """Return the facts, a line each."""
     told = facts()
     width = max(map(len, told))

@@ -28,7 +28,7 @@ from studies.physics.ckf import CONFIGURATIONS, KalmanFilter
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.engines.registry import open_pipeline
-from trackserve.evaluate.report import Evaluation, Found, add_up, evaluate_event, with_stages
+from trackserve.evaluate.report import Evaluation, StagedTracks, add_up, evaluate_event, with_stages
 from trackserve.event import Event, Hits, Tracks
 from trackserve.files import write_text
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from trackserve.data import EventSource
 
-Find = Callable[[Hits], tuple[Tracks | Found, dict[str, float]]]
+Find = Callable[[Hits], tuple[Tracks | StagedTracks, dict[str, float]]]
 """Finds the tracks of an event and tells the processor seconds that its steps took."""
 
 
@@ -82,7 +82,7 @@ class BundleFinder(Finder):
         )
         staged = with_stages(pipeline)
 
-        def find(hits: Hits) -> tuple[Found, dict[str, float]]:
+        def find(hits: Hits) -> tuple[StagedTracks, dict[str, float]]:
             start = time.process_time()
             if self.engine == "reference":  # its stages come apart at no cost, and it is slow
                 return staged(hits), {"total": time.process_time() - start}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from studies.service.overload import REQUESTS, ask_and_kill
 from studies.service.study import BUSY
-from trackserve.bundle import DESCRIPTION, Bundle, read_bundle
+from trackserve.bundle import BUNDLE_FILE, Bundle, read_bundle
 from trackserve.client import AsyncClient
 from trackserve.errors import TrackserveError
 from trackserve.load.load import Load
@@ -89,8 +89,8 @@ def _compare(
 def _copied(bundle: Bundle, folder: Path) -> Bundle:
     """Return a copy of a bundle that finds the same tracks and has another digest."""
     shutil.copytree(bundle.path, folder)
-    text = (folder / DESCRIPTION).read_text(encoding="utf-8")
-    (folder / DESCRIPTION).write_text(f"# another copy\n{text}", encoding="utf-8")
+    text = (folder / BUNDLE_FILE).read_text(encoding="utf-8")
+    (folder / BUNDLE_FILE).write_text(f"# another copy\n{text}", encoding="utf-8")
     return read_bundle(folder)
 
 

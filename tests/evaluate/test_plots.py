@@ -7,7 +7,7 @@ from tiny_events import event_of, labels
 
 from trackserve.errors import MissingDependencyError
 from trackserve.evaluate.plots import AXES, write_plots
-from trackserve.evaluate.report import Evaluation, Found, evaluate_event
+from trackserve.evaluate.report import Evaluation, StagedTracks, evaluate_event
 from trackserve.evaluate.stages import true_edges
 from trackserve.event import Tracks
 
@@ -21,7 +21,9 @@ def evaluation() -> Evaluation:
     assert event.truth is not None
     tracks = Tracks(labels(0, 0, 0, 0, 1, 1, 1, -1, -1, -1, -1, -1, -1))
     edges = true_edges(event.hits, event.truth, np.ones(2, np.bool_))
-    return evaluate_event(event, Found(tracks, {"neighbours": edges, "filter": edges[:, :3]}))
+    return evaluate_event(
+        event, StagedTracks(tracks, {"neighbours": edges, "filter": edges[:, :3]})
+    )
 
 
 def test_every_plot_is_written_and_nothing_beside_it(
@@ -60,5 +62,5 @@ def test_missing_matplotlib_is_named(
 def test_stages_without_edges_can_be_drawn(neighbours: int, tmp_path: Path) -> None:
     edges = np.array([[0, 1], [1, 2]], np.int64)
     stages = {"neighbours": edges[:, :neighbours], "filter": edges[:, :0]}
-    found = Found(Tracks(labels(-1, -1, -1)), stages)
+    found = StagedTracks(Tracks(labels(-1, -1, -1)), stages)
     assert len(write_plots(evaluate_event(event_of([5, 5, 5]), found), tmp_path)) == len(AXES) + 2

@@ -12,7 +12,7 @@ from trackserve.evaluate.intervals import Ratio
 from trackserve.evaluate.report import (
     DEFINITIONS,
     Evaluation,
-    Found,
+    StagedTracks,
     evaluate,
     evaluate_event,
     pixels_of,
@@ -23,14 +23,14 @@ from trackserve.event import Event, Hits, Modules, Tracks
 from trackserve.pipeline import Pipeline
 
 
-def perfect(event: Event) -> Found:
+def perfect(event: Event) -> StagedTracks:
     """The truth as an answer, with a graph of nothing but true edges."""
     assert event.truth is not None
     made = event.truth.particle_id
     ids = event.truth.particles.particle_id
     number = np.where(made == 0, -1, np.searchsorted(ids, made)).astype(np.int64)
     every = true_edges(event.hits, event.truth, np.ones(len(ids), np.bool_))
-    return Found(Tracks(number), {"neighbours": every, "filter": every, "gnn": every})
+    return StagedTracks(Tracks(number), {"neighbours": every, "filter": every, "gnn": every})
 
 
 EVENT = event_of([5] * 7 + [0] * 2 + [9] * 4)

@@ -17,7 +17,7 @@ from trackserve.errors import InputError, ServerError
 from trackserve.load.load import Load, Records, drive, first_answers, mix
 from trackserve.load.plots import write_plots
 from trackserve.load.report import measure, summarise, table
-from trackserve.load.worker import RECORD, Outcome
+from trackserve.load.worker import RECORD, RequestStatus
 from trackserve.serving.server import serve
 from trackserve.serving.settings import Settings
 
@@ -84,7 +84,7 @@ def test_shared_memory_is_closed_unless_asked_for(monolith, events):
 def test_a_server_that_is_not_there_loses_every_request(events):
     records = drive("localhost:9", events, Load(rate=50, **SHORT))
     assert len(records.rows) > 0
-    assert set(records.rows["outcome"]) == {Outcome.LOST}
+    assert set(records.rows["outcome"]) == {RequestStatus.LOST}
 
 
 @pytest.mark.service
@@ -117,7 +117,12 @@ def test_latency_counts_from_the_arrival_and_throughput_from_the_answers_in_time
     rows["sent"] = [0.5, 1.5, 2.0, 2.9]
     rows["received"] = [1.1, 1.75, 2.1, 3.5]
     rows["done"] = [1.2, 2.0, 2.2, 3.6]
-    rows["outcome"] = [Outcome.ANSWERED, Outcome.ANSWERED, Outcome.REFUSED, Outcome.ANSWERED]
+    rows["outcome"] = [
+        RequestStatus.ANSWERED,
+        RequestStatus.ANSWERED,
+        RequestStatus.REFUSED,
+        RequestStatus.ANSWERED,
+    ]
     load = Load(rate=2, seconds=2, warm_up=1)
     one = {("gnn", "success"): 2, ("hits_to_tracks", "success"): 2}
     statistics = Statistics(one, {("hits_to_tracks", "success"): 0.4})

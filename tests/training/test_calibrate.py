@@ -23,7 +23,7 @@ from trackserve.training.networks import Filter
 from wedge import SHIPPED
 
 COLUMNS = FeatureColumns(("r", "phi", "z"), (1000.0, 3.0, 1000.0), {})
-DESCRIPTION = {
+BUNDLE_FILE = {
     "kind": "filter",
     "width": 16,
     "layers": 2,
@@ -43,7 +43,7 @@ def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "filter.onnx"
     features, edges = events[0]
     export_network(
-        network, path, output="logits", description=DESCRIPTION, features=features, edges=edges
+        network, path, output="logits", description=BUNDLE_FILE, features=features, edges=edges
     )
     return network, path, events
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the bundle's layout."""
-DESCRIPTION = "bundle.toml"
+BUNDLE_FILE = "bundle.toml"
 NETWORKS = ("embedding", "filter", "gnn")
 PRECISIONS = ("float32", "bfloat16", "int8")
 """What networks may be computed in, on a processor that has it."""
@@ -112,7 +112,7 @@ class Bundle:
     def digest(self) -> str:
         """Return twelve hexadecimal digits that name the contents: equal digits, equal answers on one engine."""
         content = hashlib.sha256()
-        for member in (DESCRIPTION, *(f"{name}.onnx" for name in self.networks)):
+        for member in (BUNDLE_FILE, *(f"{name}.onnx" for name in self.networks)):
             content.update((self.path / member).read_bytes())
         return content.hexdigest()[:12]
 
@@ -130,7 +130,7 @@ class Bundle:
 
 def shipped_bundles() -> list[Path]:
     """Return the folders of the bundles that come with the package."""
-    return sorted(description.parent for description in SHIPPED.glob(f"*/{DESCRIPTION}"))
+    return sorted(description.parent for description in SHIPPED.glob(f"*/{BUNDLE_FILE}"))
 
 
 def shipped_bundle(name: str = "trackml") -> Path:
@@ -153,10 +153,10 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
     try:
         bundle = _from_description(folder, description)
     except BundleError as error:
-        message = f"{folder / DESCRIPTION}: {error}"
+        message = f"{folder / BUNDLE_FILE}: {error}"
         raise BundleError(message) from None
     if bundle.triplets is not None and not bundle.triplets_path.is_file():
-        message = f"{bundle.triplets_path} is missing; {DESCRIPTION} has [triplets], which needs it"
+        message = f"{bundle.triplets_path} is missing; {BUNDLE_FILE} has [triplets], which needs it"
         raise BundleError(message)
     for network in bundle.networks:
         check_network(bundle, network)
@@ -166,13 +166,13 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
 def _read_description(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         message = (
-            f"{folder} is not a folder; a bundle is a folder with {DESCRIPTION} and four networks"
+            f"{folder} is not a folder; a bundle is a folder with {BUNDLE_FILE} and four networks"
         )
         raise BundleError(message)
-    for member in (DESCRIPTION, *(f"{name}.onnx" for name in NETWORKS)):
+    for member in (BUNDLE_FILE, *(f"{name}.onnx" for name in NETWORKS)):
         path = folder / member
         if not path.is_file():
-            message = f"{path} is missing; a bundle has {DESCRIPTION}, embedding.onnx, filter.onnx and gnn.onnx"
+            message = f"{path} is missing; a bundle has {BUNDLE_FILE}, embedding.onnx, filter.onnx and gnn.onnx"
             raise BundleError(message)
     for path in folder.glob("*.onnx"):
         if path.stat().st_size > MAX_MEMBER_BYTES:
@@ -180,19 +180,19 @@ def _read_description(folder: Path) -> dict[str, Any]:
                 f"{path} has {path.stat().st_size:,} bytes; expected at most {MAX_MEMBER_BYTES:,}"
             )
             raise BundleError(message)
-    if (size := (folder / DESCRIPTION).stat().st_size) > MAX_DESCRIPTION_BYTES:
+    if (size := (folder / BUNDLE_FILE).stat().st_size) > MAX_DESCRIPTION_BYTES:
         message = (
-            f"{folder / DESCRIPTION} has {size:,} bytes; expected at most {MAX_DESCRIPTION_BYTES:,}"
+            f"{folder / BUNDLE_FILE} has {size:,} bytes; expected at most {MAX_DESCRIPTION_BYTES:,}"
         )
         raise BundleError(message)
     try:
-        return tomllib.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return tomllib.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message = f"{folder / DESCRIPTION} is not valid TOML: {error}"
+        message = f"{folder / BUNDLE_FILE} is not valid TOML: {error}"
         raise BundleError(message) from None
     except (RecursionError, ValueError) as error:  # a number of thousands of digits is the latter
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        message = f"{folder / DESCRIPTION} cannot be read: {reason}"
+        message = f"{folder / BUNDLE_FILE} cannot be read: {reason}"
         raise BundleError(message) from None
 
 

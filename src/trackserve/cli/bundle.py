@@ -34,11 +34,11 @@ def add(commands: Subparsers) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Print the description of the bundle."""
-    from trackserve.bundle import DESCRIPTION, read_bundle
+    from trackserve.bundle import BUNDLE_FILE, read_bundle
 
     bundle = read_bundle(options.bundle)
     print(f"# {bundle.path}  digest {bundle.digest()}")
-    print((bundle.path / DESCRIPTION).read_text(encoding="utf-8"), end="")
+    print((bundle.path / BUNDLE_FILE).read_text(encoding="utf-8"), end="")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -25,6 +25,6 @@ def add(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the facts."""
     del options
-    from trackserve.installation import describe
+    from trackserve.installation import installation_report
 
-    print(describe())
+    print(installation_report())

@@ -32,6 +32,6 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the state of the server."""
-    from trackserve.client.status import describe
+    from trackserve.client.status import status_report
 
-    print(describe(options.url, options.metrics))
+    print(status_report(options.url, options.metrics))

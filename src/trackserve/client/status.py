@@ -93,7 +93,7 @@ class Status:
         return "\n            ".join([f"of an event, mean {when}", *rows])
 
 
-def describe(url: str, metrics_url: str | None = None) -> str:
+def status_report(url: str, metrics_url: str | None = None) -> str:
     """Return in words what is at an address: a server, or each server of a fleet."""
     return _fleet(url) or f"{url}\n{read_status(url, metrics_url)}"
 

@@ -66,7 +66,7 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class StagedTracks:
     """The tracks of one event and the edges ``[2, E]`` left after each stage, in their order.
 
     Both are numbered by the rows of the hits.
@@ -76,14 +76,14 @@ class Found:
     stages: Mapping[str, Int64]
 
 
-def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
+def with_stages(pipeline: Pipeline) -> Callable[[Hits], StagedTracks]:
     """Return a track finder that also gives the edges after neighbours, filter, triplets and GNN."""
     # The pipeline needs the [server] extra; judging tracks does not.
     from trackserve.pipeline.features import hit_features
 
     bundle = pipeline.bundle
 
-    def find(hits: Hits) -> Found:
+    def find(hits: Hits) -> StagedTracks:
         out = pipeline.run(hit_features(hits, bundle.features))
         passed = out.scored.scores >= np.float32(bundle.track_builder.cut)
         stages = {
@@ -92,7 +92,7 @@ def with_stages(pipeline: Pipeline) -> Callable[[Hits], Found]:
             **({} if bundle.triplets is None else {"triplets": out.order[out.joined.edges]}),
             "gnn": out.order[out.scored.edges[:, passed]],
         }
-        return Found(Tracks(out.labels()), stages)
+        return StagedTracks(Tracks(out.labels()), stages)
 
     return find
 
@@ -263,7 +263,7 @@ def _aligned(rows: list[list[str]]) -> str:
     )
 
 
-def evaluate_event(event: Event, found: Tracks | Found) -> Evaluation:
+def evaluate_event(event: Event, found: Tracks | StagedTracks) -> Evaluation:
     """Judge the tracks of one event, and its stages where they are given.
 
     Raises InputError for an event without truth, and for tracks of another number of hits.
@@ -349,7 +349,7 @@ def pixels_of(event: Event) -> Event:
     return Event(event.event_id, event.hits.select(rows), truth)
 
 
-def evaluate(events: Iterable[Event], find: Callable[[Hits], Tracks | Found]) -> Evaluation:
+def evaluate(events: Iterable[Event], find: Callable[[Hits], Tracks | StagedTracks]) -> Evaluation:
     """Run a track finder on events with truth and judge it on all of them together.
 
     ``find`` is, for example, ``pipeline.find_tracks``, ``with_stages(pipeline)``, or a client's

@@ -11,7 +11,7 @@ import numpy as np
 from trackserve.client.connection import split_url
 from trackserve.client.statistics import Statistics, read_statistics
 from trackserve.load.load import drive
-from trackserve.load.worker import Outcome
+from trackserve.load.worker import RequestStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,19 +99,19 @@ def measure(
 def summarise(url: str, events: Events, load: Load, records: Records, server: Statistics) -> Report:
     """Return the report of records and of the server's statistics over the same time."""
     rows = records.measured
-    right = rows["outcome"] == Outcome.ANSWERED
+    right = rows["outcome"] == RequestStatus.ANSWERED
     counted = Counter(rows["outcome"].tolist())
-    all_right = records.rows[records.rows["outcome"] == Outcome.ANSWERED]
+    all_right = records.rows[records.rows["outcome"] == RequestStatus.ANSWERED]
     in_time = (all_right["done"] >= records.begin) & (all_right["done"] < records.end)
     group = events.groups[rows["event"]]
     answered = rows[right]
     return Report(
         url=url,
         load=load,
-        counts={"sent": len(rows)} | {o.name.lower(): counted[o] for o in Outcome},
+        counts={"sent": len(rows)} | {o.name.lower(): counted[o] for o in RequestStatus},
         throughput=int(in_time.sum()) / load.seconds,
         latency=Latency.of(answered),
-        refusal=Latency.of(rows[rows["outcome"] == Outcome.REFUSED]),
+        refusal=Latency.of(rows[rows["outcome"] == RequestStatus.REFUSED]),
         kinds={name: Latency.of(rows[right & (group == i)]) for i, name in enumerate(events.names)},
         spent=_spent(answered, server.spent()),
         mean_hits=float(events.hits[answered["event"]].mean()) if len(answered) else float("nan"),

@@ -38,7 +38,7 @@ PAUSE = 0.01
 """How long a closed loop waits (s) after a request without an answer, lest it ask in a frenzy."""
 
 
-class Outcome(IntEnum):
+class RequestStatus(IntEnum):
     """What became of a request: each has exactly one."""
 
     ANSWERED = 0
@@ -53,7 +53,7 @@ class Outcome(IntEnum):
     """no answer within the timeout, or the connection broke"""
 
 
-ANSWERS = {Outcome.ANSWERED, Outcome.WRONG}
+ANSWERS = {RequestStatus.ANSWERED, RequestStatus.WRONG}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,16 +165,16 @@ class _Sender:
         self._note(arrival, sent, received, event, outcome)
 
     def _note(
-        self, arrival: float, sent: float, received: float, event: int, outcome: Outcome
+        self, arrival: float, sent: float, received: float, event: int, outcome: RequestStatus
     ) -> None:
         self.records.append((arrival, sent, received, time.monotonic(), event, outcome))
         with self.sent.get_lock():
             self.sent.value += 1
 
-    def _judge(self, labels: Int64, event: int) -> Outcome:
+    def _judge(self, labels: Int64, event: int) -> RequestStatus:
         expected = self.task.expected
         right = expected is None or np.array_equal(labels, expected[event])
-        return Outcome.ANSWERED if right else Outcome.WRONG
+        return RequestStatus.ANSWERED if right else RequestStatus.WRONG
 
     def _draw(self, stream: int) -> Iterator[int]:
         """Yield the events to send, at random by their weights."""
@@ -185,7 +185,7 @@ class _Sender:
             ).tolist()
 
 
-def _outcome(error: TrackserveError) -> Outcome:
+def _outcome(error: TrackserveError) -> RequestStatus:
     if isinstance(error, RefusedError):
-        return Outcome.REFUSED
-    return Outcome.LOST if isinstance(error, UnreachableError) else Outcome.FAILED
+        return RequestStatus.REFUSED
+    return RequestStatus.LOST if isinstance(error, UnreachableError) else RequestStatus.FAILED

@@ -17,7 +17,7 @@ import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from trackserve.bundle import DESCRIPTION
+from trackserve.bundle import BUNDLE_FILE
 from trackserve.contract.description import PIPELINE, Description
 from trackserve.contract.tensors import (
     BUNDLE_FOLDER,
@@ -62,13 +62,13 @@ def write_repository(
             _write_model(repository / config.name, config, bundle)
         folder = repository / BUNDLE_FOLDER
         folder.mkdir()
-        for member in (DESCRIPTION, *(f"{network}.onnx" for network in bundle.networks)):
+        for member in (BUNDLE_FILE, *(f"{network}.onnx" for network in bundle.networks)):
             shutil.copyfile(bundle.path / member, folder / member)
         repository.rename(directory)
     return directory
 
 
-def describe(bundle: Bundle, settings: Settings) -> Description:
+def description_of(bundle: Bundle, settings: Settings) -> Description:
     """Return what the served models say about themselves."""
     return Description(
         columns=bundle.features.wire_columns,
@@ -90,7 +90,7 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
         "F": len(bundle.features.columns),
         "D": bundle.embedding_dimension,
     }
-    says = describe(bundle, settings).parameters()
+    says = description_of(bundle, settings).parameters()
     if settings.shape == "monolith":
         return [_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED]
     stages = [

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from trackserve.bundle import DESCRIPTION, read_bundle
+from trackserve.bundle import BUNDLE_FILE, read_bundle
 from trackserve.engines.native import NativePipeline
 from trackserve.errors import BundleError, InputError, MissingDependencyError
 from trackserve.event import Float32, Int64
@@ -60,7 +60,7 @@ def calibrate(bundle: Bundle, sources: Sequence[EventSource], output: Path) -> N
             triplets = some(join_edges(graph, bundle.features, bundle.triplets.cuts))
             joined.append((graph.features, graph.edges, triplets))
     with whole_folder(output) as beside:
-        for member in (DESCRIPTION, *(f"{name}.onnx" for name in bundle.networks)):
+        for member in (BUNDLE_FILE, *(f"{name}.onnx" for name in bundle.networks)):
             shutil.copy2(bundle.path / member, beside / member)
         write_ranges(beside / "filter.onnx", candidates)
         if joined:

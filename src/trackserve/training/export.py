@@ -13,7 +13,7 @@ import onnx
 import tomli_w
 import torch
 
-from trackserve.bundle import DESCRIPTION, FORMAT
+from trackserve.bundle import BUNDLE_FILE, FORMAT
 from trackserve.errors import BundleError
 from trackserve.files import whole, write_text
 from trackserve.pipeline.networks import METADATA, load_network, run_network
@@ -128,4 +128,4 @@ def strip_traces(model: onnx.ModelProto) -> None:
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
     """Write ``bundle.toml``."""
-    write_text(folder / DESCRIPTION, tomli_w.dumps({"format": FORMAT, **description}))
+    write_text(folder / BUNDLE_FILE, tomli_w.dumps({"format": FORMAT, **description}))

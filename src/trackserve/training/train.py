@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trackserve.bundle import DESCRIPTION, read_bundle
+from trackserve.bundle import BUNDLE_FILE, read_bundle
 from trackserve.data import find_events
 from trackserve.errors import InputError
 from trackserve.training import choices
@@ -92,7 +92,7 @@ class Training:
         start: Path | None = None,
     ) -> None:
         bundle = bundle.resolve()
-        if bundle.exists() and not (bundle / DESCRIPTION).is_file():
+        if bundle.exists() and not (bundle / BUNDLE_FILE).is_file():
             message = (
                 f"{bundle} exists and is not a bundle; name a new folder, or a bundle to replace"
             )

@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from trackserve.bundle import DESCRIPTION, read_bundle
+from trackserve.bundle import BUNDLE_FILE, read_bundle
 from trackserve.errors import InputError
 from trackserve.files import whole_folder, write_text
 
@@ -54,5 +54,5 @@ def claim(folder: Path, what: dict[str, Any]) -> None:
 def publish(folder: Path, bundle: Path) -> None:
     """Copy the finished bundle out of the working folder to its place, whole or not at all."""
     with whole_folder(bundle) as beside:
-        for member in (DESCRIPTION, *(f"{name}.onnx" for name in read_bundle(folder).networks)):
+        for member in (BUNDLE_FILE, *(f"{name}.onnx" for name in read_bundle(folder).networks)):
             shutil.copy2(folder / member, beside / member)

@@ -22,7 +22,7 @@ from served import refusals
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
-from trackserve.client.status import describe
+from trackserve.client.status import status_report
 from trackserve.errors import InputError, MissingDependencyError, ServerError
 from trackserve.pipeline import Pipeline
 from trackserve.serving.fleet import Fleet, Member
@@ -165,7 +165,7 @@ def test_a_roll_to_another_bundle_is_seen_by_no_client(fleet, tmp_path):
         assert whose[0] == "old"
         assert whose[-1] == "new"
     assert fleet.bundle.digest() == other.digest()
-    assert describe(fleet.address).count(f"tiny ({other.digest()})") == 2
+    assert status_report(fleet.address).count(f"tiny ({other.digest()})") == 2
 
 
 def test_a_bundle_that_does_not_start_leaves_the_old_servers(fleet, tmp_path):
