@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pytest
 pytest.importorskip("acts")
 pytest.importorskip("pythia8mc")
 
+from trackserve.data.conditions import CONDITIONS
 from trackserve.data.detector import PITCH, build_detector, read_surfaces
 from trackserve.data.generate import pack_barcode, unpack_barcode
 from trackserve.data.noise import _uniform_on
@@ -325,6 +327,15 @@ def test_a_directory_keeps_to_one_kind_of_events(written: Path) -> None:
     assert record["versions"]["pyacts"]
     with pytest.raises(InputError, match="choose another directory"):
         simulate(written, pileup=2, events=1, seed=7, progress=False)
+
+
+def test_a_directory_keeps_to_the_values_of_its_conditions(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace(CONDITIONS["trackml"], noise_cells=(2.0,) * 9)
+    monkeypatch.setitem(CONDITIONS, "trackml", changed)
+    with pytest.raises(InputError, match="choose another directory"):
+        simulate(written, pileup=1, events=EVENTS, seed=7, workers=1, progress=False)
 
 
 def running_in_group(group: int) -> list[int]:

@@ -301,7 +301,9 @@ def _hits_file(directory: Path, event_id: int, form: Form) -> Path:
 def _record(directory: Path, settings: Settings) -> None:
     """Write ``simulation.json``, or refuse a directory whose events were made otherwise."""
     versions = {name: _version(name) for name in ("trackserve", "pyacts", "pythia8mc", "numpy")}
-    record = {"settings": json.loads(json.dumps(asdict(settings))), "versions": versions}
+    # The conditions go in by value too: a table that changed makes other events under its name.
+    settings_now = {**asdict(settings), "values": asdict(CONDITIONS[settings.conditions])}
+    record = {"settings": json.loads(json.dumps(settings_now)), "versions": versions}
     path = directory / "simulation.json"
     if path.exists():
         before = json.loads(path.read_text())
