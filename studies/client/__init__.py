@@ -1,0 +1,1 @@
+"""What a client spends: processor time, bytes on the wire, and what compact encodings would save."""
