@@ -30,9 +30,9 @@ def facts() -> dict[str, str]:
 
 def installation_report() -> str:
     """Return the facts, a line each."""
-    told = facts()
-    width = max(map(len, told))
-    return "\n".join(f"{name:{width}}  {text}" for name, text in told.items())
+    rows = facts()
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in rows.items())
 
 
 def _processor() -> str:
@@ -71,7 +71,7 @@ def _pipeline() -> dict[str, str]:
 
 
 def _parts() -> dict[str, str]:
-    """Tell for each part what of it is installed, with versions, and how to install the rest."""
+    """List for each part what of it is installed, with versions, and how to install the rest."""
     parts = defaultdict(list)
     for requirement in metadata.requires("trackserve") or []:
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)

@@ -87,14 +87,14 @@ def _one_sentence(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Return a warning without the line of code that gave it."""
+    """Return a warning without the line of code that raised it."""
     del category, filename, lineno, line
     return f"trackserve: {message}\n"
 
 
 @contextlib.contextmanager
 def _needs_extra(extra: str) -> Iterator[None]:
-    """Tell which part of trackserve to install where a package is missing."""
+    """Name the part of trackserve to install where a package is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

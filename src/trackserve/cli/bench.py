@@ -31,7 +31,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "bench",
         run,
-        "Load a server and tell its throughput, its latency and where the time went.",
+        "Load a server and report its throughput, its latency and where the time went.",
         epilog="""examples:
   trackserve bench localhost:8001 events/ --concurrency 1 2 4 8 --plots plots/
   trackserve bench http://localhost:8000 events/ --rate 20 --seconds 60 --check
@@ -50,7 +50,7 @@ are refused or fail are counted, not sent again.""",
         nargs="+",
         default=[1],
         metavar="N",
-        help="closed loop: so many events under way all the time; one load after the other",
+        help="closed loop: this many events in flight all the time; one load after the other",
     )
     load.add_argument(
         "--rate",
@@ -58,7 +58,7 @@ are refused or fail are counted, not sent again.""",
         nargs="+",
         default=[],
         metavar="HZ",
-        help="open loop: events arrive at random (Poisson), so many a second",
+        help="open loop: events arrive at random (Poisson), this many a second",
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
@@ -98,7 +98,7 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         metavar="URL",
-        help="of the server's metrics, which tell a monolith's stages "
+        help="of the server's metrics, which hold a monolith's stages "
         "(default: port 8002 of a server on port 8000 or 8001)",
     )
 

@@ -18,7 +18,7 @@ def add(commands: Subparsers) -> None:
     parser = new_command(commands, "bundle", show, "Show or check a bundle.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, run, text in (
-        ("show", show, "Print what a bundle says about itself."),
+        ("show", show, "Print the description of a bundle."),
         (
             "check",
             check,

@@ -20,7 +20,7 @@ def add(commands: Subparsers) -> None:
         "calibrate",
         run,
         "Write a copy of a bundle that can be computed in 8 bits, which training does by itself.",
-        epilog="Its filter and its network on triplets get the ranges of their activations.",
+        epilog="Its filter and its triplet classifier get the ranges of their activations.",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder")
     add_events(parser)

@@ -53,7 +53,7 @@ def add(commands: Subparsers) -> None:
         "--concurrency",
         type=int,
         metavar="N",
-        help="events under way at a time, from a server over gRPC (default: 1); "
+        help="events in flight, from a server over gRPC (default: 1); "
         "two for each of the server's instances keep it busy",
     )
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")

@@ -18,7 +18,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "info",
         run,
-        "Tell what this installation is and has: engines, processor, bundles, optional parts.",
+        "Show what this installation is and has: engines, processor, bundles, optional parts.",
     )
 
 

@@ -38,7 +38,7 @@ Trials that are in the folder are kept: run it again to go on after a stop.""",
     )
     add_bundle_option(parser)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each load")
-    parser.add_argument("--trials", type=int, default=40, metavar="N", help="at most so many")
+    parser.add_argument("--trials", type=int, default=40, metavar="N", help="most trials")
     parser.add_argument(
         "--engines",
         nargs="+",
@@ -78,5 +78,5 @@ def run(options: argparse.Namespace) -> None:
     for path in write_report(tuning, trials):
         print(path)
     if tuning.best(trials) is None:
-        message = f"no settings reach {tuning.goal}; the report tells what was tried"
+        message = f"no settings reach {tuning.goal}; the report lists what was tried"
         raise InputError(message)

@@ -157,7 +157,7 @@ class Client(ClientCore):
             raise
 
     def _ask(self, ask: Callable[[Connection, float], R]) -> R:
-        """Return what the first server says that gives an answer."""
+        """Return the first answer of a server."""
         if self._all_rest():
             message = "no server is available"
             raise UnreachableError(message)

@@ -1,4 +1,4 @@
-"""Many events under way at once, from one thread (gRPC)."""
+"""Many events in flight, from one thread (gRPC)."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ class Answer:
 
 
 class AsyncClient(ClientCore):
-    """Connections to one or several servers, with at most ``concurrency`` events under way.
+    """Connections to one or several servers, with at most ``concurrency`` events in flight.
 
     Everything else is as with :class:`trackserve.client.Client`, over gRPC only. Events go to the
-    server with the fewest under way. For use in one event loop, as ``async with AsyncClient(...)``.
+    server with the fewest in flight. For use in one event loop, as ``async with AsyncClient(...)``.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class AsyncClient(ClientCore):
             await connection.close()
 
     async def description(self) -> Description:
-        """Return what the server says about its model: columns, limits, bundle."""
+        """Return what the server states about its model: columns, limits, bundle."""
         async with self._describing:
             if self._described is not None:
                 return self._described
@@ -142,8 +142,8 @@ class AsyncClient(ClientCore):
 
     async def find_tracks(self, hits: HitsLike, *, request_id: str = "") -> Tracks:
         """Return the tracks of an event; see :meth:`trackserve.client.Client.find_tracks`."""
-        says = self._described or await self.description()
-        return await self._infer(TRACK_FINDING, hits_table(hits, says), request_id)
+        description = self._described or await self.description()
+        return await self._infer(TRACK_FINDING, hits_table(hits, description), request_id)
 
     async def find_tracks_from_features(
         self, features: NDArray[Any], *, request_id: str = ""
@@ -210,7 +210,7 @@ class AsyncClient(ClientCore):
                 raise
 
     async def _ask(self, ask: Callable[[_AsyncConnection, float], Awaitable[R]]) -> R:
-        """Return what the first server says that gives an answer."""
+        """Return the first answer of a server."""
         if self._all_rest():
             message = "no server is available"
             raise UnreachableError(message)
@@ -251,7 +251,7 @@ class _AsyncConnection:
             )
             result = output_of(answer, output)
         if result is None:
-            message = f"the model {model.name!r} at {self.url} gave no {output}"
+            message = f"the model {model.name!r} at {self.url} returned no {output}"
             raise ServerError(message)
         return result
 

@@ -82,7 +82,7 @@ class Connection(ABC):
         with self._explained(model.name, timeout):
             result = self._infer(model, array, timeout, request_id)
         if result is None:
-            message = f"the model {model.name!r} at {self.url} gave no {model.outputs[0].name}"
+            message = f"the model {model.name!r} at {self.url} returned no {model.outputs[0].name}"
             raise ServerError(message)
         return result
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_URL = "localhost:8001"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_TRIES = 20
-"""Long enough, with the rests between them, for a server to be started anew."""
+"""Long enough, with the rests between them, for a server to be restarted."""
 
 
 class ClientCore:
@@ -54,10 +54,10 @@ class ClientCore:
         return self._fallback is not None and self._servers.rest() > 0
 
     def _describe(self, parameters: dict[str, str]) -> Description:
-        """Read what the first server that answered says about its model."""
+        """Read what the first server that answered states about its model."""
         where = ", ".join(self.urls)
         try:
-            says = Description.from_parameters(parameters)
+            description = Description.from_parameters(parameters)
         except (KeyError, ValueError):
             message = (
                 f"the model {TRACK_FINDING.name!r} at {where} is not one of trackserve: it "
@@ -65,9 +65,9 @@ class ClientCore:
             )
             raise ServerError(message) from None
         if self._fallback is not None:
-            self._fallback.check_same(says, where)
-        self._described = says
-        return says
+            self._fallback.check_same(description, where)
+        self._described = description
+        return description
 
 
 def new_request_id() -> str:

@@ -23,14 +23,14 @@ _REFUSALS = (
     *("the queue is full", "this server's limit is"),
     *("Exceeds maximum queue size", "Request timeout expired", "overflow"),
 )
-"""How a server tells that it won't take a request or has dropped it: ours, other Tritons, Envoy."""
+"""How a server states that it won't take a request or has dropped it: ours, other Tritons, Envoy."""
 _BROKEN = ("Stub process", "RST_STREAM", "Stream removed", "GOAWAY")
-"""How Triton tells that a model's process has died, and gRPC that a connection has."""
+"""How Triton states that a model's process has died, and gRPC that a connection has."""
 _GONE = {"UNAVAILABLE", "CANCELLED", "502", "503", "504"}
 
 
 def is_without_model(error: InferenceServerException) -> bool:
-    """Whether a server says that it has no such model: it may also be stopping."""
+    """Whether a server answers that it has no such model: it may also be stopping."""
     status, reason = _parts(error)
     return status in {"NOT_FOUND", "404"} or "unknown model" in reason
 
@@ -77,7 +77,7 @@ def stopping(url: str, model: str) -> UnreachableError:
     """Return the error for a server that has a model no more, or doesn't list those that it has."""
     return UnreachableError(
         f"{url} has no {model!r} ready and no other models to name: it is stopping, "
-        "or is another kind of server; ask again when it is ready"
+        "or is another kind of server; retry when it is ready"
     )
 
 

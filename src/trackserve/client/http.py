@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HEAD_LENGTH = "Inference-Header-Content-Length"
-"""The header that tells how many bytes of a body are JSON; the tensors follow."""
+"""The header that states how many bytes of a body are JSON; the tensors follow."""
 
 
 MOST_BYTES = 2**30
@@ -70,7 +70,7 @@ class Http:
     def infer(
         self, model: Model, array: NDArray[Any], *, timeout: float, request_id: str = ""
     ) -> NDArray[Any] | None:
-        """Return the one output of a model for its one input, None if it gave no such output."""
+        """Return the one output of a model for its one input, None if it returned no such output."""
         (output,) = model.outputs
         sent = {"binary_data_size": array.nbytes}
         head = inference_head(model, array.shape, sent, request_id=request_id)
@@ -85,11 +85,11 @@ class Http:
             raise _no_answer_of_ours(answer) from None
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return what the server says at a path."""
+        """Return what the server answers at a path."""
         return _read(self.ask("GET", path, b"", {}, self._timeout)[0], dict)
 
     def post(self, path: str) -> list[Any]:
-        """Return what the server says to an empty message."""
+        """Return what the server answers to an empty message."""
         return _read(self.ask("POST", path, b"{}", {}, self._timeout)[0], list)
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ def _no_answer_of_ours(answer: bytes) -> InferenceServerException:
 
 
 def check(status: int, answer: bytes) -> None:
-    """Raise what the server says unless it says that all is well."""
+    """Raise the server's error, if it answered with one."""
     if status == http.client.OK:
         return
     try:

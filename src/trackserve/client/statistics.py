@@ -39,7 +39,7 @@ class Statistics:
     counters: Numbers = field(default_factory=dict)
 
     def since(self, before: Statistics) -> Statistics:
-        """Return what came after; a server that was started anew in between counts from there."""
+        """Return what came after; a server that was restarted in between counts from there."""
         if any(self.count.get(key, 0) < number for key, number in before.count.items()):
             return self
         return Statistics(
@@ -62,7 +62,7 @@ class Statistics:
 
         ``server`` is all of it: what each stage computed, and in an ensemble ``queue`` (before a
         stage's model) and ``copy`` (tensors to the models' processes and back). ``turn`` is the time
-        before that. Turn and a monolith's stages are told by the metrics only.
+        before that. Turn and a monolith's stages are in the metrics only.
         """
         models = [stage.name for stage in STAGES if self.count.get((stage.name, "success"))]
         if models:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 WATCH_SECONDS = 2.0
 FLEET_PATH = "/fleet/status"
-"""Where a fleet tells of its servers in words, on the port of its requests."""
+"""Where a fleet reports its servers in words, on the port of its requests."""
 
 PARTS = ("turn", "queue", "copy", *(f"compute {stage.name}" for stage in STAGES))
 """Where time goes, on an event's way."""
@@ -55,16 +55,19 @@ class Status:
     recent: bool
 
     def __str__(self) -> str:
-        says, busiest = self.description, max(self.busy, key=self.busy.__getitem__, default="")
+        description, busiest = (
+            self.description,
+            max(self.busy, key=self.busy.__getitem__, default=""),
+        )
         busy = f"{self.busy[busiest]:.0%} of {busiest}, " if self.busy else ""
         lines = {
-            "bundle": f"{says.bundle} ({says.digest}), detector {says.detector}",
+            "bundle": f"{description.bundle} ({description.digest}), detector {description.detector}",
             "runs": f"{self.shape}, engine {self.engine}, precision {self.precision}",
             "models": ", ".join(
                 f"{name} {count} x {self.threads[name]}" for name, count in self.instances.items()
             )
             + " (instances x threads)",
-            "takes": f"{says.max_hits:,} hits an event at most, {says.max_queue} waiting requests",
+            "takes": f"{description.max_hits:,} hits an event at most, {description.max_queue} waiting requests",
             "busy": f"{busy}{self.events_per_s:.1f} events/s in the last {self.seconds:.1f} s",
             **self._requests(),
             "time": self._times(),
@@ -74,11 +77,11 @@ class Status:
     def _requests(self) -> dict[str, str]:
         if self.outcomes is None:
             return {"requests": "the metrics count them; say where these are with --metrics"}
-        told = {name: f"{self.outcomes.get(name, 0):,} {name}" for name in metrics.OUTCOMES}
+        counts = {name: f"{self.outcomes.get(name, 0):,} {name}" for name in metrics.OUTCOMES}
         return {
-            "requests": f"{self.under_way} under way; since the start {told['answered']}, "
-            f"{told['unusable']}, {told['failed']}",
-            "refused": ", ".join(told[name] for name in metrics.REFUSALS),
+            "requests": f"{self.under_way} in flight; since the start {counts['answered']}, "
+            f"{counts['unusable']}, {counts['failed']}",
+            "refused": ", ".join(counts[name] for name in metrics.REFUSALS),
         }
 
     def _times(self) -> str:
@@ -99,7 +102,7 @@ def status_report(url: str, metrics_url: str | None = None) -> str:
 
 
 def _fleet(url: str) -> str:
-    """Return what a fleet tells of itself, nothing if there is none at the address."""
+    """Return the report of a fleet, nothing if there is none at the address."""
     _, address = split_url(url)
     with contextlib.closing(http.client.HTTPConnection(address, timeout=TIMEOUT)) as connection:
         try:
@@ -136,11 +139,13 @@ def read_status(
     recent, ever = _events(meanwhile), _events(after)
     spent = (meanwhile if recent else after).spent() if ever else {}
     if monolith:
-        instances, says = {PIPELINE: int(parameters["at_once"])}, {PIPELINE: parameters}
+        instances, parameters_of = {PIPELINE: int(parameters["at_once"])}, {PIPELINE: parameters}
         worked = {PIPELINE: meanwhile.worked()} if metrics_url else {}
     else:
         instances = {model: _instances(config) for model, config in configs.items()}
-        says = {model: strings(config.get("parameters", {})) for model, config in configs.items()}
+        parameters_of = {
+            model: strings(config.get("parameters", {})) for model, config in configs.items()
+        }
         worked = {model: meanwhile.seconds.get((model, "compute_infer"), 0.0) for model in models}
     return Status(
         description=description,
@@ -148,7 +153,9 @@ def read_status(
         engine=parameters["engine"],
         precision=parameters["precision"],
         instances=instances,
-        threads={m: int(p.get("threads") or p["intra_op_thread_count"]) for m, p in says.items()},
+        threads={
+            m: int(p.get("threads") or p["intra_op_thread_count"]) for m, p in parameters_of.items()
+        },
         seconds=seconds,
         events_per_s=recent / seconds,
         busy={model: min(1.0, time / instances[model] / seconds) for model, time in worked.items()},
@@ -160,7 +167,7 @@ def read_status(
 
 
 def _instances(config: Mapping[str, Any]) -> int:
-    """Return how many instances a model has: of a group on GPUs, so many on each."""
+    """Return how many instances a model has: of a group on GPUs, this many on each."""
     groups = config["instance_group"]
     return sum(group.get("count", 1) * max(1, len(group.get("gpus", []))) for group in groups)
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from trackserve.contract.description import Description
 
 
-def hits_table(hits: object, says: Description) -> Float32:
+def hits_table(hits: object, description: Description) -> Float32:
     """Return the hits in the model's columns ``[N, C]``.
 
     ``hits`` are :class:`Hits`, numbers in the model's columns or x, y, z alone, or anything with
     named columns (see :mod:`trackserve.columns`). Columns that they don't have are filled with the
     values that the bundle gives for that. Raises :class:`InputError` for hits that can't be used.
     """
-    columns = says.columns
+    columns = description.columns
     if isinstance(hits, Hits):
         parts = [part for part in (hits, hits.modules, hits.clusters) if part is not None]
         sent = [c for c in columns if any(hasattr(part, c) for part in parts)]
@@ -38,7 +38,7 @@ def hits_table(hits: object, says: Description) -> Float32:
             )
             raise InputError(message)
         sent = list(columns[: table.shape[1]])
-    return table if len(sent) == len(columns) else _with_absent_columns(table, sent, says)
+    return table if len(sent) == len(columns) else _with_absent_columns(table, sent, description)
 
 
 def as_float32(array: object, name: str, expected: str) -> Float32:
@@ -50,11 +50,15 @@ def as_float32(array: object, name: str, expected: str) -> Float32:
     return np.ascontiguousarray(numbers, dtype=np.float32)
 
 
-def _with_absent_columns(table: Float32, sent: list[str], says: Description) -> Float32:
-    if missing := [c for c in says.columns if c not in sent and c not in says.absent]:
-        message = f"these hits have no {', '.join(missing)}, which the bundle {says.bundle} needs"
+def _with_absent_columns(table: Float32, sent: list[str], description: Description) -> Float32:
+    if missing := [c for c in description.columns if c not in sent and c not in description.absent]:
+        message = (
+            f"these hits have no {', '.join(missing)}, which the bundle {description.bundle} needs"
+        )
         raise InputError(message)
-    filled = np.empty((len(table), len(says.columns)), np.float32)
-    for i, column in enumerate(says.columns):
-        filled[:, i] = table[:, sent.index(column)] if column in sent else says.absent[column]
+    filled = np.empty((len(table), len(description.columns)), np.float32)
+    for i, column in enumerate(description.columns):
+        filled[:, i] = (
+            table[:, sent.index(column)] if column in sent else description.absent[column]
+        )
     return filled

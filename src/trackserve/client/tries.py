@@ -64,7 +64,7 @@ class _Server:
 
 @dataclass
 class Servers:
-    """Which of ``count`` servers to ask: the one with the fewest requests under way that is awake.
+    """Which of ``count`` servers to ask: the one with the fewest requests in flight that is awake.
 
     Among equals it is the first in an order drawn at the start, so that the clients of a farm spread
     and each one stays with the connection it has.
@@ -98,7 +98,7 @@ class Servers:
         return max(0.0, min(s.rests_until for s in self._all) - time.monotonic())
 
     def asked(self, number: int) -> None:
-        """Note that a request is under way."""
+        """Note that a request is in flight."""
         self._all[number].under_way += 1
 
     def answered(self, number: int) -> None:
@@ -112,7 +112,7 @@ class Servers:
         server, now = self._all[number], time.monotonic()
         server.under_way -= 1
         server.seen |= not isinstance(error, NobodyListensError)
-        if server.rests_until > now:  # this one was under way when another one failed
+        if server.rests_until > now:  # this one was in flight when another one failed
             return
         server.failures = min(server.failures + 1, 30)
         rest = min(FIRST_REST * 2 ** (server.failures - 1), LONGEST_REST)
@@ -123,7 +123,7 @@ class Servers:
         server.rests_until = now + rest
 
     def dropped(self, number: int) -> None:
-        """Note that a request ended in a way that tells nothing about the server."""
+        """Note that a request ended in a way that means nothing about the server."""
         self._all[number].under_way -= 1
 
 

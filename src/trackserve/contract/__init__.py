@@ -1,1 +1,1 @@
-"""What client, server and load tools agree on: tensors, metrics, what a model says about itself."""
+"""What client, server and load tools agree on: tensors, metrics, what a model states about itself."""

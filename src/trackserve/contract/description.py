@@ -1,4 +1,4 @@
-"""What a served model says about itself, in the parameters of its Triton configuration."""
+"""What a served model states about itself, in the parameters of its Triton configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ threads go by this name."""
 
 @dataclass(frozen=True)
 class Description:
-    """What a served model says about itself in its parameters.
+    """What a served model states about itself in its parameters.
 
     ``columns`` are those of ``HITS``, ``absent`` the value to send for a column that the hits don't
     have; ``features`` and ``scales`` describe ``FEATURES``. ``digest`` names the bundle's contents.

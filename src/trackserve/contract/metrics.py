@@ -40,7 +40,7 @@ QUEUE_SECONDS = Metric(
 )
 EVENTS = Metric("trackserve_events_total", ("stage",), "events that a stage has done")
 SECONDS = Metric("trackserve_seconds_total", ("stage",), "seconds that a stage worked")
-EDGES = Metric("trackserve_edges_total", ("stage",), "edges that a stage gave")
+EDGES = Metric("trackserve_edges_total", ("stage",), "edges that a stage returned")
 HITS = Metric("trackserve_hits_total", (), "hits of the events that were answered")
 TRACKS = Metric("trackserve_tracks_total", (), "tracks that were found")
 

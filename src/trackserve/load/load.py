@@ -34,7 +34,7 @@ START_SECONDS = 60.0
 class Load:
     """How a server is loaded for ``seconds``, after ``warm_up`` seconds of the same load.
 
-    Closed loop: ``concurrency`` requests are under way, and an answer makes way for the next one.
+    Closed loop: ``concurrency`` requests are in flight, and an answer makes way for the next one.
     Open loop: requests arrive at random (Poisson) at ``rate`` a second, whatever becomes of those
     before, and their latency counts from the moment at which they were to be sent. The load comes
     from ``processes`` processes (0: one a core, no more than requests at once).
@@ -120,8 +120,8 @@ def mix(
     if len(weights) != len(kinds):
         message = f"there are {len(weights)} weights for {len(kinds)} kinds of events"
         raise InputError(message)
-    says = client.description
-    tables = [hits_table(hits, says) for _, events in kinds for hits in events]
+    description = client.description
+    tables = [hits_table(hits, description) for _, events in kinds for hits in events]
     each = [w / len(e) for w, (_, e) in zip(weights, kinds, strict=True) for _ in e]
     groups = [i for i, (_, events) in enumerate(kinds) for _ in events]
     return Events(tables, np.array(each), np.array(groups, int), tuple(name for name, _ in kinds))

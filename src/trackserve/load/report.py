@@ -85,7 +85,7 @@ def measure(
     metrics_url: str | None = None,
     progress: bool = False,
 ) -> Report:
-    """Load a server and report what it did; its metrics tell the stages of a monolith apart."""
+    """Load a server and report what it did; its metrics hold the stages of a monolith."""
     marks: list[Statistics] = []
 
     def mark() -> None:

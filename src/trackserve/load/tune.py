@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 FREE_PORTS: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 GAIN = 1.03
-"""A candidate is better if its score is so many times the best: less may be chance."""
+"""A candidate is better if its score is this many times the best: less may be chance."""
 EVENTS = 2
-"""And if it answered so many events more, where it is about events a second."""
+"""And if it answered this many more events, where it is about events a second."""
 HOPELESS = 1.5
-"""Where p99 is so many times what it may be, no load with more events at once is tried; where a lone
-event takes so many times as long as it may, none at all."""
+"""Where p99 is this many times what it may be, no load with more events at once is tried; where a lone
+event takes this many times as long as it may, none at all."""
 LEAST_PATIENCE = 2.0
 """Seconds that a first event may take in any case."""
 SLOWEST = ("neighbours", "gnn", "filter", "embedding")
@@ -50,7 +50,7 @@ SLOWEST = ("neighbours", "gnn", "filter", "embedding")
 BATCHES = (1, 4, 8)
 """How many waiting events of few hits may go to an instance in one execution."""
 OVERLOAD = 2.0
-"""The queue's limit is tried at so many times the throughput."""
+"""The queue's limit is tried at this many times the throughput."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 What a request holds is written when the connection opens, so that the load costs the machine little
 beside the server. With shared memory the hits and the labels stay in a region that the server maps;
-each request under way has a slot of its own there for its labels.
+each request in flight has a slot of its own there for its labels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LABEL_BYTES = 8
 class Wire(ABC):
     """A connection of one process; ``tables`` are the events' hits ``[N, C]`` in the model's columns.
 
-    ``slots`` requests at most are under way through shared memory, 0 sends the tensors themselves.
+    ``slots`` requests at most are in flight through shared memory, 0 sends the tensors themselves.
     ``timeout`` (s) is for one request. A context manager of one event loop.
     """
 
@@ -133,7 +133,7 @@ def label_bytes(tables: Sequence[Float32]) -> int:
 
 
 class _Region:
-    """System shared memory: all events' hits, then a slot for the labels of each request under way."""
+    """System shared memory: all events' hits, then a slot for the labels of each request in flight."""
 
     def __init__(self, tables: Sequence[Float32], slots: int) -> None:
         ends = np.cumsum([0, *(table.nbytes for table in tables)])
@@ -248,7 +248,7 @@ class GrpcWire(Wire):
 
 
 class HttpWire(Wire):
-    """HTTP/1.1, a connection for each request under way."""
+    """HTTP/1.1, a connection for each request in flight."""
 
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -319,7 +319,7 @@ class HttpWire(Wire):
         return unreachable(self.url, str(error) or type(error).__name__)
 
     def _checked(self, status: int, answer: bytes) -> bytes:
-        """Return an answer if it is one; raises what the server says otherwise."""
+        """Return an answer if it is one; raises the server's error otherwise."""
         try:
             check(status, answer)
         except InferenceServerException as error:

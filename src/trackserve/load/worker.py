@@ -1,4 +1,4 @@
-"""One process of a load: it sends events as told and keeps a record of each request."""
+"""One process of a load: it sends events as its task demands and keeps a record of each request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECORD = np.dtype(
 )
 """A request: when it was to be sent, was sent, its answer was here and was read (s), and which."""
 SLOTS, SLOTS_BYTES = 1024, 2**28
-"""Requests that one process of an open loop may have under way through shared memory, and its most memory."""
+"""Requests that one process of an open loop may have in flight through shared memory, and its most memory."""
 CHUNK = 4096
 KEEP_MEMORY = ((-3, 2**25), (-1, 2**30))
 """M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc: no fresh pages for each request that is sent."""
@@ -109,7 +109,7 @@ class _Sender:
         self._random = np.random.default_rng(task.seed)
 
     async def closed_loop(self) -> None:
-        """Keep as many requests under way as told, each by a thread that waits for its answer.
+        """Keep as many requests in flight as its task demands, each by a thread that waits for its answer.
 
         An event loop would take up to half a millisecond on the way of each.
         """

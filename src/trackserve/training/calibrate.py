@@ -1,4 +1,4 @@
-"""Calibration: which activations 8 bits must hold in the filter and in the network on triplets.
+"""Calibration: which activations 8 bits must hold in the filter and in the triplet classifier.
 
 The range of each hidden layer goes into the file's metadata. What a network computes in other
 precisions stays the same, but the bundle's digest changes: it names what may be answered.
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from trackserve.data import EventSource
 
 EVENTS, ROWS = 8, 200_000
-"""So many events are looked at at most, and of each so many edges or triplets, drawn at random."""
+"""Most events that are looked at, and most edges or triplets of each, drawn at random."""
 LEAST = 0.01
 """A unit that is hardly ever above 0 has this share of the largest range of its layer."""
 Seen = tuple[Float32, *tuple[Int64, ...]]
-"""Features of an event ``[N, F]``, edges ``[2, E]`` and, for a network on triplets, these ``[2, T]``."""
+"""Features of an event ``[N, F]``, edges ``[2, E]`` and, for a triplet classifier, these ``[2, T]``."""
 
 
 def calibrate(bundle: Bundle, sources: Sequence[EventSource], output: Path) -> None:
-    """Write a copy of a bundle whose filter and network on triplets have ranges for 8 bits.
+    """Write a copy of a bundle whose filter and triplet classifier have ranges for 8 bits.
 
     They come from the first of these events, which need no truth. Raises :class:`InputError` where ``output``
     exists or there are no events, :class:`BundleError` where the networks are not of the family that

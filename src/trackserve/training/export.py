@@ -75,7 +75,7 @@ def export_network(
             verbose=False,
         )
     if program is None:
-        message = f"torch gave no ONNX program for {path.name}"
+        message = f"torch returned no ONNX program for {path.name}"
         raise BundleError(message)
     model = program.model_proto
     strip_traces(model)

@@ -1,4 +1,4 @@
-"""Pruning the filter and the network on triplets: narrower layers, of the units that count most.
+"""Pruning the filter and the triplet classifier: narrower layers, of the units that count most.
 
 A unit counts as much as the weights that lead from it to the next layer. The narrower network starts
 near the wider one, and is trained on.

@@ -86,7 +86,7 @@ class FilterRecipe:
 
 @dataclass(frozen=True)
 class TripletsRecipe:
-    """How the network on triplets is trained; its cut keeps ``efficiency`` of the target triplets.
+    """How the triplet classifier is trained; its cut keeps ``efficiency`` of the target triplets.
 
     The finished bundle's cut keeps ``served_efficiency``, and drops what no chain of ``chain`` edges
     runs through.

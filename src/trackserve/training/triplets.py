@@ -1,4 +1,4 @@
-"""Training the network on triplets: two edges of one target from all others that meet in a hit."""
+"""Training the triplet classifier: two edges of one target from all others that meet in a hit."""
 
 from __future__ import annotations
 
