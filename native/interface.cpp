@@ -214,23 +214,55 @@ int trackserve_find_triplets(const void* network, const trackserve::Graph* graph
     });
 }
 
+// What building tracks with the help of the fit needs; `quality` may be null.
+struct trackserve_fitting {
+    const trackserve::FitSettings* fit;
+    const double* quality;
+    double join, min_quality;
+};
+
+// Gives the labels of hits [n], which are in canonical order, and, where there is a table, the parameters
+// of the tracks.
+int trackserve_fitted_tracks(const trackserve_fitting* fitting, int64_t n, const float* r,
+                             const float* phi, const float* z, const int32_t* inner,
+                             const int32_t* outer, const float* scores, int64_t count, float cut,
+                             int walk, int64_t min_hits, int64_t* labels, float* table,
+                             int64_t* tracks) {
+    return guarded([&] {
+        const trackserve::Builder builder{cut, walk != 0, min_hits, fitting->join,
+                                          fitting->min_quality, fitting->fit, fitting->quality};
+        *tracks = trackserve::fitted_tracks(n, r, phi, z, inner, outer, scores, count, builder, labels,
+                                            table);
+    });
+}
+
 struct trackserve_pipeline {
     const void *embedding, *filter, *triplets, *gnn;
     double squared_radius;
     int64_t min_hits;
     int32_t features, dimension, limit, chain, walk;
     float doublet_cuts[4], radian, filter_threshold, triplet_cuts[4], triplet_threshold, track_cut;
+    const trackserve_fitting* fitting;  // may be null
 };
 
-// Gives the labels of hits [begins[events]], and what each stage took (s) and gave.
+// Gives the labels of hits [begins[events]], what each stage took (s) and gave, and, where there is a table,
+// the parameters of all tracks and how many each event has.
 int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, const float* r,
                            const float* phi, const float* z, const int64_t* begins, int64_t events,
-                           int threads, int64_t* labels, double* seconds, int64_t* edges) {
+                           int threads, int64_t* labels, double* seconds, int64_t* edges,
+                           float* table, int64_t* tracks) {
     return guarded([&] {
         const auto network = [](const void* given) {
             return static_cast<const trackserve::Network*>(given);
         };
         const float *doublet = p->doublet_cuts, *triplet = p->triplet_cuts;
+        trackserve::Builder builder{p->track_cut, p->walk != 0, p->min_hits, 0, 0, nullptr, nullptr};
+        if (const trackserve_fitting* fitting = p->fitting) {
+            builder.join = fitting->join;
+            builder.min_quality = fitting->min_quality;
+            builder.fit = fitting->fit;
+            builder.quality = fitting->quality;
+        }
         const trackserve::Pipeline pipeline{
             .embedding = network(p->embedding),
             .filter = network(p->filter),
@@ -244,12 +276,10 @@ int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, 
             .triplet_cuts = {triplet[0], triplet[1], triplet[2], triplet[3]},
             .triplet_threshold = p->triplet_threshold,
             .chain = p->chain,
-            .track_cut = p->track_cut,
-            .walk = p->walk != 0,
-            .min_hits = p->min_hits,
+            .builder = builder,
         };
         const trackserve::Told told = trackserve::find_tracks(
-            pipeline, {features, {r, phi, z}, begins, events}, threads, labels);
+            pipeline, {features, {r, phi, z}, begins, events}, threads, labels, table, tracks);
         std::copy(told.seconds.begin(), told.seconds.end(), seconds);
         std::copy(told.edges.begin(), told.edges.end(), edges);
     });

@@ -1,6 +1,7 @@
 // What the files of the engine offer each other, and, at the end, what they offer Python.
 #pragma once
 
+#include "memory.h"
 #include "pairs.h"
 
 #include <cstdint>
@@ -70,6 +71,15 @@ Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const 
 
 // The scores of logits [count], the logistic function; may be written over them.
 void scores_of(const float* logits, int64_t count, float* scores);
+
+// The edges of [count] that tracks are made of: those that pass the cut, or, where hits walk, of them those
+// that are the best for both their hits.
+List<int32_t> taken_edges(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                          int64_t count, float cut, bool walk);
+
+// Labels the sets of at least min_hits hits that these edges connect; returns how many there are.
+int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer,
+                        const List<int32_t>& edges, int64_t min_hits, int64_t* labels);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.

@@ -78,13 +78,59 @@ Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<floa
     return joined(std::move(pieces), threads);
 }
 
+// Label the hits of each event by its edges, which come event by event, from scores; fit where it is wanted.
+void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& order,
+                const List<int32_t>& place, const Graph& graph, const List<float>& scores,
+                int64_t* labels, float* table, int64_t* many) {
+    const bool fits = table || builder.join > 0 || builder.min_quality > 0;
+    List<int32_t> inner, outer;
+    List<int64_t> found;
+    List<float> r, phi, z;
+    int64_t first = 0;
+    for (int64_t event = 0; event < hits.events; ++event) {
+        const int64_t begin = hits.begins[event], end = hits.begins[event + 1], n = end - begin;
+        inner.clear();
+        outer.clear();
+        int64_t edge = first;
+        for (; edge < graph.edges && graph.inner[edge] < end; ++edge) {
+            inner.push_back(int32_t(place[graph.inner[edge]] - begin));
+            outer.push_back(int32_t(place[graph.outer[edge]] - begin));
+        }
+        found.resize(n);
+        const auto build = [&] {
+            if (!fits) {
+                build_tracks(n, inner.data(), outer.data(), scores.data() + first, edge - first,
+                             builder.cut, builder.walk, builder.min_hits, found.data());
+                return int64_t(0);
+            }
+            for (auto [to, from] : {std::pair(&r, hits.at.r), {&phi, hits.at.phi}, {&z, hits.at.z}}) {
+                to->resize(n);
+                for (int64_t i = 0; i < n; ++i) (*to)[i] = from[order[begin + i]];
+            }
+            return fitted_tracks(n, r.data(), phi.data(), z.data(), inner.data(), outer.data(),
+                                 scores.data() + first, edge - first, builder, found.data(), table);
+        };
+        const int64_t tracks = build();
+        if (table) {
+            table += tracks * TRACK_COLUMNS;
+            many[event] = tracks;
+        }
+        for (int64_t i = 0; i < n; ++i) labels[order[begin + i]] = found[i];
+        first = edge;
+    }
+}
+
 }  // namespace
 
-Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels) {
+Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels, float* table,
+                 int64_t* many) {
     Told told;
     Watch watch(told);
     const int64_t n = hits.begins[hits.events];
-    if (!n) return told;
+    if (!n) {
+        if (table) std::fill_n(many, hits.events, 0);
+        return told;
+    }
     const List<int64_t> order = in_order(hits, pipeline.features);
     Graph graph{};
     graph.hits = n;
@@ -139,21 +185,7 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
     scores_of(scores.data(), graph.edges, scores.data());
     watch.lap(SCORE);
 
-    List<int32_t> inner(graph.edges), outer(graph.edges);
-    for (int64_t e = 0; e < graph.edges; ++e) {
-        inner[e] = place[graph.inner[e]];
-        outer[e] = place[graph.outer[e]];
-    }
-    List<int64_t> found(n);
-    build_tracks(n, inner.data(), outer.data(), scores.data(), graph.edges, pipeline.track_cut,
-                 pipeline.walk, pipeline.min_hits, found.data());
-    for (int64_t event = 0, tracks = 0; event < hits.events; ++event) {
-        const int64_t before = tracks;
-        for (int64_t i = hits.begins[event]; i < hits.begins[event + 1]; ++i) {
-            tracks = std::max(tracks, found[i] + 1);
-            labels[order[i]] = found[i] < 0 ? -1 : found[i] - before;
-        }
-    }
+    label_hits(pipeline.builder, hits, order, place, graph, scores, labels, table, many);
     watch.lap(BUILD);
     return told;
 }

@@ -2,6 +2,7 @@
 // it stage by stage.
 #pragma once
 
+#include "fitted.h"
 #include "networks.h"
 
 #include <array>
@@ -19,9 +20,7 @@ struct Pipeline {
     TripletCuts triplet_cuts;
     float triplet_threshold;
     int32_t chain;  // edges
-    float track_cut;  // of scores
-    bool walk;
-    int64_t min_hits;
+    Builder builder;
 };
 
 // Hits of events one behind the other.
@@ -40,7 +39,9 @@ struct Told {
     std::array<int64_t, STAGES> edges{};
 };
 
-// The track of each hit, numbered in each event from 0; -1 for none.
-Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels);
+// The track of each hit, numbered in each event from 0; -1 for none. If there is a table, each track's
+// parameters are written to it, event after event, and how many each event has to `many` [events].
+Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels, float* table,
+                 int64_t* many);
 
 }  // namespace trackserve

@@ -46,8 +46,8 @@ void scores_of(const float* logits, int64_t count, float* scores) {
         scores[edge] = 1 / (1 + std::exp(-std::clamp(logits[edge], -30.0f, 30.0f)));
 }
 
-void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
-                  int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {
+List<int32_t> taken_edges(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                          int64_t count, float cut, bool walk) {
     List<int32_t> edges(count);
     int64_t many = 0;
     for (int64_t edge = 0; edge < count; ++edge) {
@@ -55,8 +55,11 @@ void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const f
         many += scores[edge] >= cut;
     }
     edges.resize(many);
-    if (walk) edges = best_steps(n, inner, outer, scores, edges);
+    return walk ? best_steps(n, inner, outer, scores, edges) : std::move(edges);
+}
 
+int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer,
+                        const List<int32_t>& edges, int64_t min_hits, int64_t* labels) {
     // Union-find; the root of a set is its lowest hit.
     List<int32_t> parent(n);
     std::iota(parent.begin(), parent.end(), 0);
@@ -75,6 +78,13 @@ void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const f
         const int32_t first = root(hit);  // at most hit, so it has its label already
         labels[hit] = size[first] < min_hits ? -1 : first == hit ? tracks++ : labels[first];
     }
+    return tracks;
+}
+
+void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                  int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {
+    label_connected(n, inner, outer, taken_edges(n, inner, outer, scores, count, cut, walk), min_hits,
+                    labels);
 }
 
 }  // namespace trackserve

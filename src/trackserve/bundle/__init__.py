@@ -17,17 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trackserve.bundle.fitting import fit_settings, quality_model
 from trackserve.bundle.networks import check_network
 from trackserve.errors import BundleError, InputError
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite
+from trackserve.pipeline.fit import FEWEST_HITS
 from trackserve.pipeline.neighbours import DoubletCuts
+from trackserve.pipeline.tracks import TrackStage
 from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trackserve.event import Float32
+    from trackserve.pipeline.fit import FitSettings
+    from trackserve.pipeline.quality import QualityModel
 
 FORMAT = 1
 """Version of the bundle's layout."""
@@ -50,7 +55,7 @@ class Bundle:
 
     ``radius`` and ``neighbour_limit`` bound the neighbour search in the embedding of
     ``embedding_dimension`` dimensions; ``filter_cut`` is the least filter score that an edge needs,
-    in [0, 1]; ``provenance`` tells data, seeds, versions and the physics measured after training.
+    in [0, 1]; ``fit`` and ``quality`` are there where tracks can be fitted; ``provenance`` tells data, seeds, versions and the physics measured after training.
     """
 
     path: Path
@@ -66,8 +71,20 @@ class Bundle:
     track_builder: TrackBuilder
     precision: str
     provenance: Mapping[str, Any]
+    fit: FitSettings | None = None
+    quality: QualityModel | None = None
 
     def __post_init__(self) -> None:
+        builder = self.track_builder
+        if builder.fits and (self.fit is None or builder.min_hits < FEWEST_HITS):
+            message = (
+                f"tracks.join is {builder.join:g} and tracks.min_quality {builder.min_quality:g}, with "
+                f"tracks.min_hits {builder.min_hits}; they need [fit] and at least {FEWEST_HITS} hits"
+            )
+            raise BundleError(message)
+        if builder.min_quality > 0 and self.quality is None:
+            message = f"tracks.min_quality is {builder.min_quality:g}; that needs [quality]"
+            raise BundleError(message)
         if min(self.embedding_dimension, self.neighbour_limit) < 1:
             message = (
                 f"embedding dimension {self.embedding_dimension}, neighbour limit "
@@ -83,6 +100,11 @@ class Bundle:
         if self.precision not in PRECISIONS:
             message = f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
             raise BundleError(message)
+
+    @property
+    def track_stage(self) -> TrackStage:
+        """What the last stage needs."""
+        return TrackStage(self.features, self.track_builder, self.fit, self.quality)
 
     @property
     def embedding_path(self) -> Path:
@@ -263,9 +285,13 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
             method=value("tracks.method", str),
             cut=float(value("tracks.cut", number)),
             min_hits=value("tracks.min_hits", int, 3),
+            join=float(value("tracks.join", number, 0.0)),
+            min_quality=float(value("tracks.min_quality", number, 0.0)),
         ),
         precision=value("precision", str, "float32"),
         provenance=value("provenance", dict, {}),
+        fit=fit_settings(value("fit", dict, {})),
+        quality=quality_model(value("quality", dict, {})),
     )
     if unknown := sorted(_keys(description, known) - known):
         near = difflib.get_close_matches(unknown[0], known, n=1)

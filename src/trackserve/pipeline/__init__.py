@@ -14,13 +14,13 @@ import numpy as np
 
 from trackserve.columns import HitsLike, as_hits
 from trackserve.event import Float32, Graph, Int64, ScoredGraph, Tracks, TripletGraph
-from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.filter import filter_logits, keep_edges, least_logit
 from trackserve.pipeline.gnn import score_edges
 from trackserve.pipeline.neighbours import neighbours
 from trackserve.pipeline.networks import load_network
+from trackserve.pipeline.tracks import find_tracks as tracks_of
 from trackserve.pipeline.triplets import join_edges, keep_triplets, triplet_logits
 
 if TYPE_CHECKING:
@@ -90,19 +90,27 @@ class Pipeline:
         self._triplets = load_network(bundle.triplets_path, threads) if bundle.triplets else None
         self._gnn = load_network(bundle.gnn_path, threads)
 
-    def find_tracks(self, hits: HitsLike) -> Tracks:
-        """Return the tracks of an event: ``Hits``, or what :func:`trackserve.columns.as_hits` takes."""
-        return self.find_tracks_from_features(hit_features(as_hits(hits), self.bundle.features))
+    def find_tracks(self, hits: HitsLike, *, parameters: bool = False) -> Tracks:
+        """Return the tracks of an event, with what is fitted of each where ``parameters`` are wanted.
 
-    def find_tracks_from_features(self, features: Float32) -> Tracks:
+        ``hits`` are ``Hits``, or what :func:`trackserve.columns.as_hits` takes.
+        Raises :class:`InputError` for parameters where the bundle has no fit.
+        """
+        features = hit_features(as_hits(hits), self.bundle.features)
+        return self.find_tracks_from_features(features, parameters=parameters)
+
+    def find_tracks_from_features(self, features: Float32, *, parameters: bool = False) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return Tracks(self.run(features).labels())
+        found = self.run(features, parameters=parameters)
+        return Tracks(found.labels(), found.tracks.parameters)
 
-    def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
+    def find_tracks_of_events(
+        self, events: Sequence[Float32], *, parameters: bool = False
+    ) -> list[Tracks]:
         """Return the tracks of each of several events, given by their scaled features."""
-        return [self.find_tracks_from_features(features) for features in events]
+        return [self.find_tracks_from_features(each, parameters=parameters) for each in events]
 
-    def run(self, features: Float32) -> StageOutputs:
+    def run(self, features: Float32, *, parameters: bool = False) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
         bundle, done = self.bundle, Laps(self.told)
         bundle.check_features(features)
@@ -131,7 +139,7 @@ class Pipeline:
         done("triplets", joined.edges.shape[1])
         scored = score_edges(self._gnn, joined)
         done("gnn")
-        tracks = build_tracks(scored, bundle.track_builder)
+        tracks = tracks_of(scored, bundle.track_stage, parameters=parameters)
         done("tracks")
         return StageOutputs(order, embedding, candidates, filtered, joined, scored, tracks)
 

@@ -20,11 +20,17 @@ class TrackBuilder:
     ``method`` is ``components`` (every set of hits connected by edges that pass ``cut`` is a track)
     or ``walk`` (of the edges that pass, the best are taken first, and at most one inwards and one
     outwards of each hit, so that tracks can't merge). Candidates below ``min_hits`` hits are dropped.
+
+    Two more steps need the fit (:mod:`trackserve.pipeline.tracks`): candidates are joined where one
+    helix fits both with a chi2 that is larger by less than ``join``, and what then has a quality below
+    ``min_quality`` is dropped. Both are left out at 0.
     """
 
     method: Literal["components", "walk"]
     cut: float
     min_hits: int = 3
+    join: float = 0.0
+    min_quality: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in {"components", "walk"}:
@@ -33,15 +39,28 @@ class TrackBuilder:
         if not 0 <= self.cut <= 1 or self.min_hits < 1:
             message = f"track builder has cut {self.cut} and min_hits {self.min_hits}; expected a score in [0, 1] and at least 1"
             raise BundleError(message)
+        if not 0 <= self.join < np.inf or not 0 <= self.min_quality < 1:
+            message = f"track builder has join {self.join} and min_quality {self.min_quality}; expected a chi2 and a number in [0, 1)"
+            raise BundleError(message)
+
+    @property
+    def fits(self) -> bool:
+        """Whether tracks are built with the help of the fit."""
+        return self.join > 0 or self.min_quality > 0
 
 
 def build_tracks(graph: ScoredGraph, builder: TrackBuilder) -> Tracks:
-    """Return the tracks of a scored graph, numbered by their innermost hit."""
-    passed = graph.scores >= np.float32(builder.cut)
-    edges = graph.edges[:, passed]
+    """Return the tracks of a scored graph before any fit, numbered by their innermost hit."""
+    edges = graph.edges[:, taken_edges(graph, builder)]
+    return connected(edges, hits=len(graph.features), min_hits=builder.min_hits)
+
+
+def taken_edges(graph: ScoredGraph, builder: TrackBuilder) -> Int64:
+    """Return the rows of the edges that tracks are made of."""
+    passed = np.flatnonzero(graph.scores >= np.float32(builder.cut))
     if builder.method == "walk":
-        edges = edges[:, best_steps(edges, graph.scores[passed])]
-    return _components(edges, hits=len(graph.features), min_hits=builder.min_hits)
+        passed = passed[best_steps(graph.edges[:, passed], graph.scores[passed])]
+    return passed
 
 
 def best_steps(edges: Int64, scores: Float32) -> Int64:
@@ -63,7 +82,7 @@ def best_steps(edges: Int64, scores: Float32) -> Int64:
     return np.sort(np.array(taken, np.int64))
 
 
-def _components(edges: Int64, *, hits: int, min_hits: int) -> Tracks:
+def connected(edges: Int64, *, hits: int, min_hits: int) -> Tracks:
     """Label the connected sets of at least ``min_hits`` hits by their lowest hit."""
     if hits == 0:
         return Tracks(np.empty(0, np.int64))

@@ -9,6 +9,7 @@ brings what each stage gave into the form of the pipeline's types.
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from dataclasses import astuple, dataclass
 from itertools import pairwise
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
+from trackserve.engines.native.fitting import Fitting
 from trackserve.engines.native.library import GIVE_EDGES, STAGES, Library, Pairs, Way, library
 from trackserve.engines.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
-from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TripletGraph
+from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TrackTable, TripletGraph
 from trackserve.pipeline import Laps, Pipeline, StageOutputs
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.components import TrackBuilder
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.neighbours import DoubletCuts
+    from trackserve.pipeline.tracks import TrackStage
     from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 RADIAN, MOST_RADIAN = 4.0, 1e9
@@ -69,7 +72,7 @@ class Found:
     joined: Pairs
     triplets: Pairs | None
     scores: Float32
-    labels: Int64
+    tracks: Tracks
 
 
 class NativePipeline(Pipeline):
@@ -98,6 +101,7 @@ class NativePipeline(Pipeline):
         self._filter_logits = self._network(bundle.filter_path)
         self._triplet_logits = self._network(bundle.triplets_path) if bundle.triplets else None
         self._gnn_logits = self._network(bundle.gnn_path)
+        self._fitting = Fitting.of(bundle.track_stage)
         self._way = self._in_one_call()
 
     def _in_one_call(self) -> Way | None:
@@ -123,6 +127,7 @@ class NativePipeline(Pipeline):
             track_cut=bundle.track_builder.cut,
             walk=bundle.track_builder.method == "walk",
             min_hits=bundle.track_builder.min_hits,
+            fitting=None if self._fitting is None else ctypes.pointer(self._fitting),
         )
 
     def _available(self, precision: str) -> str:
@@ -155,39 +160,48 @@ class NativePipeline(Pipeline):
             )
         return best
 
-    def find_tracks_from_features(self, features: Float32) -> Tracks:
+    def find_tracks_from_features(self, features: Float32, *, parameters: bool = False) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return self.find_tracks_of_events([features])[0]
+        return self.find_tracks_of_events([features], parameters=parameters)[0]
 
-    def find_tracks_of_events(self, events: Sequence[Float32]) -> list[Tracks]:
+    def find_tracks_of_events(
+        self, events: Sequence[Float32], *, parameters: bool = False
+    ) -> list[Tracks]:
         """Return the tracks of each of several events, which go through the stages together."""
         for features in events:
             self.bundle.check_features(features)
+        if parameters:
+            self.bundle.track_stage.check_parameters()
         if self._way is None:
-            return [self._stage_by_stage(features) for features in events]
+            return [self._stage_by_stage(features, parameters) for features in events]
         if not events:
             return []
         features = np.ascontiguousarray(events[0] if len(events) == 1 else np.concatenate(events))
         begins = np.cumsum([0, *map(len, events)])
         position = _position(features, self.bundle.features)
-        labels, seconds, edges = self.library.find_tracks(
-            self._way, features, position, begins, threads=self.threads
+        labels, seconds, edges, tables = self.library.find_tracks(
+            self._way, features, position, begins, threads=self.threads, parameters=parameters
         )
         if self.told is not None:
             for stage, spent, count in zip(STAGES, seconds, edges, strict=True):
                 self.told(stage, spent, count if stage in GIVE_EDGES else None)
-        return [Tracks(labels[begin:end]) for begin, end in pairwise(begins.tolist())]
+        return [
+            Tracks(labels[begin:end], None if tables is None else TrackTable.from_matrix(tables[i]))
+            for i, (begin, end) in enumerate(pairwise(begins.tolist()))
+        ]
 
-    def _stage_by_stage(self, features: Float32) -> Tracks:
-        found = self._find(features)
-        labels = np.empty_like(found.labels)
-        labels[found.order] = found.labels
-        return Tracks(labels)
+    def _stage_by_stage(self, features: Float32, parameters: bool) -> Tracks:
+        found = self._find(features, parameters=parameters)
+        labels = np.empty_like(found.tracks.labels)
+        labels[found.order] = found.tracks.labels
+        return Tracks(labels, found.tracks.parameters)
 
-    def run(self, features: Float32) -> StageOutputs:
+    def run(self, features: Float32, *, parameters: bool = False) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each gave."""
         self.bundle.check_features(features)
-        found = self._find(features)
+        if parameters:
+            self.bundle.track_stage.check_parameters()
+        found = self._find(features, parameters=parameters)
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
         edges, which = sorted_edges(found.joined, found.place)
@@ -206,10 +220,10 @@ class NativePipeline(Pipeline):
             Graph(graph, filtered),
             joined,
             ScoredGraph(graph, edges, found.scores[which]),
-            Tracks(found.labels),
+            found.tracks,
         )
 
-    def _find(self, features: Float32) -> Found:
+    def _find(self, features: Float32, *, parameters: bool) -> Found:
         bundle, run, threads, done = self.bundle, self.library, self.threads, Laps(self.told)
         order = canonical_order(features, bundle.features, run)
         features = features.take(order, axis=0)
@@ -238,7 +252,10 @@ class NativePipeline(Pipeline):
         scores = run.scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
         done("gnn")
         inner, outer = place.take(joined[0]), place.take(joined[1])
-        labels = _labels(len(features), (inner, outer), scores, bundle.track_builder, run)
+        position = _position(features, bundle.features)
+        tracks = _tracks(
+            position, (inner, outer), scores, bundle.track_builder, run, self._fitting, parameters
+        )
         done("tracks")
         return Found(
             features=features,
@@ -250,7 +267,7 @@ class NativePipeline(Pipeline):
             joined=joined,
             triplets=triplets,
             scores=scores,
-            labels=labels,
+            tracks=tracks,
         )
 
     def _find_triplets(self, local: Float32, edges: Pairs, settings: TripletSettings) -> Pairs:
@@ -362,10 +379,22 @@ def join_edges(
     return np.stack(triplets).astype(np.int64)
 
 
-def build_tracks(graph: ScoredGraph, builder: TrackBuilder, library: Library) -> Tracks:
-    """Return what :func:`trackserve.pipeline.components.build_tracks` does."""
+def find_tracks(
+    graph: ScoredGraph, stage: TrackStage, library: Library, *, parameters: bool = False
+) -> Tracks:
+    """Return what :func:`trackserve.pipeline.tracks.find_tracks` does."""
+    if parameters:
+        stage.check_parameters()
     inner, outer = np.ascontiguousarray(graph.edges, np.int32)
-    return Tracks(_labels(len(graph.features), (inner, outer), graph.scores, builder, library))
+    return _tracks(
+        _position(graph.features, stage.columns),
+        (inner, outer),
+        graph.scores,
+        stage.builder,
+        library,
+        Fitting.of(stage),
+        parameters,
+    )
 
 
 def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
@@ -403,14 +432,28 @@ def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Floa
     return np.ascontiguousarray(r), np.ascontiguousarray(phi), np.ascontiguousarray(z)
 
 
-def _labels(
-    hits: int, edges: Pairs, scores: Float32, builder: TrackBuilder, library: Library
-) -> Int64:
-    return library.build_tracks(
-        hits,
-        *edges,
+def _tracks(
+    position: tuple[Float32, Float32, Float32],
+    edges: Pairs,
+    scores: Float32,
+    builder: TrackBuilder,
+    library: Library,
+    fitting: Fitting | None,
+    parameters: bool,
+) -> Tracks:
+    cut, walk = float(np.float32(builder.cut)), builder.method == "walk"
+    if not (parameters or builder.fits):
+        hits, few = len(position[0]), builder.min_hits
+        return Tracks(library.build_tracks(hits, *edges, scores, cut=cut, walk=walk, min_hits=few))
+    assert fitting is not None, "a builder that fits comes with a fit"
+    labels, table = library.fitted_tracks(
+        fitting,
+        position,
+        edges,
         scores,
-        cut=float(np.float32(builder.cut)),
-        walk=builder.method == "walk",
+        cut=cut,
+        walk=walk,
         min_hits=builder.min_hits,
+        parameters=parameters,
     )
+    return Tracks(labels, None if table is None else TrackTable.from_matrix(table))

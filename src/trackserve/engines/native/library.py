@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trackserve.engines.native.fitting import Fitting
 from trackserve.errors import MissingDependencyError
-from trackserve.event import Int32
+from trackserve.event import TRACK_COLUMNS, Int32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +62,7 @@ class Way(ctypes.Structure):
         *((name, c_int32) for name in ("features", "dimension", "limit", "chain", "walk")),
         *(("doublet_cuts", c_float * 4), ("radian", c_float), ("filter_threshold", c_float)),
         *(("triplet_cuts", c_float * 4), ("triplet_threshold", c_float), ("track_cut", c_float)),
+        ("fitting", POINTER(Fitting)),
     )
 
 
@@ -309,6 +311,33 @@ class Library:
         self._call("scores_of", _pointer(logits), c_int64(len(logits)), _pointer(scores))
         return scores
 
+    def fitted_tracks(
+        self,
+        fitting: Fitting,
+        position: tuple[Float32, Float32, Float32],
+        edges: Pairs,
+        scores: Float32,
+        *,
+        cut: float,
+        walk: bool,
+        min_hits: int,
+        parameters: bool,
+    ) -> tuple[Int64, Float32 | None]:
+        """Return the track of each hit ``[N]`` and, if wanted, the tracks' parameters ``[T, 14]``.
+
+        ``position`` is r, phi, z ``[N]``; edges and hits are in canonical rows.
+        """
+        hits = len(position[0])
+        labels, tracks = np.empty(hits, np.int64), c_int64()
+        table = _room_for_tracks(hits, min_hits) if parameters else None
+        self._call(
+            "fitted_tracks",
+            *(byref(fitting), c_int64(hits), *map(_pointer, position), *map(_pointer, edges)),
+            *(_pointer(scores), c_int64(len(scores)), c_float(cut), int(walk), c_int64(min_hits)),
+            *(_pointer(labels), None if table is None else _pointer(table), byref(tracks)),
+        )
+        return labels, None if table is None else table[: tracks.value]
+
     def find_tracks(
         self,
         way: Way,
@@ -317,20 +346,26 @@ class Library:
         begins: Int64,
         *,
         threads: int,
-    ) -> tuple[Int64, list[float], list[int]]:
+        parameters: bool = False,
+    ) -> tuple[Int64, list[float], list[int], list[Float32] | None]:
         """Return the track of each hit of some events, and of each stage the seconds and the edges.
 
         ``position`` is r, phi, z ``[N]``; the hits of event i are the rows ``begins[i:i + 2]``, and its
-        tracks are numbered from 0.
+        tracks are numbered from 0. Last are the parameters ``[T, 14]`` of each event's tracks, if wanted.
         """
-        labels = np.empty(len(features), np.int64)
+        labels, events = np.empty(len(features), np.int64), len(begins) - 1
         seconds, edges = (c_double * len(STAGES))(), (c_int64 * len(STAGES))()
+        table = _room_for_tracks(len(features), way.min_hits) if parameters else None
+        tracks = np.zeros(events, np.int64)
         self._call(
             "find_tracks",
             *(byref(way), _pointer(features), *map(_pointer, position), _pointer(begins)),
-            *(c_int64(len(begins) - 1), threads, _pointer(labels), seconds, edges),
+            *(c_int64(events), threads, _pointer(labels), seconds, edges),
+            *(None if table is None else _pointer(table), _pointer(tracks)),
         )
-        return labels, list(seconds), list(edges)
+        ends = np.cumsum(tracks)
+        tables = None if table is None else np.split(table[: tracks.sum()], ends[:-1])
+        return labels, list(seconds), list(edges), tables
 
     def make_network(self, description: Description) -> c_void_p:
         """Return a network, to be freed with :meth:`free_network`."""
@@ -382,6 +417,11 @@ class Library:
             *(*map(byref, triplets), byref(count)),
         )
         return self._taken(triplets, count)
+
+
+def _room_for_tracks(hits: int, min_hits: int) -> Float32:
+    """Return an array for the parameters of as many tracks as hits may make."""
+    return np.empty((hits // max(1, min_hits), len(TRACK_COLUMNS)), np.float32)
 
 
 def _graph(features: Float32, edges: Pairs | None, triplets: Pairs | None = None) -> _Graph:

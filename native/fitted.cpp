@@ -1,0 +1,124 @@
+#include "fitted.h"
+
+#include "joining.h"
+#include "kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace trackserve {
+namespace {
+
+// As in pipeline/fit.py and pipeline/quality.py.
+constexpr int64_t FEWEST_HITS = 3;
+constexpr double GEV_PER_T_MM = 0.299792458e-3, STRAIGHT = 1e-9;
+constexpr double FARTHEST_START = 400, LOG_PT = 2, LARGEST = 30;
+
+double pt_of(const Fit& fit, const FitSettings& settings) {
+    return GEV_PER_T_MM * std::abs(settings.field[0]) / std::max(std::abs(fit.curvature), STRAIGHT);
+}
+
+double reduced_chi2(const Fit& fit) { return fit.chi2 / double(2 * fit.hits - 5); }
+
+double quality_of(const Fit& fit, double score, double first_r, double last_r, const Builder& builder) {
+    if (fit.hits < FEWEST_HITS) return 0;
+    if (!builder.quality) return std::numeric_limits<double>::quiet_NaN();
+    const double hits = double(fit.hits);
+    const std::array<double, PROPERTIES> properties{
+        1,
+        score,
+        std::log(reduced_chi2(fit) + 0.1),
+        std::log(hits),
+        1 / hits,
+        std::log(std::abs(fit.d0) + 0.05),
+        std::log(1 + fit.d0 * fit.d0 / fit.variance[2]),
+        std::log(std::abs(fit.z0) + 5),
+        std::min(first_r, FARTHEST_START) / 100,
+        std::clamp(std::log(pt_of(fit, *builder.fit)), -LOG_PT, LOG_PT),
+        std::abs(std::asinh(fit.cot)),
+        last_r / 1000,
+    };
+    double logit = 0;
+    for (int i = 0; i < PROPERTIES; ++i) logit += builder.quality[i] * properties[i];
+    return 1 / (1 + std::exp(-std::clamp(logit, -LARGEST, LARGEST)));
+}
+
+void write(const Fit& fit, double quality, const FitSettings& settings, float* row) {
+    const double pt = pt_of(fit, settings);
+    const double curvature = std::max(std::abs(fit.curvature), STRAIGHT);
+    const auto error = [&](int i) { return std::sqrt(fit.variance[i]); };
+    const std::array<double, TRACK_COLUMNS> columns{
+        pt,
+        std::asinh(fit.cot),
+        fit.phi,
+        fit.d0,
+        fit.z0,
+        fit.curvature * settings.field[0] < 0 ? 1.0 : -1.0,
+        reduced_chi2(fit),
+        double(fit.hits),
+        quality,
+        pt * error(0) / curvature,
+        error(4) / std::sqrt(1 + fit.cot * fit.cot),
+        error(1),
+        error(2),
+        error(3),
+    };
+    for (int i = 0; i < TRACK_COLUMNS; ++i) {
+        const bool known = fit.hits >= FEWEST_HITS || i == 7 || i == 8;  // hits and quality
+        row[i] = known ? float(columns[i]) : std::numeric_limits<float>::quiet_NaN();
+    }
+}
+
+// Leaves out the tracks [count] that are not kept, and numbers the others again; returns how many they are.
+int64_t keep(int64_t n, const List<uint8_t>& kept, int64_t* labels) {
+    List<int64_t> number(kept.size());
+    int64_t tracks = 0;
+    for (size_t t = 0; t < kept.size(); ++t) number[t] = kept[t] ? tracks++ : -1;
+    for (int64_t hit = 0; hit < n; ++hit)
+        if (labels[hit] >= 0) labels[hit] = number[labels[hit]];
+    return tracks;
+}
+
+}  // namespace
+
+int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z,
+                      const int32_t* inner, const int32_t* outer, const float* scores, int64_t count,
+                      const Builder& builder, int64_t* labels, float* table) {
+    const List<int32_t> taken = taken_edges(n, inner, outer, scores, count, builder.cut, builder.walk);
+    const bool joins = builder.join > 0;
+    const int64_t least = joins ? std::min(SHORTEST_PIECE, builder.min_hits) : builder.min_hits;
+    int64_t tracks = label_connected(n, inner, outer, taken, least, labels);
+    const List<Point> points = points_of(n, r, phi, z, *builder.fit);
+    if (joins) {
+        tracks = join_pieces(points, builder.join, *builder.fit, tracks, labels);
+        const Pieces pieces(n, labels, tracks);
+        List<uint8_t> long_enough(tracks);
+        for (int64_t t = 0; t < tracks; ++t) long_enough[t] = pieces.hits(t) >= builder.min_hits;
+        tracks = keep(n, long_enough, labels);
+    }
+    List<double> score(tracks, 0.0);
+    for (const int32_t edge : taken)
+        if (labels[inner[edge]] >= 0) score[labels[inner[edge]]] += scores[edge];
+    const Pieces found(n, labels, tracks);
+    List<uint8_t> good(tracks);
+    float* row = table;
+    for (int64_t t = 0; t < tracks; ++t) {
+        const Fit fit = fit_track(points.data(), found.of(t), found.hits(t), *builder.fit);
+        const Point &first = points[found.first(t)], &last = points[found.last(t)];
+        const double quality =
+            quality_of(fit, score[t] / double(std::max<int64_t>(fit.hits - 1, 1)),
+                       std::sqrt(first.x * first.x + first.y * first.y),
+                       std::sqrt(last.x * last.x + last.y * last.y), builder);
+        good[t] = !(builder.min_quality > 0) || quality >= builder.min_quality;
+        if (row && good[t]) {
+            write(fit, quality, *builder.fit, row);
+            row += TRACK_COLUMNS;
+        }
+    }
+    return keep(n, good, labels);
+}
+
+}  // namespace trackserve

@@ -1,0 +1,86 @@
+"""The quality of tracks: which weights make it the share of tracks that are right, on events with truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trackserve.errors import InputError
+from trackserve.evaluate.matching import match
+from trackserve.event import Float64, Tracks
+from trackserve.pipeline.features import hit_features
+from trackserve.pipeline.quality import QualityModel
+from trackserve.pipeline.tracks import fit_and_choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trackserve.event import Bool, Event, Int64, ScoredGraph
+    from trackserve.pipeline import Pipeline
+    from trackserve.pipeline.tracks import TrackStage
+
+RIDGE = 1e-4
+"""Keeps weights finite where a property tells right from wrong tracks without error."""
+STEPS = 50
+CLOSE = 1e-9
+"""Largest change of a weight in the last step."""
+
+
+def calibrated_quality(pipeline: Pipeline, events: Iterable[Event]) -> QualityModel:
+    """Return the quality model of a bundle, learned from all tracks that it finds in events with truth.
+
+    Raises :class:`InputError` where events have no truth, or no tracks that are right, or none wrong.
+    """
+    stage = every_track(pipeline.bundle.track_stage)
+    seen = []
+    for event in events:
+        found = pipeline.run(hit_features(event.hits, pipeline.bundle.features))
+        seen.append(tracks_and_truth(found.scored, found.order, event, stage))
+    if not seen:
+        message = "there are no events to learn the quality of tracks from"
+        raise InputError(message)
+    return learn_quality(*(np.concatenate(each) for each in zip(*seen, strict=True)))
+
+
+def every_track(stage: TrackStage) -> TrackStage:
+    """Return the last stage of a pipeline that drops no track for its quality."""
+    return replace(stage, builder=replace(stage.builder, min_quality=0.0))
+
+
+def tracks_and_truth(
+    graph: ScoredGraph, order: Int64, event: Event, stage: TrackStage
+) -> tuple[Float64, Bool]:
+    """Return the properties ``[T, 12]`` of the tracks of a scored graph, and which are right ``[T]``.
+
+    ``order`` holds the input row of each of the graph's hits.
+    """
+    if event.truth is None:
+        message = f"event {event.event_id} has no truth; quality is learned from simulated events"
+        raise InputError(message)
+    found = fit_and_choose(graph, stage)
+    labels = np.empty_like(found.labels)
+    labels[order] = found.labels
+    return found.properties, match(Tracks(labels).labels, event.truth).track_matched
+
+
+def learn_quality(properties: Float64, right: Bool) -> QualityModel:
+    """Return the logistic model of which tracks are right, by iteratively reweighted least squares."""
+    if right.all() or not right.any():
+        message = (
+            f"{int(right.sum())} of {len(right)} tracks are right; quality is learned from both"
+        )
+        raise InputError(message)
+    scale = np.maximum(np.abs(properties).max(axis=0), 1e-12)
+    x, y = properties / scale, right.astype(np.float64)
+    ridge = RIDGE * np.eye(x.shape[1])
+    weights = np.zeros(x.shape[1])
+    for _ in range(STEPS):
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+        gradient = x.T @ (y - p) / len(y) - ridge @ weights
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x / len(y) + ridge, gradient)
+        weights += step
+        if np.abs(step).max() < CLOSE:
+            break
+    return QualityModel(*(float(f"{value:.6g}") for value in (weights / scale).tolist()))
