@@ -8,8 +8,8 @@ import numpy as np
 
 from trackserve.backend.entry import Entry
 from trackserve.event import Graph
-from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.gnn import with_scores
+from trackserve.pipeline.tracks import find_tracks
 
 if TYPE_CHECKING:
     from trackserve.event import Float32, Int64
@@ -22,5 +22,5 @@ class TritonPythonModel(Entry):
         """Return the labels ``[N]`` in the order in which the hits came."""
         scored = with_scores(Graph(features, edges), logits)
         labels = np.empty_like(order)
-        labels[order] = build_tracks(scored, self.bundle.track_builder).labels
+        labels[order] = find_tracks(scored, self.bundle.track_stage).labels
         return labels

@@ -248,9 +248,7 @@ class _Measured:
     cot: Float64
 
 
-def _measure(
-    points: Points, begin: Int64, circle: Circles, settings: FitSettings
-) -> _Measured:
+def _measure(points: Points, begin: Int64, circle: Circles, settings: FitSettings) -> _Measured:
     first, last = begin[:-1], begin[1:] - 1
     track = np.repeat(np.arange(len(first)), last - first + 1)
     at = circle.project(track, points.x, points.y)

@@ -53,7 +53,9 @@ class Pieces:
         """Return the pieces of labels ``[N]`` that number them without gaps; -1 is on none."""
         rows = np.flatnonzero(labels > NO_TRACK)
         rows = rows[np.argsort(labels[rows], kind="stable")]
-        return cls(rows, np.concatenate([[0], np.cumsum(np.bincount(labels[rows]))]).astype(np.int64))
+        return cls(
+            rows, np.concatenate([[0], np.cumsum(np.bincount(labels[rows]))]).astype(np.int64)
+        )
 
     def joined(self, inner: Int64, outer: Int64) -> Pieces:
         """Return a piece for each pair ``[K]`` with the hits of both."""

@@ -1,6 +1,6 @@
 """How sure it is that a track is right: a logistic model of its fit, its length and its scores.
 
-    T  tracks
+In shapes, T is the number of tracks.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline import Pipeline
     from trackserve.pipeline.tracks import TrackStage
 
-RIDGE = 1e-4
+RIDGE = 1e-6
 """Keeps weights finite where a property tells right from wrong tracks without error."""
 STEPS = 50
 CLOSE = 1e-9

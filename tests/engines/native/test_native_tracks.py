@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackserve.engines.native.engine import build_tracks
+from trackserve.engines.native.engine import find_tracks
 from trackserve.engines.native.library import library, variants
 from trackserve.event import ScoredGraph
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.components import build_tracks as reference
+from trackserve.pipeline.features import FeatureColumns
+from trackserve.pipeline.tracks import TrackStage
 
 each_variant = pytest.mark.parametrize("variant", variants())
 
@@ -35,6 +37,7 @@ def scored_graphs(draw):
 )
 def test_tracks_equal_the_reference(variant, graph, method, cut, min_hits):
     builder = TrackBuilder(method, cut, min_hits)
+    stage = TrackStage(FeatureColumns(("r", "phi", "z"), (1.0, 1.0, 1.0), {}), builder)
     np.testing.assert_array_equal(
-        build_tracks(graph, builder, library(variant)).labels, reference(graph, builder).labels
+        find_tracks(graph, stage, library(variant)).labels, reference(graph, builder).labels
     )

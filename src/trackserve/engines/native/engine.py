@@ -20,7 +20,16 @@ import numpy as np
 from trackserve.engines.native.fitting import Fitting
 from trackserve.engines.native.library import GIVE_EDGES, STAGES, Library, Pairs, Way, library
 from trackserve.engines.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
-from trackserve.event import Float32, Graph, Int32, Int64, ScoredGraph, Tracks, TrackTable, TripletGraph
+from trackserve.event import (
+    Float32,
+    Graph,
+    Int32,
+    Int64,
+    ScoredGraph,
+    Tracks,
+    TrackTable,
+    TripletGraph,
+)
 from trackserve.pipeline import Laps, Pipeline, StageOutputs
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
@@ -254,7 +263,13 @@ class NativePipeline(Pipeline):
         inner, outer = place.take(joined[0]), place.take(joined[1])
         position = _position(features, bundle.features)
         tracks = _tracks(
-            position, (inner, outer), scores, bundle.track_builder, run, self._fitting, parameters
+            position,
+            (inner, outer),
+            scores,
+            builder=bundle.track_builder,
+            library=run,
+            fitting=self._fitting,
+            parameters=parameters,
         )
         done("tracks")
         return Found(
@@ -390,10 +405,10 @@ def find_tracks(
         _position(graph.features, stage.columns),
         (inner, outer),
         graph.scores,
-        stage.builder,
-        library,
-        Fitting.of(stage),
-        parameters,
+        builder=stage.builder,
+        library=library,
+        fitting=Fitting.of(stage),
+        parameters=parameters,
     )
 
 
@@ -436,6 +451,7 @@ def _tracks(
     position: tuple[Float32, Float32, Float32],
     edges: Pairs,
     scores: Float32,
+    *,
     builder: TrackBuilder,
     library: Library,
     fitting: Fitting | None,

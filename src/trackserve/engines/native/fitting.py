@@ -64,5 +64,5 @@ class Fitting(ctypes.Structure):
             stage.builder.join,
             stage.builder.min_quality,
         )
-        made.kept = (settings, quality)  # type: ignore[attr-defined]  # for as long as the pointers
+        made.kept = (settings, quality)  # for as long as the pointers
         return made

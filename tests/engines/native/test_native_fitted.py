@@ -1,0 +1,44 @@
+"""Tracks built with the fit: the native engine gives what the reference gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fitted_tracks import FALLING, FLAT, event, helix, stage
+from trackserve.engines.native.engine import find_tracks
+from trackserve.engines.native.library import library, variants
+from trackserve.pipeline.tracks import find_tracks as reference
+
+each_variant = pytest.mark.parametrize("variant", variants())
+
+
+def many_particles(seed: int):
+    rng = np.random.default_rng(seed)
+    tracks = []
+    for _ in range(40):
+        pt, cot, phi = 0.4 + rng.exponential(0.8), rng.normal(0, 1.2), rng.uniform(-np.pi, np.pi)
+        charge = int(rng.choice([-1, 1]))
+        track = helix(pt, charge, phi, cot, z0=rng.normal(0, 5), settings=FALLING)
+        tracks.append(track[rng.random(len(track)) > 0.05] + rng.normal(0, 0.02, (1, 3)))
+    tracks = [track for track in tracks if len(track) > 3]
+    broken = {i: int(rng.integers(1, len(track) - 1)) for i, track in enumerate(tracks)}
+    return event(tracks, broken=broken, noise=150, seed=seed)[0]
+
+
+@each_variant
+@pytest.mark.parametrize("settings", [FLAT, FALLING], ids=["constant", "falling"])
+@pytest.mark.parametrize("builder", [{}, {"join": 30.0}, {"join": 30.0, "min_quality": 0.3}])
+def test_labels_and_parameters_equal_the_reference(variant, settings, builder):
+    graph = many_particles(seed=len(builder))
+    chosen = stage(settings, **builder)
+    expected = reference(graph, chosen, parameters=True)
+    found = find_tracks(graph, chosen, library(variant), parameters=True)
+    assert len(expected) > 20
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert found.parameters is not None
+    assert expected.parameters is not None
+    np.testing.assert_allclose(
+        found.parameters.matrix(), expected.parameters.matrix(), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(find_tracks(graph, chosen, library(variant)).labels, found.labels)
