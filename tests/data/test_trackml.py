@@ -615,3 +615,11 @@ class TestShippedEvents:
         np.testing.assert_allclose(event.truth.weight.sum(), 1, atol=1e-5)
         np.testing.assert_allclose(np.mean(event.truth.particle_id == 0), 0.15, atol=0.001)
         assert 0.7 < event.truth.particles.primary.mean() < 0.95
+
+
+def test_a_folder_of_other_files_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    for name in ("a.root", "b.root", "c.root", "d.root", "notes.txt"):
+        (tmp_path / name).touch()
+    found = r"holds no events but a.root, b.root, c.root, d.root and 1 more; expected files"
+    with pytest.raises(InputError, match=found):
+        find_any_events(tmp_path)

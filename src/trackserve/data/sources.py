@@ -148,7 +148,8 @@ def find_sources(path: Path, kinds: Sequence[type[Source]]) -> list[Source]:
             raise InputError(message)
         wanted, container = match["prefix"], path.parent
     found: dict[tuple[int, str], dict[str, File]] = {}
-    for file in _list_files(container):
+    files = _list_files(container)
+    for file in files:
         match = _EVENT_FILE.fullmatch(file.name)
         if match is not None:
             prefix = str(file)[: -len(file.name)] + match["prefix"]
@@ -160,7 +161,7 @@ def find_sources(path: Path, kinds: Sequence[type[Source]]) -> list[Source]:
                 raise InputError(message)
             tables[match["table"]] = file
     if not found:
-        message = f"{container} holds no events; {EXPECTED}"
+        message = f"{container} holds no events{_contents(files)}; {EXPECTED}"
         raise InputError(message)
     if wanted is not None:
         names = {prefix.rpartition("/")[2] for _, prefix in found}
@@ -180,6 +181,13 @@ def find_sources(path: Path, kinds: Sequence[type[Source]]) -> list[Source]:
         message = f"{prefix} has no {marks} file; it has {', '.join(sorted(tables))}"
         raise InputError(message)
     return sources
+
+
+def _contents(files: Sequence[File]) -> str:
+    """Return what lies there instead of events: the first few names."""
+    names = [file.name for file in files if file.name][:4]
+    more = len(files) - len(names)
+    return f" but {', '.join(names)}{f' and {more} more' if more else ''}" if names else ""
 
 
 def one_source(path: Path, kinds: Sequence[type[Source]]) -> Source:
