@@ -198,7 +198,10 @@ def test_events_apart_and_networks_of_another_bundle(place, tmp_path):
     for name in ("embedding", "gnn"):
         member = f"{name}.onnx"
         assert (second.path / member).read_bytes() == (first / member).read_bytes()
-    assert second.radius != read_bundle(first).radius
+    assert second.triplets is not None
+    before = json.loads((place / "bundle.training/chosen.json").read_text())
+    chosen = [second.radius, second.filter_cut, second.triplets.cut]
+    assert chosen != [before[n] for n in ("radius", "served_filter_cut", "served_triplet_cut")]
     says = second.provenance
     assert says["events"] == {"train": 4, "validation": 2, "test": 1}
     assert says["data"] == ["data", "validation", "test"]
