@@ -182,7 +182,7 @@ def test_columns_made_from_cells_are_read_from_the_cells(place, tmp_path):
         new='"z", "charge"]\nfeatures.scales = [1000.0, 3.0, 1000.0, 2.0]',
     )
     data = shutil.copytree(place / "data", tmp_path / "data")
-    training = Training([data], tmp_path / "bundle", recipe, "cpu")
+    training = Training([data], tmp_path / "bundle", recipe, device="cpu")
     features = training.graphs.sample(training.train[0]).features
     assert features.shape[1] == 4
     assert features[:, 3].max() > 0
