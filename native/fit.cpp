@@ -9,6 +9,7 @@ namespace {
 // As in pipeline/fit.py.
 constexpr double GEV_PER_T_MM = 0.299792458e-3, SCATTERING = 0.0136, PION_MASS = 0.13957;
 constexpr double LEAST_MOMENTUM = 0.05, MOST_CURVATURE = 1.0 / 30, STRAIGHT = 1e-9;
+constexpr double LEAST_VARIANCE = 1e-12;
 
 double length(double x, double y) { return std::sqrt(x * x + y * y); }
 
@@ -160,10 +161,11 @@ Fit fit_track(const Point* points, const int32_t* rows, int64_t hits, const FitS
         const double steep = std::max(std::abs(hit.disc ? cot : cosine), hit.disc ? 0.1 : 0.2);
         const double kick = scattering * thickness * slant / steep;
         // A disc measures r where a barrel measures z.
-        state.take_across(at.u, across * cos + (hit.disc ? along * sin : 0), kick * steepness);
-        state.take_along(hit.z - first.z - cot * at.s,
-                         hit.disc ? cot * cot * (along * cos + across * sin)
-                                  : along + cot * cot * across * sin,
+        const double u_variance = across * cos + (hit.disc ? along * sin : 0);
+        const double v_variance = hit.disc ? cot * cot * (along * cos + across * sin)
+                                           : along + cot * cot * across * sin;
+        state.take_across(at.u, std::max(u_variance, LEAST_VARIANCE), kick * steepness);
+        state.take_along(hit.z - first.z - cot * at.s, std::max(v_variance, LEAST_VARIANCE),
                          kick * steepness * steepness);
     }
     const Circle::Place perigee = circle.project(0, 0);

@@ -38,6 +38,8 @@ STRAIGHT = 1e-9
 """Below this curvature, 1/mm, a circle is taken as a line."""
 FIRST_VARIANCE = ((1e2, 1.0, 1e-4), (1e4, 1e2))
 """Variance before the first hit: of u, its slope and k about the circle, of z and cot about the line."""
+LEAST_VARIANCE = 1e-12
+"""Of a measurement, mm^2: where a track has no direction against its hits, none is exact."""
 FEWEST_HITS = 3
 """A circle needs as many."""
 
@@ -274,8 +276,12 @@ def _measure(points: Points, begin: Int64, circle: Circles, settings: FitSetting
         u=at.u,
         v=points.z - points.z[first][track] - cot * at.s,
         z=points.z,
-        u_variance=across * cos * cos + np.where(points.disc, along * sin * sin, 0),
-        v_variance=np.where(points.disc, on_disc, along + cot * cot * across * sin * sin),
+        u_variance=np.maximum(
+            across * cos * cos + np.where(points.disc, along * sin * sin, 0), LEAST_VARIANCE
+        ),
+        v_variance=np.maximum(
+            np.where(points.disc, on_disc, along + cot * cot * across * sin * sin), LEAST_VARIANCE
+        ),
         kick=kick,
         field=points.field,
         cot=slope,
