@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <tuple>
 
 namespace {
 
 using trackserve::Pairs;
+
+constexpr int ABI_VERSION = 3;  // raise it, here and in engines/native/library.py, when a function changes
 
 enum Status { DONE = 0, NO_MEMORY = 1, FAILED = 2 };
 
@@ -245,8 +248,8 @@ struct trackserve_pipeline {
     const trackserve_fitting* fitting;  // may be null
 };
 
-// Gives the labels of hits [begins[events]], what each stage took (s) and gave, and, where there is a table,
-// the parameters of all tracks and how many each event has.
+// Returns the labels of hits [begins[events]], the seconds of each stage, the edges of each event
+// [events, STAGES] and, where there is a table, the parameters of all tracks and how many each event has.
 int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, const float* r,
                            const float* phi, const float* z, const int64_t* begins, int64_t events,
                            int threads, int64_t* labels, double* seconds, int64_t* edges,
@@ -278,11 +281,29 @@ int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, 
             .chain = p->chain,
             .builder = builder,
         };
-        const trackserve::Told told = trackserve::find_tracks(
+        const trackserve::StageTimings timings = trackserve::find_tracks(
             pipeline, {features, {r, phi, z}, begins, events}, threads, labels, table, tracks);
-        std::copy(told.seconds.begin(), told.seconds.end(), seconds);
-        std::copy(told.edges.begin(), told.edges.end(), edges);
+        std::copy(timings.seconds.begin(), timings.seconds.end(), seconds);
+        for (const auto& event : timings.edges) edges = std::copy(event.begin(), event.end(), edges);
     });
+}
+
+// What Python checks when it loads the library: the version of these functions, the sizes of the structures
+// that it fills, and the order of the stages. See engines/native/library.py.
+const char* trackserve_abi() {
+    static const std::string text = [] {
+        std::string text = "version ";
+        text.append(std::to_string(ABI_VERSION)).append(", structures of");
+        for (const size_t size : {sizeof(trackserve_description), sizeof(trackserve_pipeline),
+                                  sizeof(trackserve::Graph), sizeof(Rows),
+                                  sizeof(trackserve_fitting), sizeof(trackserve::FitSettings),
+                                  sizeof(trackserve::Region)})
+            text.append(" ").append(std::to_string(size));
+        text += " bytes, stages";
+        for (const char* name : trackserve::STAGE_NAMES) text.append(" ").append(name);
+        return text;
+    }();
+    return text.c_str();
 }
 
 void trackserve_free_network(void* network) { delete static_cast<trackserve::Network*>(network); }

@@ -2,28 +2,41 @@
 
 #include "parallel.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace trackserve {
 namespace {
 
-// Tells how long it was since the last lap.
-class Watch {
+// Times consecutive stages, and counts the edges of each event.
+class StageClock {
   public:
-    explicit Watch(Told& told) : told_(told) {}
-    void lap(Stage stage, int64_t edges = 0) {
+    explicit StageClock(const Hits& hits) : hits_(hits) { timings.edges.resize(hits.events); }
+
+    void stop(Stage stage) {
         const auto now = std::chrono::steady_clock::now();
-        told_.seconds[stage] = std::chrono::duration<double>(now - since_).count();
-        told_.edges[stage] = edges;
+        timings.seconds[stage] = std::chrono::duration<double>(now - since_).count();
         since_ = now;
     }
+    // Edges sorted by their inner hit, so that those of an event lie together.
+    void stop(Stage stage, const Pairs& edges) {
+        const int32_t *begin = edges.first(), *end = begin + edges.size();
+        for (int64_t event = 0; event < hits_.events; ++event) {
+            const int32_t* next = std::lower_bound(begin, end, hits_.begins[event + 1]);
+            timings.edges[event][stage] = next - begin;
+            begin = next;
+        }
+        stop(stage);
+    }
+
+    StageTimings timings;
 
   private:
-    Told& told_;
+    const Hits& hits_;
     std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 
-constexpr int64_t HITS_AT_ONCE = 8192;  // that little is done with
+constexpr int64_t HITS_AT_ONCE = 8192;  // in one chunk of cheap work
 
 // Hits in another order: features and where they are. `row_of` gives the row of each.
 struct Sorted {
@@ -60,9 +73,10 @@ List<int64_t> in_order(const Hits& hits, int columns) {
     return order;
 }
 
-// The neighbours of each event. No edge leads from one to another, so what follows takes them for one.
+// The neighbours of each event, counted. No edge leads from one event to another, so that the next stages
+// may take them for one.
 Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<float>& embedding,
-                     const Sorted& sorted, List<int32_t>& place, int threads) {
+                     const Sorted& sorted, List<int32_t>& place, int threads, StageTimings& timings) {
     std::vector<Pairs> pieces;
     for (int64_t event = 0; event < hits.events; ++event) {
         const int64_t begin = hits.begins[event], n = hits.begins[event + 1] - begin;
@@ -70,6 +84,7 @@ Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<floa
                                     pipeline.dimension, sorted.r.data() + begin,
                                     sorted.phi.data() + begin, sorted.z.data() + begin,
                                     pipeline.neighbours, place.data() + begin, threads));
+        timings.edges[event][NEAR] = pieces.back().size();
         if (!begin) continue;
         for (int64_t i = 0; i < n; ++i) place[begin + i] += begin;
         pieces.back().move(begin);
@@ -122,14 +137,13 @@ void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& o
 
 }  // namespace
 
-Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels, float* table,
-                 int64_t* many) {
-    Told told;
-    Watch watch(told);
+StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels,
+                         float* table, int64_t* many) {
+    StageClock clock(hits);
     const int64_t n = hits.begins[hits.events];
     if (!n) {
         if (table) std::fill_n(many, hits.events, 0);
-        return told;
+        return clock.timings;
     }
     const List<int64_t> order = in_order(hits, pipeline.features);
     Graph graph{};
@@ -139,16 +153,16 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
     {
         const auto row_of = [&](int64_t i) { return order[i]; };
         const Sorted sorted(hits, pipeline.features, row_of, threads);
-        watch.lap(ORDER);
+        clock.stop(ORDER);
         graph.features = sorted.features.data();
         List<float> embedding(n * pipeline.dimension);
         pipeline.embedding->run(graph, embedding.data(), threads);
-        watch.lap(EMBED);
-        edges = all_neighbours(pipeline, hits, embedding, sorted, place, threads);
+        clock.stop(EMBED);
+        edges = all_neighbours(pipeline, hits, embedding, sorted, place, threads, clock.timings);
     }
     const auto row_of = [&](int64_t i) { return order[place[i]]; };
     const Sorted local(hits, pipeline.features, row_of, threads);
-    watch.lap(NEAR, edges.size());
+    clock.stop(NEAR);
 
     const auto of_edges = [&](const Pairs& pairs) {
         graph.inner = pairs.first();
@@ -160,10 +174,10 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
     {
         List<float> logits(edges.size());
         pipeline.filter->run(graph, logits.data(), threads);
-        watch.lap(FILTER_EDGES);
+        clock.stop(FILTER_EDGES);
         edges = keep_edges(logits.data(), pipeline.filter_threshold, edges.size(), n, edges.first(),
                            edges.second(), threads);
-        watch.lap(CUT, edges.size());
+        clock.stop(CUT, edges);
     }
 
     of_edges(edges);
@@ -174,7 +188,7 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
     const Chains chains =
         keep_chains(pipeline.chain, triplets.size(), triplets.first(), triplets.second(), edges.size(),
                     edges.first(), edges.second(), threads);
-    watch.lap(JOIN, chains.edges.size());
+    clock.stop(JOIN, chains.edges);
 
     of_edges(chains.edges);
     graph.first = chains.triplets.first();
@@ -183,11 +197,11 @@ Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_
     List<float> scores(graph.edges);
     pipeline.gnn->run(graph, scores.data(), threads);
     scores_of(scores.data(), graph.edges, scores.data());
-    watch.lap(SCORE);
+    clock.stop(SCORE);
 
     label_hits(pipeline.builder, hits, order, place, graph, scores, labels, table, many);
-    watch.lap(BUILD);
-    return told;
+    clock.stop(BUILD);
+    return clock.timings;
 }
 
 }  // namespace trackserve

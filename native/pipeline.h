@@ -1,5 +1,5 @@
-// The whole way of events, from features to tracks, in one call: as NativePipeline of native/engine.py goes
-// it stage by stage.
+// All stages of some events, from features to tracks, in one call; NativePipeline of engines/native/engine.py
+// runs them one by one.
 #pragma once
 
 #include "fitted.h"
@@ -31,17 +31,20 @@ struct Hits {
     int64_t events;
 };
 
+// As trackserve.contract.tensors names them; the names are checked when the library is loaded.
 enum Stage { ORDER, EMBED, NEAR, FILTER_EDGES, CUT, JOIN, SCORE, BUILD, STAGES };
+inline constexpr const char* STAGE_NAMES[STAGES] = {"order", "embedding", "neighbours", "filter",
+                                                     "cut",   "triplets",  "gnn",        "tracks"};
 
-// What each stage took, and the edges that it gave where it gives any.
-struct Told {
+// Seconds of each stage, and the edges of each event [events, STAGES] after the stages that leave edges.
+struct StageTimings {
     std::array<double, STAGES> seconds{};
-    std::array<int64_t, STAGES> edges{};
+    std::vector<std::array<int64_t, STAGES>> edges;
 };
 
 // The track of each hit, numbered in each event from 0; -1 for none. If there is a table, each track's
 // parameters are written to it, event after event, and how many each event has to `many` [events].
-Told find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels, float* table,
-                 int64_t* many);
+StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels,
+                         float* table, int64_t* many);
 
 }  // namespace trackserve

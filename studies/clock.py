@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackserve.pipeline.features import hit_features
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from trackserve.engines.base import Pipeline
     from trackserve.event import Hits, Tracks
-    from trackserve.pipeline import Pipeline
 
 PART_OF = {"cut": "filter"}
 """Stages that count as part of another one."""
@@ -20,19 +22,15 @@ PART_OF = {"cut": "filter"}
 
 def stage_seconds(pipeline: Pipeline, hits: Hits) -> tuple[Tracks, dict[str, float]]:
     """Return the tracks of an event, the seconds of each stage and the rest, and processor seconds of all."""
-    seconds: dict[str, float] = defaultdict(float)
-
-    def told(stage: str, spent: float, _: int | None) -> None:
-        seconds[PART_OF.get(stage, stage)] += spent
-
-    pipeline.told = told
     start, wall = time.process_time(), time.perf_counter()
-    tracks = pipeline.find_tracks(hits)
+    (found,) = pipeline.run_events([hit_features(hits, pipeline.bundle.features)])
     total, wall = time.process_time() - start, time.perf_counter() - wall
-    pipeline.told = None
+    seconds: dict[str, float] = defaultdict(float)
+    for stage, spent in found.timings.seconds.items():
+        seconds[PART_OF.get(stage, stage)] += spent
     # On one thread, what the wall's clock says more is time that others had.
     seconds = {stage: spent * total / wall for stage, spent in seconds.items()}
-    return tracks, {**seconds, "rest": total - sum(seconds.values()), "total": total}
+    return found.tracks, {**seconds, "rest": total - sum(seconds.values()), "total": total}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 import trackserve.bundle
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import BUNDLE_FILE, NETWORKS, read_bundle, shipped_bundle
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import BundleError, InputError
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.check import check_answers
 from trackserve.pipeline.features import hit_features
 
@@ -65,7 +65,7 @@ def test_networks_of_other_sizes_load_and_run(features, tmp_path):
     assert len(bundle.features.columns) == features
     check_answers(bundle)
     hits = straight_tracks(tracks=30, noise=20)
-    out = Pipeline(bundle).run(hit_features(hits, bundle.features))
+    out = ReferencePipeline(bundle).run(hit_features(hits, bundle.features))
     assert out.embedding.shape == (320, bundle.embedding_dimension)
     assert out.candidates.edges.shape[1] >= out.filtered.edges.shape[1] == len(out.scored.scores)
     assert out.candidates.edges.shape[1] > 100
@@ -352,7 +352,7 @@ def test_an_operator_that_onnxruntime_does_not_know(folder):
         helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "embedding.onnx"
     )
     bundle = read_bundle(folder)
-    message = refusal(bundle, Pipeline)
+    message = refusal(bundle, ReferencePipeline)
     assert message.startswith(f"{folder / 'embedding.onnx'} can't be opened by onnxruntime: ")
 
 
@@ -364,7 +364,7 @@ def test_the_sound_bundle_is_found_sound(tiny_bundle):
 
 
 def test_features_that_do_not_fit(tiny_bundle):
-    pipeline = Pipeline(tiny_bundle)
+    pipeline = ReferencePipeline(tiny_bundle)
     for features, reason in (
         (np.zeros((4, 2), np.float32), r"float32 \[4, 2\]; expected float32 of shape \[N, 3\]: r"),
         (np.zeros((4, 3)), r"float64 \[4, 3\]; expected float32"),
@@ -377,7 +377,7 @@ def test_features_that_do_not_fit(tiny_bundle):
 
 def test_threads_must_be_positive(tiny_bundle):
     with pytest.raises(InputError, match="threads is 0; expected at least 1"):
-        Pipeline(tiny_bundle, threads=0)
+        ReferencePipeline(tiny_bundle, threads=0)
 
 
 # ---- what a stranger may have put into it

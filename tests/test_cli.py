@@ -19,7 +19,7 @@ from tiny_bundle import write_tiny_bundle
 from trackserve.cli import main
 from trackserve.data import find_events
 from trackserve.engines.native import variants
-from trackserve.pipeline import Pipeline
+from trackserve.engines.reference import ReferencePipeline
 
 # The tiny bundle's networks are none that the native engine knows.
 pytestmark = pytest.mark.filterwarnings("ignore:the reference engine runs")
@@ -112,7 +112,7 @@ def test_find_writes_the_labels_of_the_pipeline(small, bundle, tmp_path):
     hits = source.read().hits
     from trackserve.bundle import read_bundle
 
-    labels = Pipeline(read_bundle(bundle)).find_tracks(hits).labels
+    labels = ReferencePipeline(read_bundle(bundle)).find_tracks(hits).labels
     assert labels.max() > 0
     expected = np.stack([np.full(1000, 20), hits.hit_id, labels], axis=1)
     np.testing.assert_array_equal(found(output), expected)

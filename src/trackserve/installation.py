@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import trackserve
+from trackserve.engines.registry import engine, names
 from trackserve.errors import MissingDependencyError
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -47,27 +48,26 @@ def _processor() -> str:
 def _pipeline() -> dict[str, str]:
     """Describe the engines and the bundles, which the [server] part is needed for."""
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
 
         from trackserve.bundle import read_bundle, shipped_bundles
-        from trackserve.engines.native.library import built, library
     except ModuleNotFoundError as error:
         absent = f"{error.name} is missing: pip install 'trackserve[server]'"
-        return {"engine reference": absent, "engine native": absent}
-    try:
-        chosen = library()
-        others = ", ".join(name for name in built() if name != chosen.variant) or "nothing"
-        native = f"{chosen.variant} ({', '.join(chosen.precisions())}); also built: {others}"
-    except MissingDependencyError as error:
-        native = str(error)
-    rows = {
-        "engine reference": f"onnxruntime {onnxruntime.__version__}",
-        "engine native": native,
-    }
+        return {f"engine {name}": absent for name in names()}
+    rows = {f"engine {name}": _engine(name) for name in names()}
     for path in shipped_bundles():
         bundle = read_bundle(path)
         rows[f"bundle {bundle.name}"] = f"{bundle.digest()}, for {bundle.detector}"
     return rows
+
+
+def _engine(name: str) -> str:
+    """Return what of an engine is installed, or why it is not available."""
+    found = engine(name)
+    try:
+        return found.unavailable() or found.details()
+    except MissingDependencyError as error:
+        return str(error)
 
 
 def _parts() -> dict[str, str]:

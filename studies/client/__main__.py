@@ -38,8 +38,8 @@ from trackserve.serving.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trackserve.engines.base import Pipeline
     from trackserve.event import Event, Float32, Int64
-    from trackserve.pipeline import Pipeline
 
 FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 REQUESTS = 5

@@ -14,8 +14,8 @@ from trackserve.evaluate.plots import write_plots
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trackserve.engines.base import Pipeline
     from trackserve.evaluate.report import Evaluation
-    from trackserve.pipeline import Pipeline
 
 DPI = 110
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from trackserve.data import EventSource
     from trackserve.evaluate.intervals import Ratio
     from trackserve.event import Float32, Int64
-    from trackserve.pipeline import StageOutputs
+    from trackserve.pipeline.stages import StageOutputs
 
 RESULT = RESULTS / "techniques.json"
 UNPRUNED = Path(__file__).with_name("unpruned")

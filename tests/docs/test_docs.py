@@ -32,7 +32,7 @@ from tools.documents import (
 from trackserve.bundle import NETWORKS, read_bundle
 from trackserve.cli import build_parser
 from trackserve.contract.description import Description
-from trackserve.pipeline import Pipeline
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.serving.server import serve
 from trackserve.serving.settings import Settings
 from trackserve.training.recipe import read_recipe
@@ -221,5 +221,5 @@ def test_exported_networks_make_a_bundle(exported):
         (exported / "bundle.toml").read_text()
     )
     hits = straight_tracks(tracks=20)
-    assert len(Pipeline(read_bundle(exported)).find_tracks(hits).labels) == len(hits)
+    assert len(ReferencePipeline(read_bundle(exported)).find_tracks(hits).labels) == len(hits)
     assert {p.stem for p in exported.glob("*.onnx")} == set(NETWORKS)

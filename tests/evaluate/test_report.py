@@ -7,6 +7,7 @@ from tiny_events import event_of, labels
 
 from tiny_bundle import straight_tracks
 from trackserve.bundle import Bundle
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError
 from trackserve.evaluate.intervals import Ratio
 from trackserve.evaluate.report import (
@@ -20,7 +21,6 @@ from trackserve.evaluate.report import (
 )
 from trackserve.evaluate.stages import true_edges
 from trackserve.event import Event, Hits, Modules, Tracks
-from trackserve.pipeline import Pipeline
 
 
 def perfect(event: Event) -> StagedTracks:
@@ -161,7 +161,7 @@ def test_adding_does_not_depend_on_the_grouping() -> None:
 
 
 def test_stages_of_a_pipeline_are_numbered_by_the_rows_of_the_hits(tiny_bundle: Bundle) -> None:
-    pipeline = Pipeline(tiny_bundle)
+    pipeline = ReferencePipeline(tiny_bundle)
     hits = straight_tracks(tracks=40, noise=60)
     found = with_stages(pipeline)(hits)
     number = found.tracks.labels

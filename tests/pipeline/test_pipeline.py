@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import trackserve.pipeline.filter
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.event import NO_TRACK, Graph, Hits, TripletGraph
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import feature_matrix, hit_features
 from trackserve.pipeline.filter import filter_logits, keep_edges, least_logit
 from trackserve.pipeline.gnn import gnn_logits, score_edges, scores_of
@@ -19,10 +19,10 @@ from trackserve.pipeline.networks import load_network
 
 
 @pytest.fixture(scope="module", params=["components", "walk"])
-def pipeline(request, tmp_path_factory) -> Pipeline:
+def pipeline(request, tmp_path_factory) -> ReferencePipeline:
     folder = tmp_path_factory.mktemp("bundle") / request.param
     # Of these weights, tracks of some and of many hits come out.
-    return Pipeline(write_tiny_bundle(folder, radius=0.3, method=request.param, seed=13))
+    return ReferencePipeline(write_tiny_bundle(folder, radius=0.3, method=request.param, seed=13))
 
 
 HITS = straight_tracks(tracks=40, noise=60)
@@ -67,7 +67,7 @@ def test_an_event_without_tracks_gets_an_empty_answer(pipeline, positions):
 
 def test_noise_alone_gets_an_empty_answer(tmp_path):
     """Hits scattered over the embedding have no neighbours within a small radius."""
-    pipeline = Pipeline(write_tiny_bundle(tmp_path / "bundle", radius=1e-4))
+    pipeline = ReferencePipeline(write_tiny_bundle(tmp_path / "bundle", radius=1e-4))
     hits = straight_tracks(tracks=0, noise=200)
     out = pipeline.run(hit_features(hits, pipeline.bundle.features))
     assert out.candidates.edges.shape == out.filtered.edges.shape == (2, 0)
@@ -106,7 +106,7 @@ def test_hits_may_coincide(pipeline, seed):
 def test_threads_change_nothing(pipeline):
     hits = straight_tracks(tracks=300, noise=1000, seed=3)
     expected = pipeline.find_tracks(hits).labels
-    threaded = Pipeline(pipeline.bundle, threads=3)
+    threaded = ReferencePipeline(pipeline.bundle, threads=3)
     for _ in range(3):
         np.testing.assert_array_equal(threaded.find_tracks(hits).labels, expected)
 
@@ -120,7 +120,7 @@ def test_turning_an_event_changes_no_edge_where_the_embedding_turns_with_it(tmp_
             "limit = 4", "limit = 4\n[neighbours.cuts]\nslope = 5e-3"
         )
     )
-    pipeline = Pipeline(read_bundle(bundle.path))
+    pipeline = ReferencePipeline(read_bundle(bundle.path))
     assert pipeline.bundle.features.scales == (1000.0, 1e9, 1000.0)
     hits = straight_tracks(tracks=40, noise=60)
     x, y, z = hits.x.astype(np.float64), hits.y.astype(np.float64), hits.z
@@ -147,7 +147,7 @@ def test_coordinates_beyond_any_detector(pipeline):
 
 def test_absent_columns_are_filled_in_process_as_on_the_wire(tmp_path):
     bundle = write_tiny_bundle(tmp_path / "bundle", features=12, radius=2.0)
-    spec, pipeline = bundle.features, Pipeline(bundle)
+    spec, pipeline = bundle.features, ReferencePipeline(bundle)
     bare = HITS.table(("x", "y", "z"))
     expected = pipeline.find_tracks_from_features(feature_matrix(bare, spec)).labels
     found = pipeline.find_tracks(Hits.from_positions(bare)).labels

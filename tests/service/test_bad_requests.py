@@ -14,8 +14,8 @@ from served import FREE_PORTS, MAX_HITS, refusals
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, RefusedError, ServerError
-from trackserve.pipeline import Pipeline
 from trackserve.serving.server import serve
 from trackserve.serving.settings import Settings
 
@@ -29,7 +29,7 @@ def client(url, tiny_bundle):
     with Client(url) as client:
         yield client
         labels = client.find_tracks(HITS).labels
-    np.testing.assert_array_equal(labels, Pipeline(tiny_bundle).find_tracks(HITS).labels)
+    np.testing.assert_array_equal(labels, ReferencePipeline(tiny_bundle).find_tracks(HITS).labels)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -94,12 +94,12 @@ def test_a_network_that_fails_on_an_event_does_not_end_the_service(shape, tmp_pa
         while "Traceback" not in server.log():
             assert time.monotonic() < until
             time.sleep(0.02)
-    np.testing.assert_array_equal(labels, Pipeline(bundle).find_tracks(HITS).labels)
+    np.testing.assert_array_equal(labels, ReferencePipeline(bundle).find_tracks(HITS).labels)
 
 
 def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bundle):
     hits = straight_tracks(tracks=3000, noise=5000)
-    expected = Pipeline(tiny_bundle).find_tracks(hits).labels
+    expected = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     with serve(tiny_bundle, Settings(max_queue=1), **FREE_PORTS) as server:
         urls = [server.grpc_url, server.http_url] * 4
         refused = refusals(urls, hits, expected)

@@ -12,7 +12,7 @@ from tiny_bundle import straight_tracks
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.engines.native import variants
-from trackserve.engines.registry import ENGINES, open_pipeline
+from trackserve.engines.registry import available, open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import hit_features
 from trackserve.serving.server import serve
@@ -21,7 +21,7 @@ from trackserve.serving.settings import Settings
 pytestmark = pytest.mark.service
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", available())
 @pytest.mark.parametrize("batch", [1, 4])
 def test_events_of_one_execution_are_answered_apart(tiny_bundle, engine, batch):
     if engine == "native" and not variants():

@@ -13,7 +13,7 @@ from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import AsyncClient, Client
 from trackserve.client.fallback import Fallback
-from trackserve.pipeline import Pipeline
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.serving.process import children
 from trackserve.serving.server import serve
 
@@ -24,7 +24,7 @@ REQUESTS = 400
 
 @pytest.mark.parametrize("victim", ["model", "server"])
 def test_a_killed_process_loses_no_event(tiny_bundle, victim):
-    expected = [Pipeline(tiny_bundle).find_tracks(hits).labels for hits in EVENTS]
+    expected = [ReferencePipeline(tiny_bundle).find_tracks(hits).labels for hits in EVENTS]
 
     async def ask(server):
         seen = []
@@ -49,6 +49,6 @@ def test_a_killed_process_loses_no_event(tiny_bundle, victim):
 
 
 def test_a_fallback_answers_where_no_server_does(tiny_bundle):
-    expected = Pipeline(tiny_bundle).find_tracks(EVENTS[5]).labels
+    expected = ReferencePipeline(tiny_bundle).find_tracks(EVENTS[5]).labels
     with Client("127.0.0.1:9", fallback=Fallback(tiny_bundle.path, engine="reference")) as client:
         np.testing.assert_array_equal(client.find_tracks(EVENTS[5]).labels, expected)

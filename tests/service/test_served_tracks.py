@@ -14,9 +14,9 @@ from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Hits
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import feature_matrix
 from trackserve.serving.server import serve
 from trackserve.serving.settings import Settings
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.service
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_bundle):
-    return Pipeline(tiny_bundle)
+    return ReferencePipeline(tiny_bundle)
 
 
 def test_labels_equal_those_found_in_process(url, pipeline):
@@ -142,7 +142,7 @@ def test_networks_from_elsewhere_are_served(shape, tmp_path):
         says = client.description
         labels = client.find_tracks(hits).labels
         bare = client.find_tracks(np.stack([hits.x, hits.y, hits.z], axis=1)).labels
-    expected = Pipeline(bundle).find_tracks(hits)
+    expected = ReferencePipeline(bundle).find_tracks(hits)
     assert len(expected) > 5
     np.testing.assert_array_equal(labels, expected.labels)
     assert says.columns == (*"xyz", "volume_id", "layer_id", "cells", "length_u", "charge")
@@ -150,7 +150,9 @@ def test_networks_from_elsewhere_are_served(shape, tmp_path):
     filled = hits.table(says.columns)
     filled[:, 3:] = [says.absent[c] for c in says.columns[3:]]
     features = feature_matrix(filled, bundle.features)
-    np.testing.assert_array_equal(bare, Pipeline(bundle).find_tracks_from_features(features).labels)
+    np.testing.assert_array_equal(
+        bare, ReferencePipeline(bundle).find_tracks_from_features(features).labels
+    )
 
 
 def test_management_endpoints_are_closed(server):
@@ -173,7 +175,7 @@ def test_a_bundle_with_triplets_is_served_as_it_runs_in_process(shape):
     bundle = read_bundle()
     assert bundle.triplets is not None
     hits = straight_tracks(tracks=40, noise=30)
-    expected = Pipeline(bundle).find_tracks(hits)
+    expected = ReferencePipeline(bundle).find_tracks(hits)
     assert len(expected) > 1
     with (
         serve(bundle, Settings(shape=shape, max_hits=2000), **FREE_PORTS) as server,

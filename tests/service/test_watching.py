@@ -17,8 +17,8 @@ from tiny_bundle import straight_tracks
 from trackserve.client import Client
 from trackserve.contract import metrics
 from trackserve.contract.tensors import STAGES
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, UnreachableError
-from trackserve.pipeline import Pipeline
 from trackserve.serving.server import Server, serve
 from trackserve.serving.settings import Settings
 
@@ -44,7 +44,7 @@ def wait_for(server: Server, name: str, value: float) -> dict[str, float]:
 
 
 def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
-    outputs = Pipeline(tiny_bundle).run(_features(tiny_bundle))
+    outputs = ReferencePipeline(tiny_bundle).run(_features(tiny_bundle))
     name = 'trackserve_requests_total{model="track_finding",outcome="%s"}'
     time.sleep(1.0)  # what other tests asked for has been told
     before = counted(server)
@@ -116,7 +116,7 @@ def test_a_request_has_a_line_in_the_log_by_the_name_that_the_client_knows(
 
 def test_a_server_that_is_stopped_answers_what_it_has_taken(tiny_bundle):
     hits = straight_tracks(tracks=3000, noise=5000)
-    expected = Pipeline(tiny_bundle).find_tracks(hits).labels
+    expected = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     asked = 6
 
     def ask(url: str) -> str:

@@ -7,6 +7,7 @@ from tiny_bundle import write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.contract.description import Description
 from trackserve.contract.tensors import BUNDLE_FOLDER, STAGES
+from trackserve.engines.registry import fastest
 from trackserve.errors import InputError
 from trackserve.serving.repository import write_repository
 from trackserve.serving.settings import Settings
@@ -37,7 +38,7 @@ def test_a_monolith_has_the_pipeline_in_the_two_served_models(tiny_bundle, tmp_p
     for model in models:
         given = {name: value.string_value for name, value in model.parameters.items()}
         how = ("worker", "at_once", "threads", "engine")
-        assert tuple(given[name] for name in how) == ("pipeline", "3", "2", "reference")
+        assert tuple(given[name] for name in how) == ("pipeline", "3", "2", fastest())
         limits = ("max_queue", "queue_timeout", "batch")
         assert tuple(given[name] for name in limits) == ("7", "1.5", "5")
     # With a bound of Triton's own, requests sleep beside an idle instance.

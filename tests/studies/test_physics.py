@@ -24,10 +24,10 @@ from studies.physics.tables import SETS, elsewhere, percent
 from trackserve.bundle import Bundle
 from trackserve.data import find_events
 from trackserve.data.simulate import Settings
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.evaluate.intervals import Ratio
 from trackserve.evaluate.report import Evaluation, evaluate, evaluate_event, with_stages
 from trackserve.event import Tracks
-from trackserve.pipeline import Pipeline
 from wedge import SHIPPED, write_wedge
 
 EVENT = event_of([5] * 7 + [0] * 2 + [9] * 4)
@@ -62,7 +62,7 @@ def test_events_are_judged_as_evaluate_does_and_only_once(
 ) -> None:
     (first,) = judge([job], tmp_path, workers=1)
     read = [source.read() for source in find_events(events)]
-    expected = evaluate(read, with_stages(Pipeline(tiny_bundle)))
+    expected = evaluate(read, with_stages(ReferencePipeline(tiny_bundle)))
     assert first.together().to_json() == expected.to_json()
 
     for result in job.results(tmp_path).iterdir():

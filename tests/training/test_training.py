@@ -12,8 +12,8 @@ from small_training import small_data, small_recipe
 
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.check import check_answers
 from trackserve.training.events import split
 from trackserve.training.filter import FilterLoss
@@ -35,7 +35,7 @@ def test_the_bundle_loads_and_runs(place):
     check_answers(bundle)
     source = find_events(place / "data")[0]
     hits = source.read().hits
-    tracks = Pipeline(bundle).find_tracks(hits)
+    tracks = ReferencePipeline(bundle).find_tracks(hits)
     assert len(tracks) > 50
     assert len(tracks.labels) == len(hits)
     assert sorted(p.name for p in bundle.path.iterdir()) == [

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from trackserve.engines.base import Pipeline
     from trackserve.event import Hits, Tracks
-    from trackserve.pipeline import Pipeline, StageOutputs
+    from trackserve.pipeline.stages import StageOutputs
 
 NO_EXPLANATION = (
     "the stage is known only with trackserve[server] and the served bundle installed here"

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import triton_python_backend_utils as pb
 
+from trackserve.contract import metrics
+
 if TYPE_CHECKING:
     from trackserve.contract.metrics import Metric
+    from trackserve.pipeline.timings import Timings
 
 PERIOD = 0.5
 """Seconds between two tellings; nothing is told where nothing has changed."""
@@ -30,6 +33,14 @@ class Counters:
         with self._lock:
             key = metric, labels
             self._added[key] = self._added.get(key, 0.0) + amount
+
+    def add_timings(self, timings: Timings) -> None:
+        """Count the events, seconds and edges of each stage that ran."""
+        for stage, seconds in timings.seconds.items():
+            self.add(metrics.EVENTS, timings.events, stage)
+            self.add(metrics.SECONDS, seconds, stage)
+        for stage, edges in timings.edges.items():
+            self.add(metrics.EDGES, edges, stage)
 
     def tell(self) -> None:
         """Hand over what was counted since the last time."""

@@ -18,7 +18,7 @@ from trackserve.bundle import Bundle, read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.tensors import BUNDLE_FOLDER, LABELS, MODELS, UNUSABLE
 from trackserve.errors import InputError
-from trackserve.pipeline.networks import load_network
+from trackserve.pipeline.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,13 +38,12 @@ class Entry(ABC):
     threads: int
     max_hits: int
     _counters: Counters | None = None
-    _began = 0.0
 
     def load(self) -> None:  # noqa: B027 - few stages need it
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
 
     @abstractmethod
-    def run(self, *inputs: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+    def run(self, *inputs: Any) -> tuple[NDArray[Any], ...]:
         """Return the model's outputs for its inputs, both in the order of the table of tensors."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -67,27 +66,15 @@ class Entry(ABC):
         if self._counters is not None:
             self._counters.tell()
 
-    def told(self, stage: str, edges: int | None = None) -> None:
-        """Count an event that a stage has done, its time since the last one, the edges that it gave."""
-        began, self._began = self._began, time.perf_counter()
+    def count(self, outputs: Sequence[NDArray[Any]], seconds: float) -> None:
+        """Count an event that the model has done in these seconds, and the edges or tracks in its outputs."""
         if self._counters is None:  # warming up
             return
-        self._counters.add(metrics.EVENTS, 1, stage)
-        self._counters.add(metrics.SECONDS, self._began - began, stage)
-        if edges is not None:
-            self._counters.add(metrics.EDGES, edges, stage)
-
-    def done(self, outputs: Sequence[NDArray[Any]]) -> None:
-        """Count what the model gave for an event."""
-        tensor, array = self._table.outputs[0], outputs[0]
-        self.told(self._table.name, array.shape[1] if tensor.dims[0] == 2 else None)
+        name, tensor, array = self._table.name, self._table.outputs[0], outputs[0]
+        edges = {name: array.shape[1]} if tensor.dims[0] == 2 else {}
+        self._counters.add_timings(Timings({name: seconds}, edges))
         if tensor is LABELS:
-            self.count_tracks(array)
-
-    def count_tracks(self, labels: NDArray[Any]) -> None:
-        """Count the tracks of an event with these labels ``[N]``."""
-        if self._counters is not None:
-            self._counters.add(metrics.TRACKS, int(labels.max(initial=-1)) + 1)
+            self._counters.add(metrics.TRACKS, int(array.max(initial=-1)) + 1)
 
     def check_count(self, hits: int) -> None:
         """Raise :class:`InputError` if an event has more hits than this server takes."""
@@ -116,11 +103,9 @@ class Entry(ABC):
         try:
             given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
             inputs = [tensor.as_numpy() for tensor in given]
-            self._began = time.perf_counter()
+            began = time.perf_counter()
             outputs = self.run(*inputs)
-            if not isinstance(outputs, tuple):
-                outputs = (outputs,)
-            self.done(outputs)
+            self.count(outputs, time.perf_counter() - began)
             return pb.InferenceResponse(
                 [
                     pb.Tensor(tensor.name, array)
@@ -134,17 +119,6 @@ class Entry(ABC):
             pb.Logger.log_error(f"{name}: {traceback.format_exc()}")
             message = f"the server failed in {self._table.name}: {type(error).__name__}: {error}"
             return _refusal(message, pb.TritonError.INTERNAL)
-
-
-class NetworkEntry(Entry):
-    """A model that runs the bundle's network of the same name, if it has one."""
-
-    def load(self) -> None:
-        """Open the network."""
-        name = self._table.name
-        there = name in self.bundle.networks
-        path = self.bundle.path / f"{name}.onnx"
-        self.network = load_network(path, self.threads) if there else None
 
 
 def _refusal(message: str, code: int) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from trackserve.contract.tensors import FEATURES, LABELS, MODELS, UNUSABLE
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import feature_matrix
+from trackserve.pipeline.timings import StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from trackserve.backend.counters import Counters
     from trackserve.bundle import Bundle
     from trackserve.contract.tensors import Tensor
+    from trackserve.engines.base import TimedTracks
     from trackserve.event import Float32
+    from trackserve.pipeline.timings import Timings
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Monolith:
         self._pipeline = open_pipeline(
             bundle,
             engine=says["engine"],
+            device=says["device"],
             threads=int(says["threads"]),
             precision=None if precision == "bundle" else precision,
         )
@@ -73,18 +78,19 @@ class Monolith:
         self._pipeline.find_tracks_from_features(
             np.random.default_rng(0).random((hits, len(bundle.features.columns)), np.float32)
         )
-        self._pipeline.told = self._told
 
     def find(self, events: Sequence[Any], request_ids: Sequence[str]) -> list[Answer]:
         """Return the answer for each of the events; nobody fails for another's hits."""
         try:
-            began, self._events = time.perf_counter(), len(events)
+            clock = StageClock()
             features = [self._features(event.as_numpy()) for event in events]
             if self._columns is not None:
-                self._told("features", time.perf_counter() - began)
-            found = self._pipeline.find_tracks_of_events(features)
-            self._counters.add(metrics.TRACKS, sum(len(each) for each in found))
-            return [(Outcome("answered"), pb.Tensor(LABELS.name, each.labels)) for each in found]
+                clock.stop("features")
+            found = self._pipeline.run_events(features)
+            self._count(clock.timings(), found)
+            return [
+                (Outcome("answered"), pb.Tensor(LABELS.name, each.tracks.labels)) for each in found
+            ]
         except InputError as error:
             outcome = Outcome("unusable", str(error))
         except Exception as error:
@@ -106,12 +112,11 @@ class Monolith:
             raise InputError(message)
         return rows if self._columns is None else feature_matrix(rows, self._columns)
 
-    def _told(self, stage: str, seconds: float, edges: int | None = None) -> None:
-        """Count the events that a stage has done, its time, the edges that it gave."""
-        self._counters.add(metrics.EVENTS, self._events, stage)
-        self._counters.add(metrics.SECONDS, seconds, stage)
-        if edges is not None:
-            self._counters.add(metrics.EDGES, edges, stage)
+    def _count(self, preparation: Timings, found: Sequence[TimedTracks]) -> None:
+        """Count the stages of these events, and their tracks."""
+        self._counters.add_timings(replace(preparation, events=len(found)))
+        self._counters.add_timings(reduce(add, (each.timings for each in found)))
+        self._counters.add(metrics.TRACKS, sum(len(each.tracks) for each in found))
 
 
 class Ensemble:

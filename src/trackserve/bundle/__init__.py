@@ -19,6 +19,7 @@ import numpy as np
 
 from trackserve.bundle.fitting import fit_settings, quality_model
 from trackserve.bundle.networks import check_network
+from trackserve.contract.description import PRECISIONS
 from trackserve.errors import BundleError, InputError
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite
@@ -38,8 +39,6 @@ FORMAT = 1
 """Version of the bundle's layout."""
 BUNDLE_FILE = "bundle.toml"
 NETWORKS = ("embedding", "filter", "gnn")
-PRECISIONS = ("float32", "bfloat16", "int8")
-"""What networks may be computed in, on a processor that has it."""
 MAX_MEMBER_BYTES = 256 * 2**20
 """A network larger than this is refused: something other than a tracking network was put there."""
 MAX_DESCRIPTION_BYTES = 2**20

@@ -69,12 +69,14 @@ def add_engine_option(
     parser: argparse._ActionsContainer, prefix: str = "", default: str | None = "auto"
 ) -> None:
     """Add the choice of an engine."""
+    from trackserve.engines.registry import names
+
     parser.add_argument(
         "--engine",
-        choices=("auto", "native", "reference"),
+        choices=("auto", *names()),
         default=default,
-        help=f"{prefix}what runs the bundle: compiled kernels (native), or onnxruntime and numpy (reference), "
-        "many times slower; auto is the fastest that is installed",
+        help=f"{prefix}what runs the bundle; auto is the fastest that this machine has "
+        "(`trackserve info` lists them)",
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.options import add_engine_option
+from trackserve.contract.description import PRECISIONS
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,10 +34,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     add_engine_option(group, "of a monolith; an ensemble has the reference: ")
     group.add_argument(
+        "--device",
+        default="auto",
+        help="where the engine runs, such as cpu; auto is the first that it has on this machine",
+    )
+    group.add_argument(
         "--precision",
-        choices=("bundle", "float32", "bfloat16"),
+        choices=("bundle", *PRECISIONS),
         default="bundle",
-        help="what the native engine computes networks in",
+        help="what the engine computes networks in, of those that it has",
     )
     group.add_argument(
         "--networks",
@@ -114,14 +120,13 @@ class _SettingsFile(argparse.Action):
 
 def chosen_settings(options: argparse.Namespace) -> Settings:
     """Return the settings that the options choose."""
-    from trackserve.engines.registry import fastest
     from trackserve.serving.settings import Settings
 
     models = Settings(shape=options.shape).models
-    auto = "reference" if options.shape == "ensemble" else fastest()
     return Settings(
         shape=options.shape,
-        engine=auto if options.engine == "auto" else options.engine,
+        engine=options.engine,
+        device=options.device,
         precision=options.precision,
         networks=options.networks,
         instances=_numbers("--instances", options.instances, models),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.options import add_bundle_option, add_events, find_sources, new_command
+from trackserve.contract.description import PRECISIONS
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def add(commands: Subparsers) -> None:
     """Add the command to the parser."""
+    from trackserve.engines.registry import names
+
     parser = new_command(
         commands,
         "tune",
@@ -42,14 +45,13 @@ Trials that are in the folder are kept: run it again to go on after a stop.""",
     parser.add_argument(
         "--engines",
         nargs="+",
-        choices=("native", "reference"),
-        default=("native", "reference"),
-        help="that may be chosen, beginning with the first",
+        choices=names(),
+        help="that may be chosen, beginning with the first (default: those that this machine has)",
     )
     parser.add_argument(
         "--precisions",
         nargs="+",
-        choices=("bundle", "float32", "bfloat16"),
+        choices=("bundle", *PRECISIONS),
         default=("bundle",),
         help="that may be chosen; another than the bundle's finds slightly other tracks",
     )
@@ -58,6 +60,7 @@ Trials that are in the folder are kept: run it again to go on after a stop.""",
 def run(options: argparse.Namespace) -> None:
     """Search the settings and write the report."""
     from trackserve.bundle import read_bundle
+    from trackserve.engines.registry import available
     from trackserve.load.tune import Goal, Tuning
     from trackserve.load.tune_report import write_report
 
@@ -71,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         options.output,
         seconds=options.seconds,
         trials=options.trials,
-        engines=tuple(options.engines),
+        engines=tuple(options.engines or available()),
         precisions=tuple(options.precisions),
     )
     trials = tuning.search()

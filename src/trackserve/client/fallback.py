@@ -26,8 +26,8 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trackserve.engines.base import Pipeline
     from trackserve.event import Float32, Int64
-    from trackserve.pipeline import Pipeline
 
 
 class Fallback:

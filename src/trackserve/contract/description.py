@@ -13,6 +13,9 @@ PIPELINE = "pipeline"
 """The worker of a monolith's models, which run the whole pipeline themselves; its instances and
 threads go by this name."""
 
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""What the networks of a bundle may be computed in, by an engine and on a device that has it."""
+
 
 @dataclass(frozen=True)
 class Description:

@@ -1,65 +1,120 @@
-"""The engines that run a bundle, by name; all behind the one interface of Pipeline."""
+"""The engines by name: every choice of an engine in trackserve is derived from this list."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import warnings
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
 
-from trackserve.bundle import Bundle, read_bundle
-from trackserve.engines.native import NativePipeline, library, variants
-from trackserve.errors import InputError
-from trackserve.pipeline import Pipeline
+from trackserve.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENGINES = {"reference": Pipeline, "native": NativePipeline}
-"""``reference`` is onnxruntime, numpy and scipy; ``native`` our own compiled kernels, several times
-faster, with scores that agree to 1e-4 (:data:`trackserve.engines.native.engine.TOLERANCE`)."""
+    from trackserve.bundle import Bundle
+    from trackserve.engines.base import Engine, Pipeline
+
+BUILT_IN = {
+    "native": "trackserve.engines.native",
+    "reference": "trackserve.engines.reference",
+}
+"""The engines that come with the package, the fastest first, and the modules with their ``ENGINE``."""
+GROUP = "trackserve.engines"
+"""The entry points of engines of other packages: each names a module with an ``ENGINE``."""
+STAGES_ENGINE = "reference"
+"""What runs the stages of an ensemble."""
 
 
-def fastest() -> Literal["native", "reference"]:
-    """Return the name of the fastest engine that is installed."""
-    return "native" if variants() else "reference"
+@cache
+def modules() -> dict[str, str]:
+    """Return the module of each engine by its name, the fastest first; others' come last."""
+    others = {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)}
+    return {**BUILT_IN, **{name: at for name, at in others.items() if name not in BUILT_IN}}
 
 
-def nearest_precision(engine: str, wanted: str) -> str:
-    """Return what an engine computes networks in on this machine, where this precision is wanted."""
-    return library().nearest_precision(wanted) if engine == "native" else "float32"
+def names() -> tuple[str, ...]:
+    """Return the names of all engines, available on this machine or not, the fastest first."""
+    return tuple(modules())
+
+
+def engine(name: str) -> Engine:
+    """Return an engine by its name; ``auto`` is the :func:`fastest`.
+
+    Raises :class:`InputError` for an unknown name.
+    """
+    name = fastest() if name == "auto" else name
+    if name not in modules():
+        near = difflib.get_close_matches(name, names(), n=1) or names()
+        message = f"no engine is named {name!r}; known are auto, {', '.join(near)}"
+        raise InputError(message)
+    found: Engine = importlib.import_module(modules()[name]).ENGINE
+    return found
+
+
+def fastest() -> str:
+    """Return the name of the fastest engine that is available on this machine."""
+    return next(name for name in names() if engine(name).unavailable() is None)
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of the engines that are available on this machine."""
+    return tuple(name for name in names() if engine(name).unavailable() is None)
+
+
+def precisions() -> tuple[str, ...]:
+    """Return every precision that some engine has on some machine."""
+    return tuple(dict.fromkeys(p for name in names() for p in engine(name).all_precisions))
 
 
 def open_pipeline(
     bundle: Bundle | Path | str | None = None,
     *,
     engine: str = "auto",
+    device: str = "auto",
     threads: int = 1,
     precision: str | None = None,
 ) -> Pipeline:
     """Return the pipeline of a bundle (a folder, the shipped one if None) on an engine.
 
-    ``auto`` is the :func:`fastest` engine that is installed, as on the command line.
+    ``auto`` is the :func:`fastest` engine on this machine, as on the command line. ``device`` is one of the engine's, its first if ``auto``. ``precision`` is what networks are
+    computed in, the bundle's own if None; where this machine lacks it the nearest is taken, with a
+    warning if it was asked for.
 
-    ``precision`` is what the native engine computes networks in, the bundle's own if None; the
-    reference computes in float32. Warns if this processor can't.
-
-    Raises :class:`InputError` for an unknown engine, :class:`MissingDependencyError` for one that is
-    not installed.
+    Raises :class:`InputError` for an unknown engine, device or precision,
+    :class:`MissingDependencyError` for an engine that is not available here.
     """
+    from trackserve.bundle import Bundle, read_bundle  # noqa: PLC0415 - names alone need no onnx
+
     if not isinstance(bundle, Bundle):
         bundle = read_bundle(bundle)
-    if engine == "auto":
-        engine = fastest()
-    if engine not in ENGINES:
-        near = difflib.get_close_matches(engine, ENGINES, n=1) or ENGINES
-        message = f"there is no engine {engine!r}; there is: {', '.join(near)}"
+    chosen = _named(engine)
+    if reason := chosen.unavailable():
+        raise MissingDependencyError(reason)
+    devices = chosen.devices()
+    device = devices[0] if device == "auto" else device
+    if device not in devices:
+        message = (
+            f"the {chosen.name} engine has no device {device!r} here; it has {', '.join(devices)}"
+        )
         raise InputError(message)
-    if engine == "native":
-        pipeline = NativePipeline(bundle, threads=threads, precision=precision)
-        if precision not in {None, pipeline.precision}:
+    if precision not in {None, *chosen.all_precisions}:
+        others = [n for n in names() if precision in _named(n).all_precisions]
+        hint = f"; choose the {' or '.join(others)} engine" if others else ""
+        message = f"the {chosen.name} engine computes in {', '.join(chosen.all_precisions)}, not {precision}{hint}"
+        raise InputError(message)
+    wanted = precision or bundle.precision
+    nearest = chosen.nearest_precision(wanted, device)
+    pipeline = chosen.open(bundle, device=device, precision=nearest, threads=threads)
+    if nearest != wanted:
+        pipeline.notes.insert(
+            0, f"{wanted} is computed in {nearest} by the {chosen.name} engine here"
+        )
+        if precision is not None:
             warnings.warn(pipeline.notes[0], stacklevel=2)
-        return pipeline
-    if precision not in {None, "float32"}:
-        message = f"the {engine} engine computes in float32, not {precision}; choose the native one"
-        raise InputError(message)
-    return ENGINES[engine](bundle, threads=threads)
+    return pipeline
+
+
+_named = engine

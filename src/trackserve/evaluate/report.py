@@ -29,9 +29,9 @@ from trackserve.event import Event, Int64, Tracks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from trackserve.engines.base import Pipeline
     from trackserve.evaluate.metrics import TargetSet
     from trackserve.event import Bool, Float64, Hits, Truth
-    from trackserve.pipeline import Pipeline
 
 DEFINITIONS = {
     **{targets.name: targets.definition for targets in TARGET_SETS},

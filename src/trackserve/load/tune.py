@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from trackserve.client import Client
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import STAGES
+from trackserve.engines.registry import STAGES_ENGINE, available, engine
 from trackserve.errors import InputError, ServerError
 from trackserve.files import write_text
 from trackserve.load.load import Load, first_answers, mix
@@ -89,8 +90,8 @@ class Candidate:
     """
 
     shape: Literal["monolith", "ensemble"] = "monolith"
-    engine: Literal["reference", "native"] = "native"
-    precision: Literal["bundle", "float32", "bfloat16"] = "bundle"
+    engine: str = "native"
+    precision: str = "bundle"
     instances: int = 1
     threads: int = 1
     protocol: Literal["grpc", "http"] = "grpc"
@@ -147,7 +148,7 @@ class Tuning:
     trials: int = 40
     cores: int = len(os.sched_getaffinity(0))
     memory: float = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    engines: tuple[Literal["native", "reference"], ...] = ("native", "reference")
+    engines: tuple[str, ...] = field(default_factory=available)
     precisions: tuple[str, ...] = ("bundle",)
 
     def search(self) -> list[dict[str, Any]]:
@@ -219,14 +220,14 @@ class Tuning:
             "protocol": [("grpc", False), ("http", False), ("grpc", True)],
             "batch": BATCHES if best.shape == "monolith" else (),
             "precision": self.precisions,
-            "engine and shape": [("monolith", engine) for engine in self.engines]
-            + [("ensemble", "reference")] * ("reference" in self.engines),
+            "engine and shape": [("monolith", name) for name in self.engines]
+            + [("ensemble", STAGES_ENGINE)] * (STAGES_ENGINE in self.engines),
         }
         for value in values[axis]:
             other = replace(best, **dict(zip(AXES[axis], _listed(value), strict=True)))
             if other.shape == "ensemble":
                 other = replace(other, batch=1)
-            if other.engine == "reference":
+            if other.precision not in {"bundle", *engine(other.engine).all_precisions}:
                 other = replace(other, precision="bundle")
             if other != best:
                 yield other

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackserve.errors import BundleError
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import feature_matrix
 from trackserve.pipeline.networks import first_line, load_network
+from trackserve.pipeline.stages import StageContext, run_stages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def check_answers(bundle: Bundle) -> None:
     Raises :class:`BundleError` that names the network which fails, or whose answer has the wrong
     shape or type or is not finite.
     """
-    pipeline = Pipeline(bundle)
+    context = StageContext.open(bundle)
     for hits in COUNTS:
         features = feature_matrix(_random_hits(bundle, hits), bundle.features)
         first = np.arange(max(0, hits - 1))
@@ -47,7 +47,7 @@ def check_answers(bundle: Bundle) -> None:
                 pairs |= {"triplets": triplets}
                 _check(bundle.triplets_path, pairs, (len(second),))
             _check(bundle.gnn_path, pairs, (len(first),))
-        pipeline.run(features)
+        run_stages(context, features)
 
 
 def _random_hits(bundle: Bundle, hits: int) -> Float32:

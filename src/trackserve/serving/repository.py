@@ -30,6 +30,7 @@ from trackserve.contract.tensors import (
     Model,
     Tensor,
 )
+from trackserve.engines.registry import engine
 from trackserve.errors import InputError
 from trackserve.pipeline.networks import steady_threads
 from trackserve.serving.settings import NETWORKS, Settings
@@ -126,8 +127,18 @@ def _front_config(
     }
     config = _config(model, sizes, {**says, **limits})
     config.backend = "python"
-    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
+    config.instance_group.add(count=1, kind=_instance_kind(settings))
     return config
+
+
+def _instance_kind(settings: Settings) -> Any:
+    """Return where Triton places what runs the pipeline: on a GPU if the engine's device is one."""
+    device = settings.device
+    if device == "auto":
+        device = engine(settings.engine).device_kinds[0]
+    on_processor = device == "cpu" or settings.shape == "ensemble"
+    kinds = pb.ModelInstanceGroup
+    return kinds.KIND_CPU if on_processor else kinds.KIND_GPU
 
 
 def _python_config(
@@ -142,9 +153,14 @@ def _python_config(
 
 
 def _how(name: str, settings: Settings) -> dict[str, str]:
-    """Return what a model is told of threads, engine and precision."""
+    """Return the parameters of a model for threads, engine, device and precision."""
     threads = str(settings.threads.get(name, 1))
-    return {"threads": threads, "engine": settings.engine, "precision": settings.precision}
+    return {
+        "threads": threads,
+        "engine": settings.engine,
+        "device": settings.device,
+        "precision": settings.precision,
+    }
 
 
 def _onnxruntime_config(
@@ -208,7 +224,7 @@ def _write_model(folder: Path, config: Any, bundle: Bundle) -> None:
     text = text_format.MessageToString(config, as_utf8=True)
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
     if config.backend == "python":
-        entry = "front" if config.name in _SERVED_NAMES else config.name
+        entry = "front" if config.name in _SERVED_NAMES else "stage"
         line = f"from trackserve.backend.{entry} import TritonPythonModel  # noqa: F401\n"
         (version / "model.py").write_text(line, encoding="utf-8")
     elif config.backend == "onnxruntime":

@@ -18,11 +18,11 @@ import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from trackserve.contract.draining import FRONTS, STOP
-from trackserve.engines.registry import nearest_precision
-from trackserve.errors import ServerError
+from trackserve.engines.registry import engine
+from trackserve.errors import MissingDependencyError, ServerError
 from trackserve.serving.installation import (
     Installation,
     assemble_backends,
@@ -335,15 +335,15 @@ def serve(
 
 def _computed_here(bundle: Bundle, settings: Settings) -> Settings:
     """Return the settings with the precision that the engine computes in on this machine."""
-    asked = settings.precision
-    wanted = bundle.precision if asked == "bundle" else asked
-    nearest: Any = nearest_precision(settings.engine, wanted)
-    if nearest == "int8":  # a bundle's own; nobody else can ask for it
-        return settings
+    asked, chosen = settings.precision, engine(settings.engine)
+    if reason := chosen.unavailable():
+        raise MissingDependencyError(reason)
+    device = chosen.devices()[0] if settings.device == "auto" else settings.device
+    nearest = chosen.nearest_precision(bundle.precision if asked == "bundle" else asked, device)
     if asked not in {"bundle", nearest}:
-        message = f"this processor has no {asked}; the server computes in {nearest}"
+        message = f"this machine has no {asked}; the server computes in {nearest}"
         warnings.warn(message, stacklevel=3)
-    return replace(settings, precision=nearest)
+    return replace(settings, device=device, precision=nearest)
 
 
 _STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"

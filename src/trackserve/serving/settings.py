@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import STAGES
+from trackserve.engines.registry import STAGES_ENGINE, engine, fastest
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ class Settings:
     ``shape`` is ``monolith`` (the whole pipeline in one model: nothing copied between stages) or
     ``ensemble`` (each stage a model with its own instances and metrics). ``instances`` (what works on
     one event at a time: a thread of a monolith, a stage's process) and ``threads`` (processor threads
-    of one instance) go by name, :data:`PIPELINE` or a stage's, 1 where one isn't named. ``engine`` runs a monolith's pipeline (:data:`trackserve.engines.registry.ENGINES`); the stages of
-    an ensemble run on the reference. ``precision`` is what the native engine computes networks in.
+    of one instance) go by name, :data:`PIPELINE` or a stage's, 1 where one isn't named. ``engine`` runs a monolith's pipeline, ``auto`` is
+    the fastest on this machine (:mod:`trackserve.engines.registry`); the stages of an ensemble run on
+    the reference. ``device`` is one of the engine's, ``auto`` its first; ``precision`` is what networks
+    are computed in, ``bundle`` the bundle's own.
     ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
     wait, when it has waited for ``queue_timeout`` seconds, or when it has more than ``max_hits`` hits.
@@ -36,8 +39,9 @@ class Settings:
     """
 
     shape: Literal["monolith", "ensemble"] = "monolith"
-    engine: Literal["reference", "native"] = "reference"
-    precision: Literal["bundle", "float32", "bfloat16"] = "bundle"
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "bundle"
     networks: Literal["python", "onnxruntime"] = "python"
     instances: Mapping[str, int] = field(default_factory=dict)
     threads: Mapping[str, int] = field(default_factory=dict)
@@ -50,11 +54,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check_choice("shape", self.shape, ("monolith", "ensemble"))
-        _check_choice("engine", self.engine, ("reference", "native"))
-        _check_choice("precision", self.precision, ("bundle", "float32", "bfloat16"))
-        if self.precision == "bfloat16" and self.engine != "native":
-            message = "the reference engine computes in float32; choose the native one for bfloat16"
-            raise InputError(message)
+        if self.engine == "auto":
+            chosen = STAGES_ENGINE if self.shape == "ensemble" else fastest()
+            object.__setattr__(self, "engine", chosen)
+        precisions = engine(self.engine).all_precisions
+        _check_choice(
+            f"precision of the {self.engine} engine", self.precision, ("bundle", *precisions)
+        )
         _check_choice("networks", self.networks, ("python", "onnxruntime"))
         _check_choice("log_requests", self.log_requests, ("none", "failures", "all"))
         if self.shape == "monolith" and self.networks != "python":
@@ -65,8 +71,8 @@ class Settings:
                 "an ensemble's stages take one event at a time; choose the monolith for a batch"
             )
             raise InputError(message)
-        if self.shape == "ensemble" and self.engine != "reference":
-            message = f"an ensemble's stages run on the reference engine; choose the monolith for {self.engine}"
+        if self.shape == "ensemble" and self.engine != STAGES_ENGINE:
+            message = f"an ensemble's stages run on the {STAGES_ENGINE} engine; choose the monolith for {self.engine}"
             raise InputError(message)
         for name in ("instances", "threads"):
             for model, number in getattr(self, name).items():

@@ -15,11 +15,10 @@ import onnx
 import onnxruntime as ort
 
 from trackserve.bundle import BUNDLE_FILE, read_bundle
-from trackserve.engines.native import NativePipeline
-from trackserve.errors import BundleError, InputError, MissingDependencyError
+from trackserve.engines.registry import open_pipeline
+from trackserve.errors import BundleError, InputError
 from trackserve.event import Float32, Int64
 from trackserve.files import whole, whole_folder
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.networks import METADATA
 from trackserve.pipeline.triplets import join_edges
@@ -49,7 +48,7 @@ def calibrate(bundle: Bundle, sources: Sequence[EventSource], output: Path) -> N
     if output.exists() or not sources:
         message = f"{output} exists; name a new folder" if sources else "there are no events"
         raise InputError(message)
-    pipeline = _pipeline(bundle)
+    pipeline = open_pipeline(bundle, precision="float32")
     candidates, joined = [], []
     for source in sources[:EVENTS]:
         hits = source.read_columns(bundle.features.wire_columns, truth=False).hits
@@ -111,10 +110,3 @@ def some(rows: Int64) -> Int64:
         return rows
     chosen = np.random.default_rng(0).choice(rows.shape[1], ROWS, replace=False)
     return np.ascontiguousarray(rows[:, np.sort(chosen)])
-
-
-def _pipeline(bundle: Bundle) -> Pipeline:
-    try:
-        return NativePipeline(bundle, precision="float32")
-    except MissingDependencyError:
-        return Pipeline(bundle)

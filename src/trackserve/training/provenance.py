@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from trackserve import __version__
 from trackserve.bundle import read_bundle
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.evaluate.report import Evaluation, evaluate, with_stages
-from trackserve.pipeline import Pipeline
 from trackserve.training.events import by_data_set
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def measured_physics(
     bundle: Path, sources: Sequence[EventSource], threads: int
 ) -> dict[str, dict[str, float]]:
     """Measure a bundle on events that nothing was trained or chosen on, by data set."""
-    pipeline = Pipeline(read_bundle(bundle), threads=threads)
+    pipeline = ReferencePipeline(read_bundle(bundle), threads=threads)
     columns = pipeline.bundle.features.wire_columns
     find = with_stages(pipeline)
     measured = {}

@@ -17,8 +17,8 @@ from trackserve.pipeline.tracks import fit_and_choose
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trackserve.engines.base import Pipeline
     from trackserve.event import Bool, Event, Int64, ScoredGraph
-    from trackserve.pipeline import Pipeline
     from trackserve.pipeline.tracks import TrackStage
 
 RIDGE = 1e-6

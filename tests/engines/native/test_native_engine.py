@@ -17,9 +17,9 @@ from trackserve.data import find_events
 from trackserve.engines.native.engine import NativePipeline
 from trackserve.engines.native.library import Library, library, variants
 from trackserve.engines.native.networks import NativeNetwork
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.engines.registry import open_pipeline
 from trackserve.event import Hits, ScoredGraph
-from trackserve.pipeline import Pipeline
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.neighbours import DoubletCuts, neighbours
@@ -73,12 +73,12 @@ def bundle(tmp_path_factory):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_stage_gives_what_the_reference_makes_of_its_input(bundle, variant, method, threads):
     features = hit_features(straight_tracks(tracks=150, noise=200), bundle.features)
-    cut = float(np.median(Pipeline(bundle).run(features).scored.scores))
+    cut = float(np.median(ReferencePipeline(bundle).run(features).scored.scores))
     builder = replace(bundle.track_builder, method=method, cut=cut)
     bundle = replace(bundle, track_builder=builder)
     pipeline = NativePipeline(bundle, threads=threads, variant=variant)
     assert pipeline.notes == []
-    found, reference = pipeline.run(features), Pipeline(bundle).run(features)
+    found, reference = pipeline.run(features), ReferencePipeline(bundle).run(features)
 
     np.testing.assert_array_equal(found.order, canonical_order(features, bundle.features))
     np.testing.assert_allclose(found.embedding, reference.embedding, atol=2e-5)
@@ -115,7 +115,7 @@ def test_triplets_of_an_unknown_network_run_on_the_reference(bundle, tmp_path):
     with pytest.warns(UserWarning, match=r"reference engine runs (triplets|gnn)\.onnx"):
         pipeline = NativePipeline(mixed)
     assert len(pipeline.notes) == 2
-    found, reference = pipeline.run(features), Pipeline(mixed).run(features)
+    found, reference = pipeline.run(features), ReferencePipeline(mixed).run(features)
     np.testing.assert_array_equal(found.joined.triplets, reference.joined.triplets)
     np.testing.assert_array_equal(found.labels(), reference.labels())
 
@@ -147,7 +147,7 @@ def test_an_unknown_network_runs_on_the_reference_with_a_message(bundle, tmp_pat
     with pytest.warns(UserWarning, match=r"reference engine runs filter\.onnx: its metadata"):
         pipeline = NativePipeline(mixed)
     assert len(pipeline.notes) == 1
-    found, reference = pipeline.run(features), Pipeline(mixed).run(features)
+    found, reference = pipeline.run(features), ReferencePipeline(mixed).run(features)
     np.testing.assert_array_equal(found.filtered.edges, reference.filtered.edges)
     np.testing.assert_array_equal(found.labels(), reference.labels())
 
@@ -210,28 +210,26 @@ def test_a_bundle_without_triplets_has_its_gnn_run_on_the_reference(bundle, tmp_
     features = hit_features(straight_tracks(tracks=50, noise=50), other.features)
     with pytest.warns(UserWarning, match=r"reference engine runs \w+\.onnx: its metadata"):
         pipeline = NativePipeline(other)
-    found, reference = pipeline.run(features), Pipeline(other).run(features)
+    found, reference = pipeline.run(features), ReferencePipeline(other).run(features)
     np.testing.assert_array_equal(found.joined.edges, reference.filtered.edges)
     np.testing.assert_array_equal(found.labels(), reference.labels())
 
 
 @each_variant
-def test_one_call_finds_and_tells_what_the_stages_do(variant):
+def test_one_call_finds_and_counts_what_the_stages_do(variant):
     bundle = read_bundle()
     source, *_ = find_events(EXAMPLES / "pu20")
     hits = source.read_columns(bundle.features.wire_columns, truth=False).hits
     features = hit_features(hits.select(np.flatnonzero(hits.x > 0)), bundle.features)
     for threads in (1, 2):
         pipeline = NativePipeline(bundle, variant=variant, threads=threads)
-        told = []
-        pipeline.told = lambda *each: told.append(each)  # noqa: B023 - it is called in this turn
         outputs = pipeline.run(features)
-        by_stages, told = told, []
-        tracks = pipeline.find_tracks_from_features(features)
-        assert len(tracks) > 100
-        np.testing.assert_array_equal(tracks.labels, outputs.labels())
-        assert [(s, e) for s, _, e in told] == [(s, e) for s, _, e in by_stages]
-        assert all(seconds > 0 for _, seconds, _ in told)
+        (found,) = pipeline.run_events([features])
+        assert len(found.tracks) > 100
+        np.testing.assert_array_equal(found.tracks.labels, outputs.labels())
+        assert found.timings.edges == outputs.timings.edges
+        assert list(found.timings.seconds) == list(outputs.timings.seconds)
+        assert min(found.timings.seconds.values()) > 0
 
 
 @each_variant

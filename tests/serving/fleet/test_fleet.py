@@ -23,8 +23,8 @@ from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
 from trackserve.client.status import status_report
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, MissingDependencyError, ServerError
-from trackserve.pipeline import Pipeline
 from trackserve.serving.fleet import Fleet, Member
 from trackserve.serving.fleet.control import roll
 from trackserve.serving.fleet.proxy import find_envoy
@@ -48,7 +48,7 @@ def fleet(tiny_bundle, tmp_path_factory) -> Iterator[Fleet]:
 
 
 def expected(bundle: Bundle) -> list[Int64]:
-    return [Pipeline(bundle).find_tracks(hits).labels for hits in EVENTS]
+    return [ReferencePipeline(bundle).find_tracks(hits).labels for hits in EVENTS]
 
 
 async def ask(fleet: Fleet, kill: Callable[[], None], *, tries: int) -> list[int]:
@@ -111,7 +111,7 @@ def test_a_killed_server_is_seen_by_no_client(fleet):
 
 def test_a_request_that_a_killed_server_works_on_is_answered_by_another_one(fleet):
     hits = straight_tracks(tracks=1500, noise=2500)
-    right = Pipeline(fleet.bundle).find_tracks(hits).labels
+    right = ReferencePipeline(fleet.bundle).find_tracks(hits).labels
 
     def find(url: str) -> Int64:
         with Client(url, tries=1) as client:
@@ -262,7 +262,7 @@ def test_what_the_servers_have_no_room_for_is_refused_before_it_is_sent(
     tiny_bundle, tmp_path, scheme
 ):
     hits = straight_tracks(tracks=3000, noise=5000)
-    right = Pipeline(tiny_bundle).find_tracks(hits).labels
+    right = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     with Fleet(tiny_bundle, Settings(max_queue=1), servers=1, folder=tmp_path, port=0) as fleet:
         refused = refusals(8 * [f"{scheme}{fleet.address}"], hits, right)
         wait_until(lambda: (tmp_path / "access.log").read_text().count("\n") >= 8)

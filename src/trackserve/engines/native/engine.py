@@ -1,8 +1,8 @@
-"""The whole way of an event on the native engine, with the results of the reference.
+"""An event's stages on the compiled kernels, with the results of the reference.
 
 Hits are put in an order in which those close together in the embedding are close together in memory,
 and the stages work in that order, on edges that are int32 and not sorted. Only :meth:`NativePipeline.run`
-brings what each stage gave into the form of the pipeline's types.
+brings the outputs of each stage into the form of the pipeline's types.
 
     place [N]  the canonical row of each hit in space order
 """
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
+from trackserve.engines.base import Pipeline, TimedTracks
 from trackserve.engines.native.fitting import Fitting
-from trackserve.engines.native.library import GIVE_EDGES, STAGES, Library, Pairs, Way, library
+from trackserve.engines.native.library import Library, Pairs, PipelineConfig, library
 from trackserve.engines.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
 from trackserve.event import (
     Float32,
@@ -30,10 +31,11 @@ from trackserve.event import (
     TrackTable,
     TripletGraph,
 )
-from trackserve.pipeline import Laps, Pipeline, StageOutputs
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
 from trackserve.pipeline.networks import load_network, run_network
+from trackserve.pipeline.stages import StageOutputs
+from trackserve.pipeline.timings import StageClock, Timings, shared
 from trackserve.pipeline.triplets import triplet_logits
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What the stages gave for an event; ``order`` is as in StageOutputs, hits of edges are in space order."""
+class NativeOutputs:
+    """The outputs of the stages; ``order`` is as in StageOutputs, edges and triplets are in space order."""
 
     features: Float32
     order: Int64
@@ -82,15 +84,15 @@ class Found:
     triplets: Pairs | None
     scores: Float32
     tracks: Tracks
+    timings: Timings
 
 
 class NativePipeline(Pipeline):
     """A bundle on the native engine; where it can't run a network, the reference runs that one.
 
-    ``precision`` is what the networks are computed in, the bundle's own if None: in ``int8`` the filter
-    and the network on triplets, the others in the best other one. ``notes`` says in one sentence each
-    what is not as asked for. Raises :class:`MissingDependencyError` where the
-    engine is not installed.
+    ``precision`` is what the networks are computed in, the nearest that the library has to the bundle's
+    own if None: in ``int8`` the filter and the triplet classifier, the others in the best other one.
+    Raises :class:`MissingDependencyError` where the engine is not installed.
     """
 
     def __init__(
@@ -101,19 +103,22 @@ class NativePipeline(Pipeline):
         precision: str | None = None,
         variant: str | None = None,
     ) -> None:
-        self.bundle = bundle
-        self.threads = threads
         self.library = library(variant)
-        self.notes: list[str] = []
-        self.precision = self._available(precision or bundle.precision)
+        wanted = precision or bundle.precision
+        nearest = self.library.nearest_precision(wanted)
+        super().__init__(bundle, threads=threads, precision=nearest)
+        if nearest != wanted:
+            self.notes.append(
+                f"{wanted} is computed in {nearest} by the engine's {self.library.variant} variant"
+            )
         self._embed = self._network(bundle.embedding_path)
         self._filter_logits = self._network(bundle.filter_path)
         self._triplet_logits = self._network(bundle.triplets_path) if bundle.triplets else None
         self._gnn_logits = self._network(bundle.gnn_path)
         self._fitting = Fitting.of(bundle.track_stage)
-        self._way = self._in_one_call()
+        self._config = self._in_one_call()
 
-    def _in_one_call(self) -> Way | None:
+    def _in_one_call(self) -> PipelineConfig | None:
         """Return what the whole pipeline in one call needs, None where the reference runs a network."""
         bundle = self.bundle
         networks = (self._embed, self._filter_logits, self._triplet_logits, self._gnn_logits)
@@ -121,7 +126,7 @@ class NativePipeline(Pipeline):
         if len(handles) < len(networks) or bundle.triplets is None:
             return None
         near = _near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts)
-        return Way(
+        return PipelineConfig(
             *handles,
             squared_radius=near["squared_radius"],
             limit=near["limit"],
@@ -138,14 +143,6 @@ class NativePipeline(Pipeline):
             min_hits=bundle.track_builder.min_hits,
             fitting=None if self._fitting is None else ctypes.pointer(self._fitting),
         )
-
-    def _available(self, precision: str) -> str:
-        nearest = self.library.nearest_precision(precision)
-        if nearest != precision:
-            self.notes.append(
-                f"{precision} is computed in {nearest} by the engine's {self.library.variant} variant"
-            )
-        return nearest
 
     def _network(self, path: Path) -> Network:
         reference = ReferenceNetwork(path, self.threads)
@@ -169,19 +166,9 @@ class NativePipeline(Pipeline):
             )
         return best
 
-    def find_tracks_from_features(self, features: Float32, *, parameters: bool = False) -> Tracks:
-        """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return self.find_tracks_of_events([features], parameters=parameters)[0]
-
-    def find_tracks_of_events(
-        self, events: Sequence[Float32], *, parameters: bool = False
-    ) -> list[Tracks]:
-        """Return the tracks of each of several events, which go through the stages together."""
-        for features in events:
-            self.bundle.check_features(features)
-        if parameters:
-            self.bundle.track_stage.check_parameters()
-        if self._way is None:
+    def _run_events(self, events: Sequence[Float32], parameters: bool) -> list[TimedTracks]:
+        """Return the tracks and timings of each event; events go through the stages together."""
+        if self._config is None:
             return [self._stage_by_stage(features, parameters) for features in events]
         if not events:
             return []
@@ -189,27 +176,27 @@ class NativePipeline(Pipeline):
         begins = np.cumsum([0, *map(len, events)])
         position = _position(features, self.bundle.features)
         labels, seconds, edges, tables = self.library.find_tracks(
-            self._way, features, position, begins, threads=self.threads, parameters=parameters
+            self._config, features, position, begins, threads=self.threads, parameters=parameters
         )
-        if self.told is not None:
-            for stage, spent, count in zip(STAGES, seconds, edges, strict=True):
-                self.told(stage, spent, count if stage in GIVE_EDGES else None)
+        timings = shared(seconds, [len(each) for each in events], edges)
         return [
-            Tracks(labels[begin:end], None if tables is None else TrackTable.from_matrix(tables[i]))
+            TimedTracks(
+                Tracks(
+                    labels[begin:end],
+                    None if tables is None else TrackTable.from_matrix(tables[i]),
+                ),
+                timings[i],
+            )
             for i, (begin, end) in enumerate(pairwise(begins.tolist()))
         ]
 
-    def _stage_by_stage(self, features: Float32, parameters: bool) -> Tracks:
+    def _stage_by_stage(self, features: Float32, parameters: bool) -> TimedTracks:
         found = self._find(features, parameters=parameters)
         labels = np.empty_like(found.tracks.labels)
         labels[found.order] = found.tracks.labels
-        return Tracks(labels, found.tracks.parameters)
+        return TimedTracks(Tracks(labels, found.tracks.parameters), found.timings)
 
-    def run(self, features: Float32, *, parameters: bool = False) -> StageOutputs:
-        """Run every stage on scaled features ``[N, F]`` and return what each gave."""
-        self.bundle.check_features(features)
-        if parameters:
-            self.bundle.track_stage.check_parameters()
+    def _run(self, features: Float32, parameters: bool) -> StageOutputs:
         found = self._find(features, parameters=parameters)
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
@@ -230,15 +217,16 @@ class NativePipeline(Pipeline):
             joined,
             ScoredGraph(graph, edges, found.scores[which]),
             found.tracks,
+            found.timings,
         )
 
-    def _find(self, features: Float32, *, parameters: bool) -> Found:
-        bundle, run, threads, done = self.bundle, self.library, self.threads, Laps(self.told)
+    def _find(self, features: Float32, *, parameters: bool) -> NativeOutputs:
+        bundle, run, threads, clock = self.bundle, self.library, self.threads, StageClock()
         order = canonical_order(features, bundle.features, run)
         features = features.take(order, axis=0)
-        done("order")
+        clock.stop("order")
         embedding = self._embed(features, threads=threads)
-        done("embedding")
+        clock.stop("embedding")
         place, candidates = run.neighbours(
             embedding,
             _position(features, bundle.features),
@@ -246,20 +234,20 @@ class NativePipeline(Pipeline):
             threads=threads,
         )
         local = features.take(place, axis=0)
-        done("neighbours", len(candidates[0]))
+        clock.stop("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
-        done("filter")
+        clock.stop("filter")
         least = float(least_logit(bundle.filter_cut))
         filtered = run.keep_edges(logits, least, candidates, len(features), threads=threads)
-        done("cut", len(filtered[0]))
+        clock.stop("cut", len(filtered[0]))
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
             triplets = self._find_triplets(local, filtered, bundle.triplets)
             chain = bundle.triplets.chain
             joined, triplets = run.keep_chains(filtered, triplets, chain, threads=threads)
-        done("triplets", len(joined[0]))
+        clock.stop("triplets", len(joined[0]))
         scores = run.scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
-        done("gnn")
+        clock.stop("gnn")
         inner, outer = place.take(joined[0]), place.take(joined[1])
         position = _position(features, bundle.features)
         tracks = _tracks(
@@ -271,8 +259,8 @@ class NativePipeline(Pipeline):
             fitting=self._fitting,
             parameters=parameters,
         )
-        done("tracks")
-        return Found(
+        clock.stop("tracks")
+        return NativeOutputs(
             features=features,
             order=order,
             place=place,
@@ -283,6 +271,7 @@ class NativePipeline(Pipeline):
             triplets=triplets,
             scores=scores,
             tracks=tracks,
+            timings=clock.timings(),
         )
 
     def _find_triplets(self, local: Float32, edges: Pairs, settings: TripletSettings) -> Pairs:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.tracks import TrackStage
 
 
-class _Region(ctypes.Structure):
+class Region(ctypes.Structure):
     """A part of the detector (``trackserve::Region``)."""
 
     _fields_ = (
@@ -20,12 +20,12 @@ class _Region(ctypes.Structure):
     )
 
 
-class _FitSettings(ctypes.Structure):
+class FitSettings(ctypes.Structure):
     """The detector as the fit sees it (``trackserve::FitSettings``)."""
 
     _fields_ = (
         *(("field_z", POINTER(c_double)), ("field", POINTER(c_double)), ("places", c_int32)),
-        *(("regions", POINTER(_Region)), ("many_regions", c_int32)),
+        *(("regions", POINTER(Region)), ("many_regions", c_int32)),
     )
 
 
@@ -33,7 +33,7 @@ class Fitting(ctypes.Structure):
     """What building tracks with the help of the fit needs (``trackserve_fitting``)."""
 
     _fields_ = (
-        *(("fit", POINTER(_FitSettings)), ("quality", c_void_p)),
+        *(("fit", POINTER(FitSettings)), ("quality", c_void_p)),
         *(("join", c_double), ("min_quality", c_double)),
     )
 
@@ -45,13 +45,13 @@ class Fitting(ctypes.Structure):
             return None
         places = len(fit.field_z)
         numbers = c_double * places
-        regions = (_Region * len(fit.regions))(
+        regions = (Region * len(fit.regions))(
             *(
-                _Region(each.r, each.z, (c_double * 3)(*each.barrel), (c_double * 3)(*each.disc))
+                Region(each.r, each.z, (c_double * 3)(*each.barrel), (c_double * 3)(*each.disc))
                 for each in fit.regions
             )
         )
-        settings = _FitSettings(
+        settings = FitSettings(
             numbers(*fit.field_z), numbers(*fit.field), places, regions, len(regions)
         )
         quality = None

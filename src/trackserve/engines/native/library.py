@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackserve.engines.native.fitting import Fitting
+from trackserve.contract.description import PRECISIONS
+from trackserve.engines.native.fitting import FitSettings, Fitting, Region
 from trackserve.errors import MissingDependencyError
 from trackserve.event import TRACK_COLUMNS, Int32
+from trackserve.pipeline.timings import EDGE_STAGES, STAGE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,17 +25,11 @@ if TYPE_CHECKING:
 
 VARIANTS = ("portable", "avx2", "avx512", "avx512vnni", "avx512bf16")
 """What the library is compiled for, in the order of the levels that it reports for a processor."""
-PRECISIONS = ("float32", "bfloat16", "int8")
-"""Numbers that networks are computed in, in the order of the library's codes.
-
-In int8 these are the hidden layers of the filter and of the network on triplets.
-"""
 KEPT_BYTES = 64 << 10
 """The library keeps no smaller blocks of memory."""
 KINDS = ("embedding", "filter", "triplets", "gnn")
-STAGES = ("order", "embedding", "neighbours", "filter", "cut", "triplets", "gnn", "tracks")
-"""The stages whose times the library tells, and those that give edges."""
-GIVE_EDGES = ("neighbours", "cut", "triplets")
+STAGES = STAGE_NAMES[1:]
+"""The stages that the library runs, from scaled features on; checked against its own when it is loaded."""
 
 
 class Description(ctypes.Structure):
@@ -53,7 +49,7 @@ Pairs = tuple[Int32, Int32]
 """Edges as rows of inner and of outer hits ``[E]``, triplets as rows of edges ``[T]``."""
 
 
-class Way(ctypes.Structure):
+class PipelineConfig(ctypes.Structure):
     """Networks and settings of the whole pipeline (``trackserve_pipeline``)."""
 
     _fields_ = (
@@ -76,6 +72,91 @@ class _Graph(ctypes.Structure):
     )
 
 
+class _Memory(ctypes.Structure):
+    """A block of the library's memory (``trackserve::Pairs::Rows``)."""
+
+    _fields_ = (("start", c_void_p), ("bytes", c_int64))
+
+
+ABI_VERSION = 3
+"""Of the functions below: raise it, here and in ``native/interface.cpp``, when one of them changes."""
+_ROWS, _COUNT, _GRAPH = POINTER(_Memory), POINTER(c_int64), POINTER(_Graph)
+_POSITION = (c_void_p, c_void_p, c_void_p)
+_PAIR, _NEW_PAIR = (c_void_p, c_void_p), (_ROWS, _ROWS, _COUNT)
+SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "canonical_order": (c_void_p, c_int64, c_int32, c_void_p, c_void_p),
+    "neighbours": (
+        *(c_void_p, c_int64, c_int32, *_POSITION, c_double, c_int32, c_void_p, c_float, c_int32),
+        *(c_void_p, *_NEW_PAIR),
+    ),
+    "take": (c_int64, _ROWS),
+    "give_back": (c_void_p, c_int64),
+    "keep_edges": (c_void_p, c_float, c_int64, c_int64, *_PAIR, c_int32, *_NEW_PAIR),
+    "join_edges": (*_POSITION, c_int64, *_PAIR, c_int64, c_void_p, c_int32, *_NEW_PAIR),
+    "keep_chains": (c_int32, *(c_int64, *_PAIR) * 2, c_int32, *_NEW_PAIR, *_NEW_PAIR),
+    "scores_of": (c_void_p, c_int64, c_void_p),
+    "build_tracks": (*(c_int64, *_PAIR, c_void_p, c_int64, c_float, c_int32, c_int64, c_void_p),),
+    "processor_level": (),
+    "has_precision": (c_int32,),
+    "make_network": (POINTER(Description), POINTER(c_void_p)),
+    "run_network": (c_void_p, _GRAPH, c_void_p, c_int32),
+    "find_triplets": (c_void_p, _GRAPH, *_POSITION, c_void_p, c_float, c_int32, *_NEW_PAIR),
+    "find_tracks": (
+        *(POINTER(PipelineConfig), c_void_p, *_POSITION, c_void_p, c_int64, c_int32),
+        *(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
+    ),
+    "fitted_tracks": (
+        *(POINTER(Fitting), c_int64, *_POSITION, *_PAIR, c_void_p, c_int64, c_float, c_int32),
+        *(c_int64, c_void_p, c_void_p, _COUNT),
+    ),
+    "free_network": (c_void_p,),
+}
+"""The arguments of each function, ``trackserve_`` before its name, in the order of ``interface.cpp``."""
+_VOID = ("give_back", "free_network")
+
+
+class StaleLibraryError(MissingDependencyError):
+    """A compiled library that does not fit the Python code beside it."""
+
+
+STRUCTURES = (Description, PipelineConfig, _Graph, _Memory, Fitting, FitSettings, Region)
+"""The structures that cross the boundary, in the order in which the library reports their sizes."""
+
+
+def expected_abi() -> str:
+    """Return what a library that fits this file reports of itself."""
+    sizes = (ctypes.sizeof(s) for s in STRUCTURES)
+    return f"version {ABI_VERSION}, structures of {' '.join(map(str, sizes))} bytes, stages {' '.join(STAGES)}"
+
+
+@cache
+def load(path: Path) -> ctypes.CDLL:
+    """Load a compiled library and declare its functions.
+
+    Raises :class:`StaleLibraryError` for a file that is no library or was made from other sources.
+    """
+    expected, found = expected_abi(), "no version"
+    try:
+        functions = ctypes.CDLL(str(path))
+        functions.trackserve_abi.argtypes = ()
+        functions.trackserve_abi.restype = ctypes.c_char_p
+        found = functions.trackserve_abi().decode()
+        if found == expected:
+            for name, arguments in SIGNATURES.items():
+                function = getattr(functions, f"trackserve_{name}")
+                function.argtypes = arguments
+                function.restype = None if name in _VOID else ctypes.c_int
+            return functions
+    except (OSError, AttributeError) as error:
+        found = str(error)
+    message = (
+        f"{path} does not fit this version of trackserve: it has {found}; expected {expected}. "
+        "Compile it again with `pip install .` in the sources (`make .venv/dev` in a checkout), or "
+        "use the reference engine"
+    )
+    raise StaleLibraryError(message)
+
+
 def built() -> tuple[str, ...]:
     """Return the variants that are installed, for this processor or not."""
     return tuple(name for name in VARIANTS if _path(name).is_file())
@@ -85,7 +166,7 @@ def variants() -> tuple[str, ...]:
     """Return the variants that are installed and that this processor runs, the fastest last."""
     if "portable" not in built():
         return ()
-    level = int(ctypes.CDLL(str(_path("portable"))).trackserve_processor_level())
+    level = int(load(_path("portable")).trackserve_processor_level())
     return tuple(name for name in VARIANTS[: level + 1] if name in built())
 
 
@@ -93,7 +174,8 @@ def variants() -> tuple[str, ...]:
 def library(variant: str | None = None) -> Library:
     """Load a variant, the fastest that this processor runs if none is named.
 
-    Raises :class:`MissingDependencyError` where none is installed.
+    Raises :class:`MissingDependencyError` where none is installed, :class:`StaleLibraryError` for one
+    that does not fit.
     """
     found = variants()
     if not found or (variant is not None and variant not in found):
@@ -119,14 +201,8 @@ def _pointer(array: np.ndarray[Any, Any]) -> c_void_p:
     return pointer
 
 
-class _Memory(ctypes.Structure):
-    """A block of the library's memory (``trackserve::Pairs::Rows``)."""
-
-    _fields_ = (("start", c_void_p), ("bytes", c_int64))
-
-
-class _Lent:
-    """An array in the library's memory, which has it back when nothing looks at it any more."""
+class _BorrowedBuffer:
+    """An array in the library's memory, which is given back with the last array that looks at it."""
 
     def __init__(
         self,
@@ -156,9 +232,7 @@ class Library:
 
     def __init__(self, variant: str) -> None:
         self.variant = variant
-        self._functions = ctypes.CDLL(str(_path(variant)))
-        self._functions.trackserve_free_network.restype = None
-        self._functions.trackserve_give_back.restype = None
+        self._functions = load(_path(variant))
 
     def _call(self, function: str, *arguments: object) -> None:
         status = getattr(self._functions, f"trackserve_{function}")(*arguments)
@@ -170,7 +244,10 @@ class Library:
             raise RuntimeError(message)
 
     def precisions(self) -> tuple[str, ...]:
-        """Return the precisions that this variant has instructions for."""
+        """Return the precisions that this variant has instructions for.
+
+        In int8 these are the hidden layers of the filter and of the triplet classifier.
+        """
         has = self._functions.trackserve_has_precision
         return tuple(name for code, name in enumerate(PRECISIONS) if has(code))
 
@@ -224,18 +301,18 @@ class Library:
             return np.empty(shape, dtype)
         memory = _Memory()
         self._call("take", c_int64(size), byref(memory))
-        return self._lent(memory, shape, dtype)
+        return self._borrowed(memory, shape, dtype)
 
     def _taken(self, rows: tuple[_Memory, _Memory], count: c_int64) -> Pairs:
         """Return two lists of rows that the library has made as arrays that look at them."""
-        first, second = (self._lent(each, (count.value,), np.int32) for each in rows)
+        first, second = (self._borrowed(each, (count.value,), np.int32) for each in rows)
         return first, second
 
-    def _lent(
+    def _borrowed(
         self, memory: _Memory, shape: tuple[int, ...], dtype: type[np.generic]
     ) -> np.ndarray[Any, Any]:
         give_back = self._functions.trackserve_give_back
-        return np.asarray(_Lent(memory, shape, dtype, give_back))
+        return np.asarray(_BorrowedBuffer(memory, shape, dtype, give_back))
 
     def keep_edges(
         self, logits: Float32, threshold: float, edges: Pairs, hits: int, *, threads: int = 1
@@ -340,32 +417,34 @@ class Library:
 
     def find_tracks(
         self,
-        way: Way,
+        config: PipelineConfig,
         features: Float32,
         position: tuple[Float32, Float32, Float32],
         begins: Int64,
         *,
         threads: int,
         parameters: bool = False,
-    ) -> tuple[Int64, list[float], list[int], list[Float32] | None]:
-        """Return the track of each hit of some events, and of each stage the seconds and the edges.
+    ) -> tuple[Int64, dict[str, float], list[dict[str, int]], list[Float32] | None]:
+        """Return the track of each hit of some events, each stage's seconds, each event's edges by stage.
 
         ``position`` is r, phi, z ``[N]``; the hits of event i are the rows ``begins[i:i + 2]``, and its
         tracks are numbered from 0. Last are the parameters ``[T, 14]`` of each event's tracks, if wanted.
         """
         labels, events = np.empty(len(features), np.int64), len(begins) - 1
-        seconds, edges = (c_double * len(STAGES))(), (c_int64 * len(STAGES))()
-        table = _room_for_tracks(len(features), way.min_hits) if parameters else None
+        seconds, edges = np.empty(len(STAGES)), np.empty((events, len(STAGES)), np.int64)
+        table = _room_for_tracks(len(features), config.min_hits) if parameters else None
         tracks = np.zeros(events, np.int64)
         self._call(
             "find_tracks",
-            *(byref(way), _pointer(features), *map(_pointer, position), _pointer(begins)),
-            *(c_int64(events), threads, _pointer(labels), seconds, edges),
+            *(byref(config), _pointer(features), *map(_pointer, position), _pointer(begins)),
+            *(events, threads, _pointer(labels), _pointer(seconds), _pointer(edges)),
             *(None if table is None else _pointer(table), _pointer(tracks)),
         )
+        counts = [dict(zip(STAGES, row, strict=True)) for row in edges.tolist()]
+        left = [{stage: count[stage] for stage in EDGE_STAGES} for count in counts]
         ends = np.cumsum(tracks)
         tables = None if table is None else np.split(table[: tracks.sum()], ends[:-1])
-        return labels, list(seconds), list(edges), tables
+        return labels, dict(zip(STAGES, seconds.tolist(), strict=True)), left, tables
 
     def make_network(self, description: Description) -> c_void_p:
         """Return a network, to be freed with :meth:`free_network`."""

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from trackserve.engines.native.library import KINDS, PRECISIONS, Description, Library
+from trackserve.contract.description import PRECISIONS
+from trackserve.engines.native.library import KINDS, Description, Library
 from trackserve.pipeline.networks import METADATA
 
 if TYPE_CHECKING:

@@ -1,0 +1,27 @@
+"""One stage as a model of an ensemble: the stage's function on Triton's tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trackserve.backend.entry import Entry
+from trackserve.contract.tensors import FEATURES, HITS
+from trackserve.pipeline.stages import STAGES, StageContext
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class TritonPythonModel(Entry):
+    """The stage that has the model's name; see the table of tensors."""
+
+    def load(self) -> None:
+        """Find the stage, and open its network if it has one."""
+        (self._stage,) = (stage for stage in STAGES if stage.name == self._table.name)
+        self._context = StageContext.open(self.bundle, self.threads, [self._stage.name])
+
+    def run(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Return the stage's outputs."""
+        if self._table.inputs[0] in {HITS, FEATURES}:
+            self.check_count(len(inputs[0]))
+        return self._stage.run(self._context, *inputs)

@@ -1,0 +1,145 @@
+"""What an engine is: something that opens a bundle as a pipeline, on the devices that it has here.
+
+A new engine is one folder with an :class:`Engine` named ``ENGINE``, and one line in
+:data:`trackserve.engines.registry.BUILT_IN` or an entry point of the group ``trackserve.engines``.
+Every choice of an engine (command line, settings, tuning, instances, documents) follows from it, and
+``tests/engines`` holds it to the results of the reference.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trackserve.columns import HitsLike, as_hits
+from trackserve.pipeline.features import hit_features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trackserve.bundle import Bundle
+    from trackserve.event import Float32, Tracks
+    from trackserve.pipeline.stages import StageOutputs
+    from trackserve.pipeline.timings import Timings
+
+
+@dataclass(frozen=True, eq=False)
+class TimedTracks:
+    """The tracks of one event, and what its stages took."""
+
+    tracks: Tracks
+    timings: Timings
+
+
+class Pipeline(ABC):
+    """A bundle opened by an engine, ready to find tracks in this process.
+
+    It holds no state between events. ``precision`` is what its networks are computed in, ``notes`` are
+    sentences on what is not as asked for.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, threads: int = 1, precision: str = "float32", device: str = "cpu"
+    ) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self.precision = precision
+        self.device = device
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def _run_events(self, events: Sequence[Float32], parameters: bool) -> list[TimedTracks]:
+        """Return the tracks and timings of each event, given by features that were checked."""
+
+    @abstractmethod
+    def _run(self, features: Float32, parameters: bool) -> StageOutputs:
+        """Run every stage on features that were checked, and return what each produced."""
+
+    def run_events(
+        self, events: Sequence[Float32], *, parameters: bool = False
+    ) -> list[TimedTracks]:
+        """Return the tracks and timings of several events, given by scaled features ``[N, F]``.
+
+        With ``parameters`` the tracks carry what was fitted of each. Raises :class:`InputError` if an
+        event cannot be used, or for parameters where the bundle has no fit.
+        """
+        for features in events:
+            self._check(features, parameters)
+        return self._run_events(events, parameters)
+
+    def run(self, features: Float32, *, parameters: bool = False) -> StageOutputs:
+        """Run every stage on scaled features ``[N, F]`` and return what each produced.
+
+        Raises :class:`InputError` as :meth:`run_events` does.
+        """
+        self._check(features, parameters)
+        return self._run(features, parameters)
+
+    def _check(self, features: Float32, parameters: bool) -> None:
+        self.bundle.check_features(features)
+        if parameters:
+            self.bundle.track_stage.check_parameters()
+
+    def find_tracks(self, hits: HitsLike, *, parameters: bool = False) -> Tracks:
+        """Return the tracks of an event, with what is fitted of each where ``parameters`` are wanted.
+
+        ``hits`` are ``Hits``, or what :func:`trackserve.columns.as_hits` takes. Raises
+        :class:`InputError` for parameters where the bundle has no fit.
+        """
+        features = hit_features(as_hits(hits), self.bundle.features)
+        return self.find_tracks_from_features(features, parameters=parameters)
+
+    def find_tracks_from_features(self, features: Float32, *, parameters: bool = False) -> Tracks:
+        """Return the tracks of hits given by their scaled features ``[N, F]``."""
+        return self.run_events([features], parameters=parameters)[0].tracks
+
+    def find_tracks_of_events(
+        self, events: Sequence[Float32], *, parameters: bool = False
+    ) -> list[Tracks]:
+        """Return the tracks of several events, given by their scaled features."""
+        return [each.tracks for each in self.run_events(events, parameters=parameters)]
+
+
+class Engine(ABC):
+    """A way to run any bundle.
+
+    ``summary`` is one line for help texts. ``tolerance`` bounds how far a float32 output of a network
+    may be from the reference's, relative to the largest output; edges and labels are equal.
+    ``all_precisions`` and ``device_kinds`` (the default first) are what it can have on some machine.
+    """
+
+    name: str
+    summary: str
+    tolerance: float = 0.0
+    all_precisions: tuple[str, ...] = ("float32",)
+    device_kinds: tuple[str, ...] = ("cpu",)
+
+    @abstractmethod
+    def unavailable(self) -> str | None:
+        """Return in one sentence why it cannot run on this machine, None if it can."""
+
+    @abstractmethod
+    def details(self) -> str:
+        """Return in a few words what of it is installed; it is available."""
+
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices that it has on this machine, the default first."""
+        return ("cpu",)
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Return the precisions that it has on one of its devices here."""
+        del device
+        return self.all_precisions
+
+    def nearest_precision(self, wanted: str, device: str) -> str:
+        """Return what it computes in on a device where this precision is wanted."""
+        return wanted if wanted in self.precisions(device) else "float32"
+
+    @abstractmethod
+    def open(self, bundle: Bundle, *, device: str, precision: str, threads: int) -> Pipeline:
+        """Return a bundle's pipeline.
+
+        ``device`` and ``precision`` are among those that it has here; ``threads`` is the number of
+        processor threads that an event may use.
+        """
