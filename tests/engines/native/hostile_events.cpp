@@ -48,24 +48,35 @@ void run_pipeline(const HitColumns& columns, const Sizes& sizes, const Tensors& 
     const auto filter = make_filter<Number>(columns, sizes, numbers);
     const auto triplets = make_triplet_filter<Number>(columns, sizes, numbers);
     const auto gnn = make_gnn<Number>(columns, sizes, numbers);
-    const Pipeline pipeline{.embedding = embedding.get(),
-                            .filter = filter.get(),
-                            .triplets = triplets.get(),
-                            .gnn = gnn.get(),
-                            .features = columns.features,
-                            .dimension = sizes.dimension,
-                            .neighbours = settings,
-                            .filter_threshold = -9,
-                            .triplet_cuts = {0.5f, 4.0f, INFINITY, 0.0f},
-                            .triplet_threshold = 0,
-                            .chain = 2,
-                            .track_cut = 0.1f,
-                            .walk = true,
-                            .min_hits = 3};
+    const double field_z[] = {0, 1500, 3000}, field[] = {2, 1.5, 0.2};
+    const Region regions[] = {{200, 500, {0.01, 0.01, 0.02}, {0.01, 0.05, 0.02}},
+                              {2000, 1000, {0.1, 1, 0.02}, {0.1, 1, 0.02}}};
+    const FitSettings fit{field_z, field, 3, regions, 2};
+    const double quality[PROPERTIES] = {1, -0.5, 0.25};
+    const Builder plain{.cut = 0.1f, .walk = true, .min_hits = 3, .join = 0, .min_quality = 0};
+    const Builder fitted{0.1f, true, 3, 30, 0.2, &fit, quality};
     const int64_t begins[] = {0, n / 3, n / 3, n};
-    std::vector<int64_t> labels(n);
-    find_tracks(pipeline, {features.data(), at, begins, 3}, threads, labels.data());
-    find_tracks(pipeline, {features.data(), at, begins, 1}, threads, labels.data());
+    std::vector<int64_t> labels(n), many(3);
+    std::vector<float> table(n * TRACK_COLUMNS);
+    for (const Builder& builder : {plain, fitted}) {
+        const Pipeline pipeline{.embedding = embedding.get(),
+                                .filter = filter.get(),
+                                .triplets = triplets.get(),
+                                .gnn = gnn.get(),
+                                .features = columns.features,
+                                .dimension = sizes.dimension,
+                                .neighbours = settings,
+                                .filter_threshold = -9,
+                                .triplet_cuts = {0.5f, 4.0f, INFINITY, 0.0f},
+                                .triplet_threshold = 0,
+                                .chain = 2,
+                                .builder = builder};
+        float* parameters = builder.fit ? table.data() : nullptr;
+        find_tracks(pipeline, {features.data(), at, begins, 3}, threads, labels.data(), parameters,
+                    many.data());
+        find_tracks(pipeline, {features.data(), at, begins, 1}, threads, labels.data(), parameters,
+                    many.data());
+    }
 }
 
 template <class Number>
