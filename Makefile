@@ -47,21 +47,21 @@ real: .venv/dev  ## Judge a bundle on real TrackML events: EVENTS=DIR (BUNDLE=DI
 SPEED_EVENTS := data/speed
 speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and other searches and each technique (a quiet hour)
 	for pileup in 0 20 50 100 300; do \
-	  $(BIN)/trackserve simulate --pileup $$pileup --events 1 --seed 4 -o $(SPEED_EVENTS)/pu$$pileup || exit; done
-	$(BIN)/trackserve simulate --pileup 200 --events 10 --seed 4 -o $(SPEED_EVENTS)/pu200
+	  $(BIN)/trackserve simulate --conditions hl-lhc --pileup $$pileup --events 1 --seed 4 -o $(SPEED_EVENTS)/pu$$pileup || exit; done
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 10 --seed 4 -o $(SPEED_EVENTS)/pu200
 	$(BIN)/python -m studies.speed --events $(SPEED_EVENTS)/pu200 --small $(SPEED_EVENTS)/pu0 \
 	  --growth $(foreach pileup,20 50 100 200 300,$(SPEED_EVENTS)/pu$(pileup))
-	$(BIN)/trackserve simulate --pileup 200 --events 8 --seed 3 -o data/test200
-	$(BIN)/trackserve simulate --pileup 200 --events 8 --seed 1 -o $(SPEED_EVENTS)/training
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 8 --seed 3 -o data/test200
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 8 --seed 1 -o $(SPEED_EVENTS)/training
 	$(BIN)/python -m studies.speed.techniques --events data/test200 --training $(SPEED_EVENTS)/training \
 	  --work runs/techniques
 	$(BIN)/python -m tools.documents
 
 SERVICE_EVENTS := data/service
 service-study: .venv/dev  ## Measure the service: overhead, throughput, overload, kills (a quiet half hour; PERF_ANALYZER=FILE)
-	$(BIN)/trackserve simulate --pileup 0 --events 100 --seed 31 -o $(SERVICE_EVENTS)/small
-	$(BIN)/trackserve simulate --pileup 20 --events 10 --seed 31 -o $(SERVICE_EVENTS)/pu20
-	$(BIN)/trackserve simulate --pileup 200 --events 10 --seed 31 -o $(SERVICE_EVENTS)/pu200
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 0 --events 100 --seed 31 -o $(SERVICE_EVENTS)/small
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 20 --events 10 --seed 31 -o $(SERVICE_EVENTS)/pu20
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 10 --seed 31 -o $(SERVICE_EVENTS)/pu200
 	$(BIN)/python -m studies.service --small $(SERVICE_EVENTS)/small --pu20 $(SERVICE_EVENTS)/pu20 \
 	  --pu200 $(SERVICE_EVENTS)/pu200 $(if $(PERF_ANALYZER),--perf-analyzer $(PERF_ANALYZER))
 	$(BIN)/python -m tools.documents

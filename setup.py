@@ -1,16 +1,17 @@
 """Compile the native engine, where there is a C++ compiler; everything else is in pyproject.toml.
 
 The same sources are compiled once for each level of instruction sets, into libraries with a plain C
-interface; trackserve.engines.native loads the best one that the processor can run. Where compilation fails
+interface; they use nothing of Python, so one wheel serves every version. trackserve.engines.native loads the best one that the processor can run. Where compilation fails
 the package installs without, and the reference engine serves.
 """
 
 import copy
 import os
-import platform
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]
@@ -43,6 +44,10 @@ class BuildInParallel(build_ext):
         super().initialize_options()
         self.parallel = len(os.sched_getaffinity(0)) + 1
 
+    def get_ext_filename(self, fullname: str) -> str:
+        """Return a name without the version of Python."""
+        return f"{fullname.replace('.', '/')}.so"
+
     def build_extension(self, ext: Extension) -> None:
         """Compile one variant."""
         alone = copy.copy(self)
@@ -50,16 +55,27 @@ class BuildInParallel(build_ext):
         build_ext.build_extension(alone, ext)
 
 
-x86 = platform.machine().lower() in {"x86_64", "amd64"}
+class WheelForEveryPython(bdist_wheel):
+    """Name the wheel after the platform alone."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return the tags for Python, its binary interface and the platform."""
+        return "py3", "none", super().get_tag()[2]
+
+
+# The platform that is compiled for: another one where a cross compiler is given in CXX, and
+# _PYTHON_HOST_PLATFORM says for what.
+x86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
 setup(
-    cmdclass={"build_ext": BuildInParallel},
+    cmdclass={"build_ext": BuildInParallel, "bdist_wheel": WheelForEveryPython},
     ext_modules=[
         Extension(
             f"trackserve.engines.native._kernels_{variant}",
             sources=sorted(map(str, Path("native").glob("*.cpp"))),
             depends=sorted(map(str, Path("native").glob("*.h"))),
             extra_compile_args=[*FLAGS, *instructions, "-pthread"],
-            extra_link_args=["-pthread"],
+            # The C++ library goes into the file: what is older on another Linux is not needed.
+            extra_link_args=["-pthread", "-static-libstdc++"],
             language="c++",
             optional=True,
         )

@@ -70,3 +70,9 @@ def test_a_function_fits_on_a_screen(file):
 @pytest.mark.parametrize("file", FILES)
 def test_a_name_says_what_is_inside(file):
     assert not NO_IDEA & set(Path(file).with_suffix("").parts)
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Pytest takes the second for the first, and says so only where both are collected."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

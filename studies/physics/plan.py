@@ -26,7 +26,7 @@ class Sample:
 
     def ready(self, folder: Path, workers: int) -> Path:
         """Simulate the events that are not in ``folder`` and return it."""
-        settings = {"pileup": PILEUP, **self.settings}
+        settings = {"conditions": "hl-lhc", "pileup": PILEUP, **self.settings}
         simulate(folder, events=self.events, seed=self.seed, workers=workers, **settings)
         return folder
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,8 @@ from studies.service.overload import killed, overload
 from studies.service.perf_analyzer import against_perf_analyzer
 from studies.service.study import BUSY, CORES, FREE_PORTS, KINDS, Study, plain
 from studies.service.tables import SERVICE, overloads
-from trackserve.bundle import read_bundle
+from studies.service.workers import in_process
 from trackserve.client import Client
-from trackserve.engines.registry import open_pipeline
 from trackserve.installation import facts
 from trackserve.load.load import Load
 from trackserve.load.report import measure
@@ -111,7 +109,7 @@ def throughput(study: Study) -> dict[str, Any]:
             events = study.events(server.grpc_url, kind)
             urls = [(server.grpc_url, False), (server.grpc_url, True), (server.http_url, False)]
             for _ in tqdm(range(study.repeats(4)), desc=f"throughput {kind}"):
-                rates["in process"].append(_workers(study, kind, seconds))
+                rates["in process"].append(in_process(study, kind, seconds))
                 for url, shared in urls:
                     for at_once in loads[:1] if study.quick else loads:
                         load = Load(at_once, seconds=seconds, processes=1, shared_memory=shared)
@@ -130,37 +128,6 @@ def throughput(study: Study) -> dict[str, Any]:
             "not_answered_rightly": wrong,
         }
     return found
-
-
-def _workers(study: Study, kind: str, seconds: float) -> float:
-    """Return the events a second of one process a core, each with the pipeline in itself."""
-    context = multiprocessing.get_context("spawn")
-    ready, answers = context.Barrier(CORES), context.Queue()
-    how = (study.bundle.path, study.settings.engine, study.open.keywords["precision"])
-    processes = [
-        context.Process(target=_work, args=(how, study.hits[kind], seconds, ready, answers))
-        for _ in range(CORES)
-    ]
-    for process in processes:
-        process.start()
-    rates = [answers.get() for _ in processes]
-    for process in processes:
-        process.join()
-    return float(sum(rates))
-
-
-def _work(
-    how: tuple[Path, str, str | None], events: list[Hits], seconds: float, ready: Any, answers: Any
-) -> None:
-    bundle, engine, precision = how
-    pipeline = open_pipeline(read_bundle(bundle), engine=engine, precision=precision)
-    pipeline.find_tracks(events[0])
-    ready.wait()
-    start, done = time.monotonic(), 0
-    while time.monotonic() - start < seconds:
-        pipeline.find_tracks(events[done % len(events)])
-        done += 1
-    answers.put(done / (time.monotonic() - start))
 
 
 SECTIONS: dict[str, Callable[[Study], dict[str, Any]]] = {

@@ -58,7 +58,7 @@ def _counts(
     pipeline: NativePipeline, features: Float32, size: int
 ) -> dict[str, tuple[int, int, int]]:
     """Return of each stage its products that are always in float32, its others, and its bytes."""
-    found = pipeline._find(features)
+    found = pipeline._find(features, parameters=False)
     hits, candidates, filtered, joined = map(
         len, (found.features, found.candidates[0], found.filtered[0], found.joined[0])
     )

@@ -6,7 +6,6 @@ import ctypes
 import math
 from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +189,7 @@ def library(variant: str | None = None) -> Library:
 
 
 def _path(variant: str) -> Path:
-    return Path(__file__).with_name(f"_kernels_{variant}{EXTENSION_SUFFIXES[0]}")
+    return Path(__file__).with_name(f"_kernels_{variant}.so")
 
 
 def _pointer(array: np.ndarray[Any, Any]) -> c_void_p:
