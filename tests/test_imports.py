@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "engines": FOUNDATION | {"bundle", "contract", "pipeline"},
     "installation": {"__init__", "errors", "bundle", "engines"},
     "evaluate": FOUNDATION | {"bundle", "pipeline", "data"},
+    "view": FOUNDATION | {"evaluate"},
     "training": FOUNDATION | {"bundle", "pipeline", "engines", "data", "evaluate", "__init__"},
     "client": FOUNDATION | {"contract"},
     "finding": FOUNDATION | {"bundle", "client", "data", "engines"},

@@ -17,6 +17,7 @@ from trackserve.cli import (
     bench,
     bundle,
     calibrate,
+    draw,
     evaluate,
     find,
     fleet,
@@ -28,6 +29,7 @@ from trackserve.cli import (
     status,
     train,
     tune,
+    view,
 )
 from trackserve.cli.options import Formatter
 from trackserve.errors import MissingDependencyError, ServerError, TrackserveError
@@ -42,6 +44,8 @@ COMMANDS = (
     status,
     repository,
     find,
+    draw,
+    view,
     evaluate,
     bench,
     tune,
