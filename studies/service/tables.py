@@ -15,8 +15,8 @@ NAMES = {"small": "1,300 hits", "pu20": "pileup 20", "pu200": "pileup 200"}
 OVERLOADS = {
     **NAMES,
     "pu20 Envoy": "pileup 20, behind Envoy",
-    "pu20 apart": "pileup 20, server and load on cores of their own",
-    "pu20 Envoy apart": "pileup 20, behind Envoy, server and load on cores of their own",
+    "pu20 apart": "pileup 20, server and load on separate cores",
+    "pu20 Envoy apart": "pileup 20, behind Envoy, server and load on separate cores",
 }
 
 
@@ -25,8 +25,12 @@ def goals(result: Record) -> str:
     recovery = max(each["recovery_s"] for each in overloads(result).values())
     rows = [
         ("number", "measured", "goal"),
-        ("served over in process, pileup 200", f"{result['overhead_ratio_pu200']:.3f}", "1.05"),
-        ("served more, 1,300 hits", f"{result['overhead_ms_small']:.2f} ms", "2 ms"),
+        (
+            "latency served over in process, pileup 200",
+            f"{result['overhead_ratio_pu200']:.3f}",
+            "1.05",
+        ),
+        ("latency added by serving, 1,300 hits", f"{result['overhead_ms_small']:.2f} ms", "2 ms"),
         ("1,300-hit events a second", f"{result['small_events_per_s']:.0f}", "200"),
         *(
             (
@@ -38,13 +42,13 @@ def goals(result: Record) -> str:
         ),
         *(
             (
-                f"goodput at ten times the capacity, {OVERLOADS[name]}",
+                f"goodput at ten times capacity, {OVERLOADS[name]}",
                 f"{found['goodput']:.2f}",
                 "0.9",
             )
             for name, found in overloads(result).items()
         ),
-        ("normal again after it, the longest", f"{recovery:.1f} s", "5 s"),
+        ("recovery after overload, longest", f"{recovery:.1f} s", "5 s"),
         ("events lost", str(result["lost_events"]), "0"),
     ]
     quick = " A trial of a few seconds each: not to be quoted." if result["quick"] else ""
@@ -54,7 +58,7 @@ def goals(result: Record) -> str:
 
 def overhead(result: Record) -> str:
     """Return an event's time in process and through the client."""
-    rows = [("events", "way", "median ms", "quartiles", "more, ms", "ratio")]
+    rows = [("events", "configuration", "median ms", "quartiles", "added, ms", "ratio")]
     for kind in ("small", "pu200"):
         found = result["overhead"][kind]
         for way, ms in found["ms"].items():
@@ -80,7 +84,7 @@ def throughput(result: Record) -> str:
             "gRPC /s",
             "gRPC, shared memory /s",
             "HTTP /s",
-            "best with",
+            "best configuration",
             "best over processes",
         )
     ]
@@ -103,7 +107,17 @@ def perf_analyzer(result: Record) -> str:
     found = result["perf_analyzer"]
     if "skipped" in found:
         return f"Not run: {found['skipped']}."
-    rows = [("load", "events/s, theirs", "ours", "ratio", "p95 ms, theirs", "ours", "ratio")]
+    rows = [
+        (
+            "load",
+            "events/s, perf_analyzer",
+            "ours",
+            "ratio",
+            "p95 ms, perf_analyzer",
+            "ours",
+            "ratio",
+        )
+    ]
     for load, each in found.items():
         if load == "took_s":
             continue
@@ -133,7 +147,7 @@ def overload(result: Record) -> str:
     rows += [(name, *(column[name] for column in columns)) for name in columns[0]]
     killed = result["killed"]
     text = (
-        f"Models' processes and then tritonserver killed in the middle of {killed['requests']:,} requests: "
+        f"Model processes and then tritonserver, killed during {killed['requests']:,} requests: "
         f"{killed['lost']} lost, {killed['wrong']} wrong, {killed['twice']} answered twice."
     )
     return f"{markdown(rows)}\n\n{text}"
@@ -150,12 +164,12 @@ def _overload(found: Record) -> dict[str, str]:
         "answered, each as in process": f"{counts['answered']:,} of {counts['sent']:,}",
         "refused": f"{counts['refused']:,}",
         "wrong, failed, lost": f"{counts['wrong']}, {counts['failed']}, {counts['lost']}",
-        "answered a second": f"{found['goodput_per_s']:.1f}",
+        "answered per second": f"{found['goodput_per_s']:.1f}",
         "goodput over capacity": f"{found['goodput']:.2f}",
-        "latency of what is answered, p50 and p99": _percentiles(found["latency_ms"], 0),
-        "a refusal comes after, p50 and p99": _percentiles(found["refusal_ms"], 1),
-        "and says": f"`{found['refusal'].get('says', '')}`",
-        "normal again after": f"{found['recovery_s']:.1f} s",
+        "latency of answered events, p50 and p99": _percentiles(found["latency_ms"], 0),
+        "latency of refusals, p50 and p99": _percentiles(found["refusal_ms"], 1),
+        "refusal message": f"`{found['refusal'].get('says', '')}`",
+        "recovery time": f"{found['recovery_s']:.1f} s",
         "memory before, in the first half, at the peak, at the end": ", ".join(
             f"{memory[each]:.0f}" for each in when
         )
@@ -173,7 +187,7 @@ def _percentiles(ms: Record | None, digits: int) -> str:
 def fleet(result: Record) -> str:
     """Return two servers beside one, and what a roll and kills did."""
     found = result["fleet"]
-    rows = [("events", "way", "events/s", "from, to", "p95 ms", "not answered rightly")]
+    rows = [("events", "configuration", "events/s", "range", "p95 ms", "wrong or missing answers")]
     for kind, ways in found["loads"].items():
         for way, each in ways.items():
             rates = each["events_per_s"]
@@ -182,22 +196,22 @@ def fleet(result: Record) -> str:
                     NAMES[kind],
                     way,
                     f"{median(rates):.3g}",
-                    f"{min(rates):.3g}, {max(rates):.3g}",
+                    f"{min(rates):.3g} to {max(rates):.3g}",
                     f"{median(each['p95_ms']):.0f}",
                     str(each["not_answered_rightly"]),
                 )
             )
     rolled = found["rolled"]
-    told = [
+    sentences = [
         f"Rolled to another bundle in {rolled['seconds']:.0f} s, with {rolled['requests']:,} requests "
-        f"meanwhile by a client that asks once: {rolled['errors']} errors, {rolled['wrong']} wrong.",
+        f"meanwhile from a client without retries: {rolled['errors']} errors, {rolled['wrong']} wrong.",
         *(
-            f"Killed {victim} in the middle of {each['requests']:,} requests: {each['lost']} lost, "
+            f"{victim} killed during {each['requests']:,} requests: {each['lost']} lost, "
             f"{each['wrong']} wrong, {each['twice']} answered twice."
             for victim, each in found["killed"].items()
         ),
     ]
-    return "\n\n".join([markdown(rows), *told])
+    return "\n\n".join([markdown(rows), *sentences])
 
 
 SERVICE: dict[str, Callable[[Record], str]] = {

@@ -19,11 +19,11 @@ def spread(measured: Record, digits: int = 2) -> str:
 
 
 def installation(result: Record) -> str:
-    """Return on what it was measured."""
-    told = result["installation"]
+    """Return the hardware and software of the measurement."""
+    installation = result["installation"]
     bundle = result["bundle"]
     wanted = ("processor", "engine native", "engine reference", "python")
-    rows = [(name, told[name]) for name in wanted]
+    rows = [(name, installation[name]) for name in wanted]
     rows.append(("bundle", f"{bundle['name']} {bundle['digest']}, radius {bundle['radius']:.3f}"))
     return markdown([("", ""), *rows])
 
@@ -42,7 +42,7 @@ def whole(result: Record) -> str:
         )
         for name, seconds in found["seconds"].items()
     ]
-    return markdown([("", "processor seconds an event", "over the chain's"), *rows])
+    return markdown([("", "processor seconds per event", "ratio to the chain"), *rows])
 
 
 def headline(result: Record) -> str:
@@ -82,13 +82,13 @@ def processors(results: Sequence[Record]) -> str:
         "variant of the engine, precision",
         "an event at pileup 200, processor",
         "ACTS chain, configuration fast",
-        "ours over the chain's",
-        "cKDTree's time over ours, all pairs within the radius",
+        "ratio to the chain",
+        "speedup over cKDTree, all pairs within the radius",
         "an event of 1,321 hits",
         "one and two threads, wall",
-        "two threads over one",
-        "two workers side by side over one",
-        "worker's peak memory",
+        "speedup of two threads",
+        "throughput of two workers over one",
+        "peak memory of a worker",
     )
     heading, *rows = zip(names, *columns, strict=True)
     return markdown([heading, *rows])
@@ -129,11 +129,11 @@ def search(result: Record) -> str:
     stage = result["stage"]["median_seconds"]
     text = (
         f"{found['hits']:,} hits in {found['dimension']} dimensions, radius {found['radius']:.3f}: "
-        f"{found['pairs']:,} pairs. The whole stage, with doublet cuts and limit: "
-        f"{stage['trackserve']:.2f} s, the reference {stage['reference']:.1f} s, the same "
+        f"{found['pairs']:,} pairs. The whole stage, with doublet cuts and limit, takes "
+        f"{stage['trackserve']:.2f} s, the reference {stage['reference']:.1f} s, for the same "
         f"{result['stage']['edges']:,} edges."
     )
-    heading = ("search", "median s", "each run", "over ours", "pairs that differ from scipy's")
+    heading = ("search", "median s", "each run", "ratio to ours", "pairs that differ from scipy's")
     return f"{markdown([heading, *rows])}\n\n{text}"
 
 
@@ -153,7 +153,13 @@ def sweeps(result: Record) -> str:
             )
             for row in found["rows"]
         ]
-        heading = (column.replace("_", " "), "pairs", "ours, ms", "cKDTree, ms", "ours, ns a pair")
+        heading = (
+            column.replace("_", " "),
+            "pairs",
+            "ours, ms",
+            "cKDTree, ms",
+            "ours, ns per pair",
+        )
         tables.append(markdown([heading, *rows]))
     return "\n\n".join(tables)
 
@@ -188,9 +194,9 @@ def others(result: Record) -> str:
         (f"{crowded['hits']:,} hits in a wedge at pileup 200", f"{spread(crowded['ms'], 1)} ms"),
         ("one thread, wall", f"{spread(wall['1'])} s"),
         ("two threads, wall", f"{spread(wall['2'])} s"),
-        ("two threads over one", f"{result['threads']['speedup']:.2f}"),
-        ("two workers side by side over one", f"{result['side by side']['throughput']:.2f}"),
-        ("worker's peak memory", f"{result['side by side']['peak_bytes'] / MEGABYTE:.0f} MB"),
+        ("speedup of two threads", f"{result['threads']['speedup']:.2f}"),
+        ("throughput of two workers over one", f"{result['side by side']['throughput']:.2f}"),
+        ("peak memory of a worker", f"{result['side by side']['peak_bytes'] / MEGABYTE:.0f} MB"),
         ("track building", f"{100 * result['whole']['share_of_track_building']:.1f} % of the time"),
     ]
     return markdown([("", ""), *rows])
@@ -224,7 +230,7 @@ def techniques(result: Record) -> str:
     heading = (
         "technique",
         "ms",
-        "over float32",
+        "ratio to float32",
         "stages, ms",
         "thousand edges for the GNN",
         "headline, %",
@@ -280,7 +286,7 @@ def floor(result: Record) -> str:
     text = (
         f"The core multiplies and adds {rate['float32'] / 1e9:.0f} billion pairs of float32 a second, "
         f"{rate['bfloat16'] / 1e9:.0f} billion of bfloat16, and moves {rate['bytes'] / 1e9:.0f} GB/s in a copy "
-        f"of a large array. Together: {sums}."
+        f"of a large array. Sum of the stages: {sums}."
     )
     return f"{markdown([('stage', 'billion products', *columns), *rows])}\n\n{text}"
 
@@ -289,7 +295,7 @@ def layers(result: Record) -> str:
     """Return nanoseconds a row of one hidden layer in each precision."""
     names = [name for name in result["layers"][0] if name != "width"]
     rows = [(str(each["width"]), *(f"{each[n]:.1f}" for n in names)) for each in result["layers"]]
-    return markdown([("width of a layer", *(f"{name}, ns a row" for name in names)), *rows])
+    return markdown([("width of a layer", *(f"{name}, ns per row" for name in names)), *rows])
 
 
 TECHNIQUES: dict[str, Callable[[Record], str]] = {"speed-techniques": techniques}

@@ -97,7 +97,7 @@ def test_the_command_writes_its_numbers(shared, tmp_path, capsys):
     out, plots = tmp_path / "o.json", tmp_path / "plots"
     arguments += ["--concurrency", "1", "2", "--json", str(out), "--plots", str(plots)]
     assert main(arguments) == 0
-    assert "2 at once" in capsys.readouterr().out
+    assert "2 in flight" in capsys.readouterr().out
     found = json.loads(out.read_text())
     assert [each["load"]["concurrency"] for each in found] == [1, 2]
     assert found[0]["counts"]["answered"] == found[0]["counts"]["sent"] > 0

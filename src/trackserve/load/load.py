@@ -72,7 +72,7 @@ class Load:
         return min(self.processes or cores, self.concurrency or cores + self.processes)
 
     def __str__(self) -> str:
-        return f"{self.concurrency} at once" if self.concurrency else f"{self.rate:g}/s"
+        return f"{self.concurrency} in flight" if self.concurrency else f"{self.rate:g}/s"
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ def write_plots(reports: Sequence[Report], folder: Path) -> list[Path]:
 
 def _axis(axes: Axes, reports: Sequence[Report]) -> list[float]:
     closed = all(report.load.concurrency for report in reports)
-    axes.set_xlabel("requests at once" if closed else "requests offered a second")
+    axes.set_xlabel("requests in flight" if closed else "requests offered per second")
     return [report.load.concurrency if closed else report.load.rate for report in reports]
 
 

@@ -38,7 +38,7 @@ def write_report(tuning: Tuning, trials: Sequence[Trial]) -> list[Path]:
         lines += _best(tuning, trials, *best, folder / "settings.toml")
         lines += ["## What was tried", "", *_axes(tuning, plain, Candidate.of(best[0])), ""]
         paths.append(folder / "settings.toml")
-    lines += ["## Trials, the best load of each", "", *_table(tuning, plain), ""]
+    lines += ["## Trials, with the best load of each", "", *_table(tuning, plain), ""]
     if overloads := [trial for trial in trials if "overload" in trial]:
         lines += _overloads(overloads, keeps=tuning.queue(trials)[1])
     lines += _pareto_front(plain)
@@ -73,7 +73,7 @@ def _best(
 def _overloads(overloads: Sequence[Trial], *, keeps: bool) -> list[str]:
     """Return the section on the queue's limit; ``keeps``: one of them keeps the goal."""
     lines = [
-        "## The queue's limit, with more events than can be served",
+        "## Queue limit at twice the capacity",
         "",
         "| max_queue | offered/s | answered/s | p99 ms | refused |",
         "|--:|--:|--:|--:|--:|",
@@ -87,8 +87,8 @@ def _overloads(overloads: Sequence[Trial], *, keeps: bool) -> list[str]:
     lines.append("")
     if not keeps:
         lines += [
-            "None keeps the goal under this load. The settings have the shortest queue with which the "
-            "best load isn't refused.",
+            "No limit keeps the goal under this load. The settings use the shortest queue that does "
+            "not refuse the best load.",
             "",
         ]
     return lines
@@ -97,7 +97,7 @@ def _overloads(overloads: Sequence[Trial], *, keeps: bool) -> list[str]:
 def _pareto_front(trials: Sequence[Trial]) -> list[str]:
     """Return the section on the loads that no other one beats."""
     lines = [
-        "## The front",
+        "## The Pareto front",
         "",
         "Loads for which no other has both more events/s and a lower p99.",
         "",
@@ -123,9 +123,9 @@ def front(trials: Sequence[Trial]) -> list[tuple[Trial, dict[str, Any]]]:
 
 
 def _axes(tuning: Tuning, trials: Sequence[Trial], best: Candidate) -> list[str]:
-    """Return which values of each axis were tried in any trial, and which beside the best were not."""
+    """Return which values of each axis were tried in any trial, and which neighbours of the best were not."""
     tried = [Candidate.of(trial) for trial in trials]
-    lines = ["| axis | tried | never tried |", "|---|---|---|"]
+    lines = ["| axis | tried | not tried |", "|---|---|---|"]
     for axis, fields in AXES.items():
         value = partial(_value, fields)
         done = list(dict.fromkeys(map(value, tried)))
@@ -141,7 +141,7 @@ def _value(fields: Sequence[str], candidate: Candidate) -> str:
     values = [getattr(candidate, field) for field in fields]
     if fields == AXES["widened stages"]:
         widened = " and ".join(candidate.widened) or "none"
-        return widened if candidate.shape == "ensemble" else "a monolith has none"
+        return widened if candidate.shape == "ensemble" else "none (monolith)"
     if fields == AXES["protocol"]:
         return candidate.protocol + (" with shared memory" if candidate.shared_memory else "")
     return " x ".join(map(str, values)) if isinstance(values[0], int) else " on ".join(values)
@@ -181,7 +181,7 @@ def _wire(trial: Trial) -> str:
 
 def _load(point: dict[str, Any]) -> str:
     load = point["load"]
-    return f"{load['concurrency']} at once" if load["concurrency"] else f"{load['rate']:g}/s"
+    return f"{load['concurrency']} in flight" if load["concurrency"] else f"{load['rate']:g}/s"
 
 
 def _ms(point: dict[str, Any], percentile: str) -> str:
@@ -211,7 +211,7 @@ def _by_concurrency(axes: Any, trials: Sequence[Trial]) -> None:
         if x:
             label = f"{_words(Candidate.of(trial))}, {_wire(trial)}"
             axes.plot(x, [p["throughput"] for p in points], "o-", label=label)
-    axes.set(xlabel="requests at once", ylabel="events answered a second", ylim=(0, None))
+    axes.set(xlabel="requests in flight", ylabel="events answered per second", ylim=(0, None))
 
 
 def _by_instances(axes: Any, trials: Sequence[Trial]) -> None:
@@ -224,7 +224,7 @@ def _by_instances(axes: Any, trials: Sequence[Trial]) -> None:
             lines.setdefault(name, []).append((candidate.instances, most))
     for name, points in lines.items():
         axes.plot(*zip(*sorted(points), strict=True), "o-", label=name)
-    axes.set(xlabel="instances", ylabel="most events answered a second", ylim=(0, None))
+    axes.set(xlabel="instances", ylabel="most events answered per second", ylim=(0, None))
 
 
 def _front(axes: Any, trials: Sequence[Trial]) -> None:
@@ -240,4 +240,4 @@ def _front(axes: Any, trials: Sequence[Trial]) -> None:
     best = [(p["throughput"], 1000 * p["latency"]["p99"]) for _, p in front(trials)]
     if best:
         axes.plot(*zip(*best, strict=True), "-", label="front of p99")
-    axes.set(xlabel="events answered a second", ylabel="latency, ms", yscale="log")
+    axes.set(xlabel="events answered per second", ylabel="latency, ms", yscale="log")
