@@ -271,3 +271,18 @@ def test_what_the_installed_acts_writes(tmp_path: Path) -> None:
         assert first.any()
         assert (np.abs((turn + np.pi) % (2 * np.pi) - np.pi) < 0.1).all()
         np.testing.assert_allclose(event.truth.weight.sum(), 1)
+
+
+def test_cells_written_again_count_once(tmp_path: Path) -> None:
+    again = f"{GEOMETRY[0]},0,157,1025,0,0.5\n"
+    prefix = write_tables(tmp_path, {**PRESENT, "cells": PRESENT["cells"] + again})
+    event = read_event(prefix, cells=True)
+    assert event.hits.clusters is not None
+    assert event.hits.clusters.cells.tolist() == [2, 0, 1]
+    np.testing.assert_allclose(event.hits.clusters.charge, [0.5724, 0, 0.5], rtol=1e-6)
+
+
+def test_the_measurement_of_a_cell_goes_before_its_hit(tmp_path: Path) -> None:
+    rows = PRESENT["cells"].splitlines()
+    both = [f"hit_id,{rows[0]}", *(f"{77 + i},{row}" for i, row in enumerate(rows[1:]))]
+    check(read_event(write_tables(tmp_path, {**PRESENT, "cells": "\n".join(both)}), cells=True))

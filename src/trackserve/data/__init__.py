@@ -1,10 +1,12 @@
-"""Where events come from: TrackML files, ACTS files, simulation."""
+"""Where events come from: files of TrackML, ACTS, acorn and ColliderML; simulation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trackserve.data import colliderml
+from trackserve.data.acorn import AcornEvent
 from trackserve.data.acts import ActsEvent
 from trackserve.data.sources import EventSource, find_sources
 from trackserve.data.trackml import TrackMLEvent
@@ -14,16 +16,19 @@ if TYPE_CHECKING:
 
     from trackserve.event import Event
 
+_KINDS: tuple[type[EventSource], ...] = (ActsEvent, TrackMLEvent, AcornEvent)
+
 __all__ = ["EventSource", "find_events", "read_events"]
 
 
 def find_events(path: Path) -> list[EventSource]:
-    """Find the events at a path, in TrackML's or ACTS' files, sorted by number and not yet read.
+    """Find the events at a path, in any of the formats, sorted by number and not yet read.
 
     The path is a folder, a .zip, or the prefix (``.../event000001000``) or any file of one event.
-    Raises InputError where there is none, with what was found instead.
+    Of ColliderML it is a folder or one of its files. Raises InputError where there is none, with what was
+    found instead.
     """
-    return find_sources(path, (ActsEvent, TrackMLEvent))
+    return [*colliderml.find_events(path)] or [*find_sources(path, _KINDS)]
 
 
 def read_events(path: Path | str) -> Iterator[Event]:

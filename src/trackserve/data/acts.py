@@ -106,11 +106,8 @@ class ActsEvent(EventSource):
         table = read_table(file, columns, ids)
         owner = table[_present(file, table, tuple(ids))]
         kept = np.isin(owner, measurement_id)
-        return cluster_shapes(
-            Cells(owner[kept], *(table[column][kept] for column in columns)),
-            measurement_id,
-            owner=file,
-        )
+        once = _merged(Cells(owner[kept], *(table[column][kept] for column in columns)))
+        return cluster_shapes(once, measurement_id, owner=file)
 
     def _read_truth(self, hits: Hits) -> Truth:
         file = self.file("particles_simulated", "particles_initial", "particles")
@@ -185,6 +182,17 @@ def _hits(
     check_unique(table[identity], owner=file, name=identity)
     x, y, z = (table[position[axis]] for axis in _POSITION)
     return Hits(table[identity], x, y, z, modules=modules_of(table[geometry]))
+
+
+def _merged(cells: Cells) -> Cells:
+    """Return each cell of a measurement once, with the sum of its values: simulations write some again."""
+    where = np.stack([cells.hit_id, cells.ch0, cells.ch1], axis=1)
+    unique, row = np.unique(where, axis=0, return_inverse=True)
+    if len(unique) == len(where):
+        return cells
+    hit_id, ch0, ch1 = unique.T
+    value = np.bincount(row.ravel(), weights=cells.value, minlength=len(unique))
+    return Cells(hit_id, ch0.astype(np.int32), ch1.astype(np.int32), value.astype(np.float32))
 
 
 def _present(file: File, table: Columns, names: tuple[str, ...]) -> str:

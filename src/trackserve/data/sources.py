@@ -26,7 +26,10 @@ _EVENT_PREFIX = re.compile(r"(?P<prefix>event\d+)(-.*)?")
 CLUSTER_COLUMNS = frozenset(field.name for field in fields(Clusters))
 MOST_BYTES = 4_000_000_000
 """A table of more bytes, decompressed, is no event's: reading stops there."""
-EXPECTED = "expected files named such as event000001000-hits.csv, .csv.gz or .parquet, together or in a .zip"
+EXPECTED = (
+    "expected files named such as event000001000-hits.csv, .csv.gz or .parquet, together or in a .zip "
+    "(TrackML's hits, ACTS' measurements or spacepoint, acorn's truth), or ColliderML's tracker_hits in .parquet"
+)
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,16 @@ class EventSource(ABC):
 
     marks: ClassVar[frozenset[str]]
     """The tables of which an event of this format has at least one."""
+    foreign: ClassVar[frozenset[str]] = frozenset()
+    """The tables of which it has none."""
 
     def __str__(self) -> str:
         return self.prefix
+
+    @classmethod
+    def is_of(cls, tables: Mapping[str, File]) -> bool:
+        """Whether an event with these tables is of this format."""
+        return bool(cls.marks & tables.keys()) and not cls.foreign & tables.keys()
 
     @abstractmethod
     def read(self, *, truth: bool = True, cells: bool = False) -> Event:
@@ -172,7 +182,7 @@ def find_sources(path: Path, kinds: Sequence[type[Source]]) -> list[Source]:
         found = {key: tables for key, tables in found.items() if key[1].endswith(wanted)}
     sources = []
     for (event_id, prefix), tables in sorted(found.items()):
-        kind = next((kind for kind in kinds if kind.marks & tables.keys()), None)
+        kind = next((kind for kind in kinds if kind.is_of(tables)), None)
         if kind is not None:
             sources.append(kind(event_id, prefix, tables))
     if not sources:

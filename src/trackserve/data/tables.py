@@ -81,7 +81,7 @@ def _wanted(
 def _read_parquet(
     file: File, required: Mapping[str, type], optional: Mapping[str, type]
 ) -> Columns:
-    arrow, parquet = _arrow("pyarrow", "pyarrow.parquet")
+    arrow, parquet = import_arrow("pyarrow", "pyarrow.parquet")
     try:
         # One thread, nothing read ahead: a thread that meets damage after the first error ends the
         # process when it is met at exit.
@@ -200,7 +200,7 @@ def write_table(path: Path, columns: Mapping[str, NDArray[np.generic]]) -> None:
     the same bytes: a gzipped file carries neither name nor time. Raises MissingDependencyError
     without pyarrow, which writes ten times faster than numpy.
     """
-    arrow, csv, parquet = _arrow("pyarrow", "pyarrow.csv", "pyarrow.parquet")
+    arrow, csv, parquet = import_arrow("pyarrow", "pyarrow.csv", "pyarrow.parquet")
     sink = arrow.BufferOutputStream()
     table = arrow.table(dict(columns))
     if path.name.endswith(PARQUET):
@@ -214,7 +214,8 @@ def write_table(path: Path, columns: Mapping[str, NDArray[np.generic]]) -> None:
     write_bytes(path, content)
 
 
-def _arrow(*modules: str) -> list[Any]:
+def import_arrow(*modules: str) -> list[Any]:
+    """Import parts of pyarrow; raises MissingDependencyError without it."""
     try:
         return [importlib.import_module(module) for module in modules]
     except ImportError as error:
