@@ -20,7 +20,7 @@ from trackserve.errors import TrackserveError
 from trackserve.evaluate.display import draw_event
 from trackserve.evaluate.report import evaluate_event
 from trackserve.serving.process import interrupted_by_sigterm
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:

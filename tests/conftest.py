@@ -9,14 +9,14 @@ import pytest
 
 from served import FREE_PORTS, MAX_HITS
 from tiny_bundle import write_tiny_bundle
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trackserve.bundle import Bundle
-    from trackserve.serving.server import Server
+    from trackserve.serving.service import Service
 
 # What starts the tests in the background may have SIGINT ignored, and a program inherits that; the
 # tests interrupt programs as Ctrl-C does.
@@ -38,25 +38,25 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def monolith(tiny_bundle: Bundle) -> Iterator[Server]:
+def monolith(tiny_bundle: Bundle) -> Iterator[Service]:
     with serve(tiny_bundle, Settings(shape="monolith", max_hits=MAX_HITS), **FREE_PORTS) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def ensemble(tiny_bundle: Bundle) -> Iterator[Server]:
+def ensemble(tiny_bundle: Bundle) -> Iterator[Service]:
     with serve(tiny_bundle, Settings(shape="ensemble", max_hits=MAX_HITS), **FREE_PORTS) as server:
         yield server
 
 
 @pytest.fixture(params=["monolith", "ensemble"])
-def server(request: pytest.FixtureRequest) -> Server:
+def server(request: pytest.FixtureRequest) -> Service:
     """The tiny bundle served in each deployment shape."""
-    found: Server = request.getfixturevalue(request.param)
+    found: Service = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture(params=["grpc", "http"])
-def url(request: pytest.FixtureRequest, server: Server) -> str:
+def url(request: pytest.FixtureRequest, server: Service) -> str:
     """Where a client reaches the server, by each protocol."""
     return server.grpc_url if request.param == "grpc" else server.http_url

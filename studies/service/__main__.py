@@ -30,7 +30,7 @@ from trackserve.client import Client
 from trackserve.installation import facts
 from trackserve.load.load import Load
 from trackserve.load.report import measure
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

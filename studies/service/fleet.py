@@ -58,7 +58,7 @@ def fleet(study: Study) -> dict[str, Any]:
         rolled = _roll(double, _copied(study.bundle, Path(folder, "bundle")), small)
         requests = study.requests(REQUESTS)
         victims = {
-            "Envoy": lambda: [double.proxy.pid],
+            "Envoy": lambda: [double.guard.pid],
             "a tritonserver": lambda: [double.members[0].server.pid],
         }
         killed = {

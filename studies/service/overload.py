@@ -26,7 +26,7 @@ from trackserve.load.report import measure, summarise
 from trackserve.load.tune import memory_of
 from trackserve.serving.fleet import Fleet
 from trackserve.serving.process import children
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +165,7 @@ def _serve(study: Study, settings: Settings, *, proxy: bool) -> Iterator[_Served
         tempfile.TemporaryDirectory() as folder,
         Fleet(study.bundle, settings, servers=1, folder=folder, port=0) as fleet,
     ):
-        yield _Served(f"grpc://{fleet.address}", (fleet.members[0].server.pid, fleet.proxy.pid))
+        yield _Served(f"grpc://{fleet.address}", (fleet.members[0].server.pid, fleet.guard.pid))
 
 
 def _percentiles(latency: Latency) -> dict[str, float] | None:

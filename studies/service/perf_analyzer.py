@@ -15,7 +15,7 @@ from tqdm import tqdm
 from studies.service.study import BUSY, FREE_PORTS
 from trackserve.load.load import Load
 from trackserve.load.report import measure
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 
 if TYPE_CHECKING:
     from studies.service.study import Study

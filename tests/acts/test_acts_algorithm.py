@@ -31,7 +31,7 @@ from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
 from trackserve.event import Hits
 from trackserve.pipeline.features import hit_features
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 
 pytestmark = pytest.mark.service
 PIXELS, STRIPS = (7, 8, 9), (12, 13, 14, 16, 17, 18)

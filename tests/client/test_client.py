@@ -22,7 +22,7 @@ from trackserve.client.http import Http
 from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError, UnreachableError
 from trackserve.event import Hits
-from trackserve.serving.server import Server, serve
+from trackserve.serving.service import Service, serve
 
 OTHER_MODEL = """
 import numpy as np
@@ -47,7 +47,7 @@ def other_server(tmp_path_factory):
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "1" / "model.py").write_text(OTHER_MODEL)
         (repository / name / "config.pbtxt").write_text(OTHER_CONFIG)
-    with Server(repository, **FREE_PORTS) as server:
+    with Service(repository, **FREE_PORTS) as server:
         yield server
 
 

@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 
 SOURCE = Path(__file__).parents[2] / "clients" / "cpp"
 TOOLS = ("cmake", "ninja", "pkg-config", "protoc", "grpc_cpp_plugin")

@@ -33,7 +33,7 @@ from trackserve.bundle import NETWORKS, read_bundle
 from trackserve.cli import build_parser
 from trackserve.contract.description import Description
 from trackserve.engines.reference import ReferencePipeline
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 from trackserve.training.recipe import read_recipe
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trackserve.serving.server import Server
+    from trackserve.serving.service import Service
 
 TEXT = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in documents()}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -61,7 +61,7 @@ def with_blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def shipped() -> Iterator[Server]:
+def shipped() -> Iterator[Service]:
     """The shipped bundle on the reference engine, whose numbers are the same on every processor."""
     with serve(read_bundle(), Settings(), **FREE_PORTS) as server:
         yield server
@@ -77,7 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def at(server: Server, code: str) -> str:
+def at(server: Service, code: str) -> str:
     """Return code with the server's addresses in place of the usual ones."""
     grpc, http = (url.partition("://")[2] for url in (server.grpc_url, server.http_url))
     return code.replace("localhost:8001", grpc).replace("localhost:8000", http)

@@ -18,7 +18,7 @@ from trackserve.load.load import Load, Records, drive, first_answers, mix
 from trackserve.load.plots import write_plots
 from trackserve.load.report import measure, summarise, table
 from trackserve.load.worker import RECORD, RequestStatus
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 KINDS = [

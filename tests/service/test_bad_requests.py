@@ -16,7 +16,7 @@ from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, RefusedError, ServerError
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
@@ -49,10 +49,12 @@ def test_a_feature_that_is_not_finite(client):
 
 
 def test_more_hits_than_the_limit(client):
+    with pytest.raises(InputError, match="takes at most"):
+        client.find_tracks(np.ones((1_000_000, 3)))  # more than the guard takes
     with pytest.raises(InputError) as raised:
-        client.find_tracks(np.ones((1_000_000, 3)))
+        client.find_tracks(np.ones((10_000, 3)))
     assert str(raised.value) == (
-        f"the event has 1,000,000 hits; this server takes at most {MAX_HITS:,}"
+        f"the event has 10,000 hits; this server takes at most {MAX_HITS:,}"
     )
     with pytest.raises(InputError, match="at most"):
         client.find_tracks_from_features(np.ones((MAX_HITS + 1, 3)))

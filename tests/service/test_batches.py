@@ -15,7 +15,7 @@ from trackserve.engines.native import variants
 from trackserve.engines.registry import available, open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import hit_features
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service

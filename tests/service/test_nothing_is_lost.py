@@ -15,7 +15,7 @@ from trackserve.client import AsyncClient, Client
 from trackserve.client.fallback import Fallback
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.serving.process import children
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 
 pytestmark = pytest.mark.service
 EVENTS = [straight_tracks(tracks=5 + i, noise=i, seed=i) for i in range(20)]

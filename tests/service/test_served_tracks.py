@@ -18,7 +18,7 @@ from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Hits
 from trackserve.pipeline.features import feature_matrix
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service

@@ -19,22 +19,22 @@ from trackserve.contract import metrics
 from trackserve.contract.tensors import STAGES
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, UnreachableError
-from trackserve.serving.server import Server, serve
+from trackserve.serving.service import Service, serve
 from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
 HITS = straight_tracks(tracks=20, noise=10)
 
 
-def counted(server: Server) -> dict[str, float]:
+def counted(server: Service) -> dict[str, float]:
     """The pipeline's own metrics, as ``name{labels}``."""
     with urllib.request.urlopen(server.metrics_url) as answer:
         lines = answer.read().decode().splitlines()
-    found = (line.rsplit(" ", 1) for line in lines if line.startswith("trackserve_"))
+    found = (line.rsplit(" ", 1) for line in lines if re.match(r"trackserve_(?!guard_)", line))
     return {name: float(value) for name, value in found}
 
 
-def wait_for(server: Server, name: str, value: float) -> dict[str, float]:
+def wait_for(server: Service, name: str, value: float) -> dict[str, float]:
     """The metrics once one of them has reached a value: they are told twice a second."""
     for _ in range(600):
         if (now := counted(server)).get(name, 0.0) >= value:

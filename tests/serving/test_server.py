@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,8 +22,10 @@ from trackserve.serving import installation
 from trackserve.serving.installation import Installation, assemble_backends, find_tritonserver
 from trackserve.serving.process import children, choose_ports
 from trackserve.serving.repository import write_repository
-from trackserve.serving.server import Server, reasons, serve
+from trackserve.serving.server import Server, reasons
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
+from trackserve.serving.sockets import ask
 
 pytestmark = pytest.mark.service
 
@@ -55,13 +56,12 @@ def repository(tiny_bundle, tmp_path):
 def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
     log = tmp_path / "log"
     log.write_text("of a server before\n")
-    with Server(repository, **FREE_PORTS, log=log) as server:
+    with Server(repository, log=log) as server:
         pid = server.pid
         assert "of a server before" not in server.log()
         assert len(processes_of(pid)) == 3  # tritonserver, the two served models, the pipeline
         assert shared_memory(server)
-        with urllib.request.urlopen(server.metrics_url) as answer:
-            assert b"nv_inference_count" in answer.read()
+        assert "nv_inference_count" in ask(server.sockets["metrics"], "GET", "/metrics")[1]
     assert processes_of(pid) == []
     assert shared_memory(server) == []
     assert "Started GRPCInferenceService" in log.read_text()
@@ -74,7 +74,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from trackserve.serving.process import interrupted_by_sigterm
 from trackserve.serving.server import Server
 try:
-    with interrupted_by_sigterm(), Server(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
+    with interrupted_by_sigterm(), Server(sys.argv[1]) as server:
         print(server.pid, flush=True)
         server.wait()
 except KeyboardInterrupt:
@@ -130,20 +130,20 @@ def _wait_for_end(pidfd: int) -> None:
 
 def test_the_server_outlives_the_thread_that_started_it(repository):
     with ThreadPoolExecutor(1) as pool:
-        server = pool.submit(Server(repository, **FREE_PORTS).__enter__).result()
+        server = pool.submit(Server(repository).__enter__).result()
     try:
-        with Client(server.grpc_url) as client:
+        with Client(f"unix:{server.sockets['http']}") as client:
             assert len(client.find_tracks(np.ones((2, 3))).labels) == 2
     finally:
         server.__exit__(None, None, None)
 
 
 def test_a_server_that_ends_by_itself_once_too_often_is_reported(repository):
-    with Server(repository, **FREE_PORTS, restarts=0) as server:
+    with Server(repository, restarts=0) as server:
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ServerError, match="ended by itself with status -9"):
             server.wait()
-    with Server(repository, **FREE_PORTS, restarts=0) as server:
+    with Server(repository, restarts=0) as server:
         os.kill(children(server.pid)[0], signal.SIGKILL)
         with pytest.raises(ServerError, match=r"ended by itself with model process \d+ gone"):
             server.wait()
@@ -151,7 +151,7 @@ def test_a_server_that_ends_by_itself_once_too_often_is_reported(repository):
 
 def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
     log = tmp_path / "log"
-    with Server(repository, **FREE_PORTS, log=log) as server:
+    with Server(repository, log=log) as server:
         model = children(server.pid)[0]
         for choose in (lambda: model, lambda: server.pid):
             before = server.pid
@@ -161,7 +161,7 @@ def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
             wait_for_restart(server, restarts)
             assert_no_process_of(before)
             assert len(processes_of(server.pid)) == 3
-            with Client(server.grpc_url) as client:
+            with Client(f"unix:{server.sockets['http']}") as client:
                 assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
     notes = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert [note["reason"] for note in notes if note["event"] == "restart"] == [
@@ -182,14 +182,14 @@ def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
         start(server)
 
     monkeypatch.setattr(Server, "_start", fails_twice)
-    with Server(repository, **FREE_PORTS, restarts=3) as server:
+    with Server(repository, restarts=3) as server:
         os.kill(server.pid, signal.SIGKILL)
         wait_for_restart(server, 2)
         assert len(starts) == 4
-        with Client(server.grpc_url) as client:
+        with Client(f"unix:{server.sockets['http']}") as client:
             assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
     starts.clear()
-    with Server(repository, **FREE_PORTS, restarts=1) as server:
+    with Server(repository, restarts=1) as server:
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ServerError, match="status -9; started anew: no memory"):
             server.wait()
@@ -204,13 +204,13 @@ def wait_for_restart(server: Server, restarts: int) -> None:
 
 
 def test_a_server_can_be_stopped_while_it_is_started_anew(repository):
-    with Server(repository, **FREE_PORTS) as server:
+    with Server(repository) as server:
         os.kill(server.pid, signal.SIGKILL)
     assert_no_process_of(server.pid)
 
 
 def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
-    server = Server(repository, **FREE_PORTS)
+    server = Server(repository)
     (repository / BUNDLE_FOLDER / "gnn.onnx").write_bytes(b"garbage")
     with (
         pytest.raises(ServerError, match=r"did not start: .*gnn\.onnx is not a valid ONNX network"),
@@ -223,17 +223,17 @@ def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
 def test_a_repository_that_is_not_there_is_the_reason(tmp_path):
     with (
         pytest.raises(ServerError, match=r"did not start: .*nowhere"),
-        Server(tmp_path / "nowhere", **FREE_PORTS),
+        Server(tmp_path / "nowhere"),
     ):
         pass
 
 
-def test_a_port_in_use_is_told_at_once(repository):
+def test_a_port_in_use_is_told_at_once(tiny_bundle):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ServerError) as raised,
-            Server(repository, **{**FREE_PORTS, "grpc_port": port}),
+            serve(tiny_bundle, **{**FREE_PORTS, "grpc_port": port}),
         ):
             pass
     assert str(raised.value) == (
@@ -277,7 +277,7 @@ def test_the_tritonserver_on_the_path_serves(monkeypatch, repository, tmp_path):
     binary.write_text(f'#!/bin/sh\nexec {pip.binary} --backend-directory={backends} "$@"\n')
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with Server(repository, **FREE_PORTS) as server, Client(server.grpc_url) as client:
+    with Server(repository) as server, Client(f"unix:{server.sockets['http']}") as client:
         assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trackserve.cli.guard import add_guard, chosen_guard
 from trackserve.cli.options import add_bundle_option, add_folder_option, new_command
 from trackserve.cli.settings import add_settings, chosen_settings
 
@@ -26,6 +27,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--servers", type=int, default=2, metavar="N", help="tritonservers")
     add_bundle_option(parser)
     add_settings(parser)
+    add_guard(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=8001, help="port; 0 picks a free one")
     add_folder_option(parser, "for Envoy's configuration and all logs")
@@ -44,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         Fleet(
             bundle,
             settings,
+            guard=chosen_guard(options),
             servers=options.servers,
             folder=options.folder,
             address=options.address,
@@ -51,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         ) as fleet,
     ):
         print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
-        print(f"  gRPC     grpc://{fleet.address}\n  HTTP     http://{fleet.address}")
+        print(f"  gRPC     {fleet.urls['grpc']}\n  HTTP     {fleet.urls['http']}")
         print(f"  servers  {options.servers}, logs in {fleet.folder}")
         print("ready; stop with Ctrl-C", flush=True)
         fleet.wait()

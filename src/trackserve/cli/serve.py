@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trackserve.cli.guard import add_guard, chosen_guard
 from trackserve.cli.options import add_bundle_option, new_command
 from trackserve.cli.settings import add_settings, chosen_settings
 
@@ -25,6 +26,7 @@ def add(commands: Subparsers) -> None:
     )
     add_bundle_option(parser)
     add_settings(parser)
+    add_guard(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     for protocol, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
         parser.add_argument(
@@ -37,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     from trackserve.bundle import read_bundle
     from trackserve.serving.process import interrupted_by_sigterm
-    from trackserve.serving.server import serve
+    from trackserve.serving.service import serve
 
     bundle = read_bundle(options.bundle)
     settings = chosen_settings(options)
@@ -46,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
         serve(
             bundle,
             settings,
+            guard=chosen_guard(options),
             address=options.address,
             http_port=options.http_port,
             grpc_port=options.grpc_port,

@@ -32,7 +32,12 @@ GRPC_OPTIONS = [
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return the scheme, ``grpc`` if none, and host:port; raises :class:`InputError` for others."""
+    """Return the scheme, ``grpc`` if none, and host:port; raises :class:`InputError` for others.
+
+    ``unix:PATH`` is HTTP at a socket of this machine.
+    """
+    if url.startswith("unix:"):
+        return "http", url
     scheme, separator, address = url.rpartition("://")
     scheme = scheme if separator else "grpc"
     if scheme not in {"grpc", "http"} or not re.fullmatch(r"[^/\s,]+:\d{1,5}/?", address):

@@ -55,6 +55,28 @@ def _connect(address: tuple[str, int], timeout: float, *arguments: Any) -> _Sock
     return opened
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """One to a socket of this machine."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = _Socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.deadline = time.monotonic() + (self.timeout or 0.0)
+        self.sock.connect(self._path)
+
+
+def open_connection(address: str, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection to ``host:port`` or ``unix:PATH``; it connects when it is first needed."""
+    if address.startswith("unix:"):
+        return _UnixConnection(address.removeprefix("unix:"), timeout)
+    return http.client.HTTPConnection(address, timeout=timeout)
+
+
 class Http:
     """A connection, opened when it is first needed.
 
@@ -64,7 +86,7 @@ class Http:
 
     def __init__(self, address: str, timeout: float) -> None:
         self._timeout = timeout
-        self._connection = http.client.HTTPConnection(address, timeout=timeout)
+        self._connection = open_connection(address, timeout)
         self._connection._create_connection = _connect  # type: ignore[attr-defined]  # its one hook
 
     def infer(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
-import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from trackserve.client.connection import split_url
 from trackserve.client.failures import explain, unreachable
-from trackserve.client.http import Http
+from trackserve.client.http import Http, open_connection
 from trackserve.contract import metrics
 from trackserve.contract.tensors import HITS_TO_TRACKS, MODELS, STAGES, TRACK_FINDING
 
@@ -134,10 +133,14 @@ def usual_metrics(url: str) -> str | None:
 
 def read_counters(url: str) -> Numbers:
     """Read our own metrics (Prometheus' text) as numbers by name and labels."""
+    scheme, rest = ("unix", "") if url.startswith("unix:") else url.split("://", 1)
+    address, _, path = rest.partition("/") if rest else (url, "", "metrics")
+    del scheme
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            text = answer.read().decode()
-    except OSError as error:
+        with contextlib.closing(open_connection(address, TIMEOUT)) as connection:
+            connection.request("GET", f"/{path}")
+            text = connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException) as error:
         raise unreachable(url, str(error)) from None
     return {
         (name, *re.findall(r'"([^"]*)"', labels or "")): float(value)

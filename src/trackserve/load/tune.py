@@ -27,7 +27,7 @@ from trackserve.files import write_text
 from trackserve.load.load import Load, first_answers, mix
 from trackserve.load.report import measure
 from trackserve.serving.process import children
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 LOOPBACK = "127.0.0.1"
+RESTARTS, RESTART_WINDOW = 5, 300.0
+"""What has failed is restarted, at most this often within so many seconds."""
 
 
 def choose_ports(address: str, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -119,6 +121,17 @@ def children(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # that thread has ended
             found += map(int, task.read_text().split())
+    return found
+
+
+def living(pid: int) -> list[int]:
+    """Return the process ids of a process' children that have not ended."""
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX":
+                found.append(child)
     return found
 
 

@@ -11,7 +11,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 import warnings
@@ -29,80 +28,75 @@ from trackserve.serving.installation import (
     find_tritonserver,
     server_environment,
 )
-from trackserve.serving.process import LOOPBACK, Ending, children, choose_ports, kill_group, spawn
-from trackserve.serving.repository import write_repository
-from trackserve.serving.settings import Settings
+from trackserve.serving.leftovers import OwnFolder, remove_leftovers
+from trackserve.serving.process import (
+    RESTART_WINDOW,
+    RESTARTS,
+    Ending,
+    children,
+    kill_group,
+    living,
+    spawn,
+)
+from trackserve.serving.sockets import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
     from trackserve.bundle import Bundle
+    from trackserve.serving.settings import Settings
 
 DRAIN_SECONDS = 30
 """How long a stopping server may take to finish the requests it has accepted."""
 EXIT_SECONDS = 10
 """How long Triton may take then; it would wait for good for a request that a gRPC client gave up."""
-RESTARTS, RESTART_WINDOW = 5, 300.0
-"""A server that has failed is started anew, at most this often within so many seconds."""
 ORDER_SECONDS = 0.3
 """Within which tritonserver ends if it takes a model's process along, which may be seen to end first."""
 RESTART_PAUSE = 1.0
 """Seconds between a start that failed and the next."""
-_PORTS = ("http", "grpc", "metrics")
+PROTOCOLS = ("http", "grpc", "metrics")
+GRPC_PORT = 8001
+"""A part of the name of gRPC's socket, which Triton makes of address and port."""
 
 
 class Server:
     """A running tritonserver: a context manager that starts it on entering and stops it on leaving.
 
-    It listens on ``address`` only; a port of 0 picks a free one, and ``http_url``, ``grpc_url`` and
-    ``metrics_url`` tell which. Entering returns once every model can answer, and raises
+    It listens on Unix sockets (``sockets``) in a folder of its owner alone, so nobody else reaches it but
+    through what is put in front. Entering returns once every model can answer, and raises
     :class:`ServerError` with the server's own reasons if it can't within ``start_timeout`` seconds.
     The server's log goes to the file ``log`` if that is given. The server never outlives this
     process, however that ends.
 
     Triton doesn't replace a model's process that has died: it stays ready and fails every request
     that it sends there. So where tritonserver or one of its models' processes ends by itself, the
-    server is started anew on the same ports, at most ``restarts`` times within five minutes.
+    server is restarted on the same sockets, at most ``restarts`` times within five minutes.
     """
 
     def __init__(
         self,
         repository: Path | str,
         *,
-        address: str = LOOPBACK,
-        http_port: int = 8000,
-        grpc_port: int = 8001,
-        metrics_port: int = 8002,
         log: Path | str | None = None,
         start_timeout: float = 120.0,
         restarts: int = RESTARTS,
-        shared_memory: bool = False,
     ) -> None:
         self.repository = Path(repository).absolute()
-        self.address = address
-        self.ports = dict(zip(_PORTS, (http_port, grpc_port, metrics_port), strict=True))
         self.start_timeout = start_timeout
         self.restarts = restarts
-        self.shared_memory = shared_memory
         self.restarted: list[float] = []
         """When (``time.monotonic``, s) the server was started anew."""
         self._log = None if log is None else Path(log).absolute()
 
     @property
-    def http_url(self) -> str:
-        """Where HTTP clients connect: ``http://host:port``."""
-        return f"http://{self._host}:{self.ports['http']}"
-
-    @property
-    def grpc_url(self) -> str:
-        """Where gRPC clients connect: ``grpc://host:port``."""
-        return f"grpc://{self._host}:{self.ports['grpc']}"
-
-    @property
-    def metrics_url(self) -> str:
-        """Where Prometheus reads the metrics."""
-        return f"http://{self._host}:{self.ports['metrics']}/metrics"
+    def sockets(self) -> dict[str, Path]:
+        """Where the server listens, by protocol."""
+        folder = self._own.path
+        return {
+            "http": folder / "http",
+            "grpc": folder / f"grpc:{GRPC_PORT}",
+            "metrics": folder / "metrics",
+        }
 
     @property
     def failure(self) -> str:
@@ -114,11 +108,6 @@ class Server:
         """The process id of tritonserver."""
         return self._process.pid
 
-    @property
-    def _host(self) -> str:
-        """The address under which a client on this machine reaches the server."""
-        return LOOPBACK if self.address == "0.0.0.0" else self.address
-
     def log(self) -> str:
         """Return what the server has logged so far."""
         with self._log_path.open("rb") as log:
@@ -127,8 +116,9 @@ class Server:
 
     def __enter__(self) -> Self:
         self._installation = find_tritonserver()
-        self.ports = choose_ports(self.address, self.ports)
-        self._folder = Path(tempfile.mkdtemp(prefix="trackserve-server-"))
+        remove_leftovers()
+        self._own = OwnFolder()
+        self._folder = self._own.path
         self._fronts = self._folder / "fronts"
         self._log_path = self._log or self._folder / "log"
         self._ending, self._stopping, self._over = Ending(), threading.Event(), threading.Event()
@@ -140,7 +130,7 @@ class Server:
                 assemble_backends(self._installation.pip, self._folder)
             self._start()
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._own.__exit__(None, None, None)
             self._ending.close()
             raise
         self._keeper = threading.Thread(target=self._keep, name="keep-tritonserver", daemon=True)
@@ -159,7 +149,7 @@ class Server:
         try:
             self._end(drain=not self._failure)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._own.__exit__(None, None, None)
             self._ending.close()
 
     def wait(self) -> None:
@@ -171,7 +161,11 @@ class Server:
         """Start the processes and return once every model can answer."""
         shutil.rmtree(self._fronts, ignore_errors=True)
         self._fronts.mkdir()
+        for path in self.sockets.values():
+            path.unlink(missing_ok=True)
         self._region = f"trackserve_{secrets.token_hex(6)}_"
+        self._own.name_regions(self._region)
+        began = time.time()
         self._process = spawn(
             self._command(self._installation),
             environment=server_environment() | {FRONTS: str(self._fronts)},
@@ -183,6 +177,8 @@ class Server:
         except BaseException:
             self._end(drain=False)
             raise
+        finally:
+            self._own.name_environments(began)
         self._processes = [self.pid, *children(self.pid)]
 
     def _keep(self) -> None:
@@ -224,16 +220,11 @@ class Server:
             file.write(f"{line}\n")
 
     def _command(self, installation: Installation) -> list[str]:
-        key = secrets.token_hex(16)
-        apis = "trace,logging" if self.shared_memory else "shared-memory,trace,logging"
-        closed = f"{apis}:trackserve-key={key}"
         command = [
             str(installation.binary),
             f"--model-repository={self.repository}",
             "--model-control-mode=none",
             "--disable-auto-complete-config",
-            f"--http-restricted-api={closed}",
-            f"--grpc-restricted-protocol={closed}",
             f"--exit-timeout-secs={EXIT_SECONDS}",
             "--allow-gpu-metrics=false" if installation.pip else "--allow-gpu-metrics=true",
             f"--backend-config=python,shm-region-prefix-name={self._region}",
@@ -242,8 +233,9 @@ class Server:
             # A served model holds a thread for each event under way; 32 is Triton's default.
             f"--backend-config=python,thread-pool-size={max(32, 8 + len(os.sched_getaffinity(0)))}",
         ]
-        for name, port in self.ports.items():
-            command += [f"--{name}-address={self.address}", f"--{name}-port={port}"]
+        for name in PROTOCOLS:
+            command += [f"--{name}-address=unix:{self._folder / name}"]
+        command += [f"--grpc-port={GRPC_PORT}"]
         if installation.pip is not None:
             command.append(f"--backend-directory={self._folder / 'backends'}")
         return command
@@ -265,75 +257,47 @@ class Server:
                 raise ServerError(message)
 
     def _answers(self, protocol: str) -> bool:
-        """Whether HTTP says that all models are ready, or gRPC's port is open."""
-        port = self.ports[protocol]
+        """Whether HTTP says that all models are ready, or gRPC's socket is open."""
+        path = self.sockets[protocol]
         try:
-            if protocol == "grpc":
-                with socket.create_connection((self._host, port), timeout=1):
-                    return True
-            connection = http.client.HTTPConnection(self._host, port, timeout=1)
-            with contextlib.closing(connection):
-                connection.request("GET", "/v2/health/ready")
-                return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
+            if protocol == "http":
+                return ask(path, "GET", "/v2/health/ready", timeout=1)[0] == http.client.OK
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(path))
+        except OSError:
             return False
+        return True
 
     def _end(self, *, drain: bool) -> None:
         """End the server and every process it started; leave no shared memory behind."""
         try:
-            if drain:
-                self._drain()
+            # With a dead model process Triton would wait for it, and so would the clients of the others.
+            if drain and self._drain():
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(EXIT_SECONDS + 5)
         finally:
             kill_group(self._process)
-            for region in Path("/dev/shm").glob(f"{self._region}*"):
-                region.unlink(missing_ok=True)
+            self._own.remove_regions()
 
-    def _drain(self) -> None:
-        """Let the served models finish what they have taken."""
+    def _drain(self) -> bool:
+        """Let the served models finish what they have taken; return whether all processes still live."""
         deadline = time.monotonic() + DRAIN_SECONDS
         (self._fronts / STOP).touch()
         while {each.name for each in self._fronts.iterdir()} != {STOP}:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                return
+            if not self._lives():
+                return False
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.02)
+        return self._lives()
+
+    def _lives(self) -> bool:
+        """Whether tritonserver and its models' processes all live."""
+        return self._process.poll() is None and set(self._processes[1:]) <= set(living(self.pid))
 
 
-@contextlib.contextmanager
-def serve(
-    bundle: Bundle,
-    settings: Settings | None = None,
-    *,
-    address: str = LOOPBACK,
-    http_port: int = 8000,
-    grpc_port: int = 8001,
-    metrics_port: int = 8002,
-    log: Path | str | None = None,
-    restarts: int = RESTARTS,
-) -> Iterator[Server]:
-    """Serve a bundle with these settings for as long as the context lasts; see :class:`Server`.
-
-    Warns if this processor can't compute in the precision that was asked for.
-    """
-    settings = _computed_here(bundle, settings or Settings())
-    with tempfile.TemporaryDirectory(prefix="trackserve-repository-") as folder:
-        repository = write_repository(bundle, Path(folder) / "models", settings)
-        with Server(
-            repository,
-            address=address,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
-            log=log,
-            restarts=restarts,
-            shared_memory=settings.shared_memory,
-        ) as server:
-            yield server
-
-
-def _computed_here(bundle: Bundle, settings: Settings) -> Settings:
+def computed_here(bundle: Bundle, settings: Settings) -> Settings:
     """Return the settings with the precision that the engine computes in on this machine."""
     asked, chosen = settings.precision, engine(settings.engine)
     if reason := chosen.unavailable():

@@ -24,7 +24,7 @@ from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import canonical_order, hit_features
 from trackserve.pipeline.neighbours import DoubletCuts, neighbours
 from trackserve.pipeline.triplets import TripletCuts
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 from trackserve.training.calibrate import write_ranges
 from trackserve.training.export import export_network

@@ -14,18 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from trackserve.client.status import Status, read_status
+from trackserve.bundle import read_bundle
+from trackserve.client.status import FLEET_PATH, Status, read_status
 from trackserve.errors import InputError, ServerError
-from trackserve.serving.fleet.control import controlled
-from trackserve.serving.fleet.proxy import Proxy
+from trackserve.serving.fleet.control import ROLL_PATH
+from trackserve.serving.guard.control import answering
+from trackserve.serving.guard.front import Guard
+from trackserve.serving.guard.metrics import guard_metrics, merged, server_metrics
+from trackserve.serving.guard.settings import GuardSettings, limits
 from trackserve.serving.process import LOOPBACK
-from trackserve.serving.server import Server, serve
+from trackserve.serving.server import computed_here
+from trackserve.serving.service import hidden_server, warn_if_open
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from trackserve.bundle import Bundle
+    from trackserve.serving.server import Server
 
 LOOK_SECONDS = 1.0
 """How often to look whether any server is left."""
@@ -43,9 +49,9 @@ class Member:
 class Fleet:
     """Running tritonservers behind Envoy: a context manager that starts and stops all of them.
 
-    Clients reach them at ``port`` of ``address`` by gRPC and HTTP; the servers themselves listen on
-    loopback, on free ports. Envoy's configuration, its log and those of the servers are in
-    ``folder``. Entering returns once every server can answer, and raises :class:`ServerError` if one
+    Clients reach them at ``port`` of ``address`` by gRPC and HTTP, through the guard; the servers
+    themselves listen on sockets that only this user reaches. Envoy's configuration, its log and those
+    of the servers are in ``folder``. Entering returns once every server can answer, and raises :class:`ServerError` if one
     can't. Whatever ends by itself is started anew, as by :class:`Server`.
     """
 
@@ -54,6 +60,7 @@ class Fleet:
         bundle: Bundle,
         settings: Settings | None = None,
         *,
+        guard: GuardSettings | None = None,
         servers: int = 2,
         folder: Path | str = "fleet",
         address: str = LOOPBACK,
@@ -68,10 +75,21 @@ class Fleet:
             )
             raise InputError(message)
         self.bundle = bundle
-        self.settings = settings or Settings()
+        self.settings = computed_here(bundle, settings or Settings())
         self.folder = Path(folder).absolute()
+        guard = guard or GuardSettings()
+        warn_if_open(address, guard)
+        self._secure = guard.tls
         room = servers * (self.settings.at_once + self.settings.max_queue)
-        self.proxy = Proxy(self.folder, address, port, room)
+        self.guard = Guard(
+            self.folder,
+            address,
+            {"fleet's": port},
+            room=room,
+            limits=limits(bundle, self.settings, guard),
+            settings=guard,
+            access_log=True,
+        )
         self.members: list[Member] = []
         self._count, self._started = servers, 0
         self._changing = threading.Lock()
@@ -80,14 +98,22 @@ class Fleet:
     @property
     def address(self) -> str:
         """Where clients connect: ``host:port``, for gRPC and HTTP."""
-        host = LOOPBACK if self.proxy.address == "0.0.0.0" else self.proxy.address
-        return f"{host}:{self.proxy.port}"
+        host = LOOPBACK if self.guard.address == "0.0.0.0" else self.guard.address
+        (port,) = self.guard.ports.values()
+        return f"{host}:{port}"
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where clients of each protocol connect."""
+        secure = "s" if self._secure else ""
+        return {scheme: f"{scheme}{secure}://{self.address}" for scheme in ("grpc", "http")}
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as running:
-            running.enter_context(controlled(self))
-            running.enter_context(self.proxy)
+            pages = {FLEET_PATH: self.status, "/metrics": self.metrics}
+            running.enter_context(answering(self.folder, pages, {ROLL_PATH: self._roll_to}))
+            running.enter_context(self.guard)
             running.callback(self._stop)
             with self._changing:
                 for _ in range(self._count):
@@ -105,12 +131,12 @@ class Fleet:
 
     def wait(self) -> None:
         """Block while the fleet runs; raises :class:`ServerError` once the proxy or every server ended."""
-        while not self.proxy.over.wait(LOOK_SECONDS):
+        while not self.guard.over.wait(LOOK_SECONDS):
             failures = [member.server.failure for member in self.members]
             if all(failures):
                 message = f"every server has ended; the last one: {failures[-1]}"
                 raise ServerError(message)
-        raise ServerError(self.proxy.failure)
+        raise ServerError(self.guard.failure)
 
     def roll(self, bundle: Bundle) -> str:
         """Replace one server after the other by one with another bundle; return what was done.
@@ -136,7 +162,7 @@ class Fleet:
                     raise ServerError(message)
                 self.members[number] = self._start(bundle)
                 with old.running:
-                    self.proxy.send_to(self._servers())
+                    self.guard.send_to(self._servers())
             self.bundle = bundle
         finally:
             self._changing.release()
@@ -151,15 +177,23 @@ class Fleet:
         rate = sum(each.events_per_s for each in found if isinstance(each, Status))
         lines = [
             f"fleet of {len(members)} servers at {self.address}: {rate:.1f} events/s; "
-            f"Envoy {_restarts(self.proxy)}"
+            f"Envoy {_restarts(self.guard)}"
         ]
         for member, status in zip(members, found, strict=True):
             server = member.server
             lines += [
-                f"{member.name}  {server.http_url}, {server.metrics_url}, {_restarts(server)}",
+                f"{member.name}  {_restarts(server)}",
                 str(status),
             ]
         return "\n".join(lines)
+
+    def metrics(self) -> str:
+        """Return the metrics of all servers, each sample with its server's name, and the guard's."""
+        pages = {m.name: server_metrics(m.server.sockets["metrics"]) for m in tuple(self.members)}
+        return merged(pages) + guard_metrics(self.guard)
+
+    def _roll_to(self, folder: str) -> str:
+        return self.roll(read_bundle(Path(folder)))
 
     def _servers(self) -> list[Server]:
         return [member.server for member in self.members]
@@ -170,19 +204,12 @@ class Fleet:
         name = f"server-{self._started}"
         with ExitStack() as running:
             server = running.enter_context(
-                serve(
-                    bundle,
-                    self.settings,
-                    http_port=0,
-                    grpc_port=0,
-                    metrics_port=0,
-                    log=self.folder / f"{name}.log",
-                )
+                hidden_server(bundle, self.settings, log=self.folder / f"{name}.log")
             )
             try:
-                self.proxy.send_to([*self._servers(), server], new=server)
+                self.guard.send_to([*self._servers(), server], new=server)
             except ServerError:
-                self.proxy.send_to(self._servers())
+                self.guard.send_to(self._servers())
                 raise
             return Member(name, server, running.pop_all())
 
@@ -192,17 +219,17 @@ class Fleet:
         self._changing.acquire()  # for good: nothing changes any more
         with ThreadPoolExecutor(self._count) as pool:
             with suppress(ServerError):  # there may be no proxy any more
-                self.proxy.send_to([])
+                self.guard.send_to([])
             list(pool.map(lambda member: member.running.close(), self.members))
 
 
 def _watch(member: Member) -> Status | str:
     server = member.server
     try:
-        return read_status(server.http_url, server.metrics_url)
+        return read_status(*(f"unix:{server.sockets[name]}" for name in ("http", "metrics")))
     except ServerError as error:
         return f"  down: {server.failure or error}"
 
 
-def _restarts(what: Server | Proxy) -> str:
+def _restarts(what: Server | Guard) -> str:
     return f"restarted {len(what.restarted)} times"

