@@ -8,11 +8,9 @@ import json
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,7 +107,7 @@ def test_a_killed_server_loses_no_event(fleet):
     wait_until(lambda: list(fleet.guard.hosts().values()) == 4 * [True])
 
 
-def test_a_request_that_a_killed_server_works_on_is_answered_by_another_one(fleet):
+def test_a_request_that_a_killed_server_works_on_is_sent_again_by_its_client_alone(fleet):
     hits = straight_tracks(tracks=1500, noise=2500)
     right = ReferencePipeline(fleet.bundle).find_tracks(hits).labels
 

@@ -9,6 +9,8 @@ local suspects = {}
 local MOST = 10000 -- suspects that are kept
 local FORGET = 120 -- seconds after which a request that never ended (its client went) no longer counts
 
+local TOGETHER = 1 -- seconds within which requests broken off belong to one death
+
 local known, count = {}, 0 -- by fingerprint: { deaths, busy, until }
 local in_work = {} -- by request: { fingerprint, since, beside }
 local working = 0
@@ -72,7 +74,9 @@ function suspects.died(request, now, seconds)
     suspect = { deaths = 0 }
     known[work.fingerprint], count = suspect, count + 1
   end
-  suspect.deaths, suspect.busy, suspect.ends = suspect.deaths + 1, nil, now + seconds
+  -- The same event may have been in work twice when one process died: that is one death.
+  if not suspect.last or now - suspect.last > TOGETHER then suspect.deaths = suspect.deaths + 1 end
+  suspect.last, suspect.busy, suspect.ends = now, nil, now + seconds
   suspect.aside = suspect.deaths > 1 or work.alone
   return suspect.aside
 end
