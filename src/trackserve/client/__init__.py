@@ -25,6 +25,7 @@ from trackserve.client.core import (
     as_tracks,
     new_request_id,
 )
+from trackserve.client.credentials import Credentials
 from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 __all__ = ["DEFAULT_TIMEOUT", "DEFAULT_TRIES", "DEFAULT_URL"]
-__all__ += ["Answer", "AsyncClient", "Client", "find_tracks"]
+__all__ += ["Answer", "AsyncClient", "Client", "Credentials", "find_tracks"]
 
 
 def find_tracks(
@@ -61,8 +62,9 @@ def find_tracks(
 class Client(ClientCore):
     """A connection to a server, or to one of several, for one event after the other.
 
-    A ``url`` is ``host:port`` or ``grpc://host:port`` for gRPC, ``http://host:port`` for HTTP; give
-    several in a list or with commas. A server that fails or refuses is asked again after a rest, or
+    A ``url`` is ``host:port`` or ``grpc://host:port`` for gRPC, ``http://host:port`` for HTTP, with TLS
+    ``grpcs://`` and ``https://``; ``credentials`` (default: the environment's) say whom to trust and
+    what to show. Give several in a list or with commas. A server that fails or refuses is asked again after a rest, or
     the next one is asked at once: up to ``tries`` times each, within ``timeout`` (s) for an event,
     ``try_timeout`` (s) for one try. Where nothing has ever listened, the first event fails within
     seconds; with ``wait`` it waits for a server that is still to start. A ``fallback`` is asked where
@@ -81,6 +83,7 @@ class Client(ClientCore):
         try_timeout: float | None = None,
         fallback: Fallback | None = None,
         wait: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -89,10 +92,13 @@ class Client(ClientCore):
             try_timeout=try_timeout,
             fallback=fallback,
             wait=wait,
+            credentials=credentials,
         )
         self.request_id = ""
         """The name of the last request, as in the server's log."""
-        self._connections = [connect(each, self._patience.longest_try) for each in self.urls]
+        self._connections = [
+            connect(each, self._patience.longest_try, self._credentials) for each in self.urls
+        ]
 
     @property
     def description(self) -> Description:

@@ -29,6 +29,7 @@ from trackserve.client.core import (
     as_tracks,
     new_request_id,
 )
+from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
@@ -86,6 +87,7 @@ class AsyncClient(ClientCore):
         try_timeout: float | None = None,
         fallback: Fallback | None = None,
         wait: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -94,6 +96,7 @@ class AsyncClient(ClientCore):
             try_timeout=try_timeout,
             fallback=fallback,
             wait=wait,
+            credentials=credentials,
         )
         if concurrency < 1:
             message = f"concurrency is {concurrency}; expected at least 1"
@@ -102,7 +105,7 @@ class AsyncClient(ClientCore):
         self._addresses = []
         for each in self.urls:
             scheme, address = split_url(each)
-            if scheme != "grpc":
+            if SECURE.get(scheme, scheme) != "grpc":
                 message = (
                     f"{each!r} is not gRPC, which the async client speaks; use Client for HTTP"
                 )
@@ -112,7 +115,7 @@ class AsyncClient(ClientCore):
     async def __aenter__(self) -> Self:
         longest = self._patience.longest_try
         self._connections = [
-            _AsyncConnection(url, address, longest)
+            _AsyncConnection(url, address, longest, self._credentials)
             for url, address in zip(self.urls, self._addresses, strict=True)
         ]
         self._places = asyncio.Semaphore(self.concurrency)
@@ -234,10 +237,11 @@ class AsyncClient(ClientCore):
 class _AsyncConnection:
     """A gRPC connection that many tasks share."""
 
-    def __init__(self, url: str, address: str, timeout: float) -> None:
+    def __init__(self, url: str, address: str, timeout: float, credentials: Credentials) -> None:
         self.url, self.timeout = url, timeout
+        self._headers = credentials.headers()
         self._client = tritonclient.grpc.aio.InferenceServerClient(
-            address, channel_args=GRPC_OPTIONS
+            address, channel_args=GRPC_OPTIONS, **credentials.grpc_options(split_url(url)[0])
         )
 
     async def infer(
@@ -247,7 +251,7 @@ class _AsyncConnection:
         sent, output = model_input(model, array)
         async with self._explained(model.name, timeout):
             answer = await self._client.infer(
-                model.name, [sent], client_timeout=timeout, **identified(request_id)
+                model.name, [sent], client_timeout=timeout, **identified(request_id, self._headers)
             )
             result = output_of(answer, output)
         if result is None:
@@ -259,7 +263,7 @@ class _AsyncConnection:
         """Return the parameters of a model's configuration."""
         async with self._explained(model.name, self.timeout):
             answer = await self._client.get_model_config(
-                model.name, as_json=True, client_timeout=self.timeout
+                model.name, as_json=True, client_timeout=self.timeout, headers=self._headers
             )
         return strings(answer["config"].get("parameters", {}))
 
@@ -279,7 +283,7 @@ class _AsyncConnection:
     async def _without(self, model: str) -> ServerError:
         try:
             answer = await self._client.get_model_repository_index(
-                as_json=True, client_timeout=self.timeout
+                as_json=True, client_timeout=self.timeout, headers=self._headers
             )
         except InferenceServerException:
             return failures.stopping(self.url, model)

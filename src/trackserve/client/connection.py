@@ -12,6 +12,7 @@ import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
 from trackserve.client import failures
+from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.http import Http
 from trackserve.errors import InputError, ServerError
 
@@ -40,19 +41,23 @@ def split_url(url: str) -> tuple[str, str]:
         return "http", url
     scheme, separator, address = url.rpartition("://")
     scheme = scheme if separator else "grpc"
-    if scheme not in {"grpc", "http"} or not re.fullmatch(r"[^/\s,]+:\d{1,5}/?", address):
+    if scheme not in {"grpc", "http", *SECURE} or not re.fullmatch(r"[^/\s,]+:\d{1,5}/?", address):
         message = (
-            f"{url!r} is not a server; expected host:port, grpc://host:port or http://host:port"
+            f"{url!r} is not a server; expected host:port, grpc://host:port or http://host:port, "
+            "with TLS grpcs:// or https://"
         )
         raise InputError(message)
     return scheme, address.rstrip("/")
 
 
-def connect(url: str, timeout: float) -> Connection:
-    """Return a connection; ``timeout`` (s) holds for each call that isn't given another one."""
+def connect(url: str, timeout: float, credentials: Credentials | None = None) -> Connection:
+    """Return a connection; ``timeout`` (s) holds for each call that isn't given another one.
+
+    Without ``credentials`` those of the environment are used.
+    """
     scheme, address = split_url(url)
-    kind = GrpcConnection if scheme == "grpc" else HttpConnection
-    return kind(url, address, timeout)
+    kind = GrpcConnection if SECURE.get(scheme, scheme) == "grpc" else HttpConnection
+    return kind(url, address, timeout, credentials or Credentials.from_environment())
 
 
 class Connection(ABC):
@@ -129,26 +134,33 @@ class Connection(ABC):
 class GrpcConnection(Connection):
     """gRPC: one connection that may carry many requests."""
 
-    def __init__(self, url: str, address: str, timeout: float) -> None:
+    def __init__(self, url: str, address: str, timeout: float, credentials: Credentials) -> None:
         super().__init__(url, timeout)
-        self._client = tritonclient.grpc.InferenceServerClient(address, channel_args=GRPC_OPTIONS)
+        self._headers = credentials.headers()
+        self._client = tritonclient.grpc.InferenceServerClient(
+            address, channel_args=GRPC_OPTIONS, **credentials.grpc_options(split_url(url)[0])
+        )
 
     def _infer(
         self, model: Model, array: NDArray[Any], timeout: float, request_id: str
     ) -> NDArray[Any] | None:
         sent, output = model_input(model, array)
         answer = self._client.infer(
-            model.name, [sent], client_timeout=timeout, **identified(request_id)
+            model.name, [sent], client_timeout=timeout, **identified(request_id, self._headers)
         )
         return output_of(answer, output)
 
     def _config(self, model: str) -> Mapping[str, Any]:
-        answer = self._client.get_model_config(model, as_json=True, client_timeout=self.timeout)
+        answer = self._client.get_model_config(
+            model, as_json=True, client_timeout=self.timeout, headers=self._headers
+        )
         found: Mapping[str, Any] = answer["config"]
         return found
 
     def _models(self) -> list[Mapping[str, str]]:
-        answer = self._client.get_model_repository_index(as_json=True, client_timeout=self.timeout)
+        answer = self._client.get_model_repository_index(
+            as_json=True, client_timeout=self.timeout, headers=self._headers
+        )
         models: list[Mapping[str, str]] = answer.get("models", [])
         return models
 
@@ -158,9 +170,10 @@ class HttpConnection(Connection):
 
     _client: Http
 
-    def __init__(self, url: str, address: str, timeout: float) -> None:
+    def __init__(self, url: str, address: str, timeout: float, credentials: Credentials) -> None:
         super().__init__(url, timeout)
-        self._client = Http(address, timeout)
+        context = credentials.context() if split_url(url)[0] in SECURE else None
+        self._client = Http(address, timeout, context=context, headers=credentials.headers())
 
     def _infer(
         self, model: Model, array: NDArray[Any], timeout: float, request_id: str
@@ -194,9 +207,11 @@ def output_of(answer: Any, output: str) -> NDArray[Any] | None:
     return result
 
 
-def identified(request_id: str) -> dict[str, Any]:
+def identified(request_id: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return what names a request: for the server in its body, for a proxy in a header."""
-    return {"request_id": request_id, "headers": {"x-request-id": request_id}} if request_id else {}
+    if not request_id:
+        return {"headers": dict(headers)}
+    return {"request_id": request_id, "headers": {**headers, "x-request-id": request_id}}
 
 
 def strings(parameters: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

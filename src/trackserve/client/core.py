@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trackserve.client.credentials import Credentials
 from trackserve.client.tries import Patience, Servers
 from trackserve.contract.description import Description
 from trackserve.contract.tensors import TRACK_FINDING
@@ -39,6 +40,7 @@ class ClientCore:
         try_timeout: float | None,
         fallback: Fallback | None,
         wait: bool,
+        credentials: Credentials | None,
     ) -> None:
         self.urls = tuple(url.split(",") if isinstance(url, str) else url)
         if not self.urls:
@@ -47,6 +49,7 @@ class ClientCore:
         self._patience = Patience(timeout, tries, try_timeout, wait=wait)
         self._servers = Servers(len(self.urls))
         self._fallback = fallback
+        self._credentials = credentials or Credentials.from_environment()
         self._described: Description | None = None
 
     def _all_rest(self) -> bool:

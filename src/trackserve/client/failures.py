@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tritonclient.utils import InferenceServerException
 
 _REFUSALS = (
-    *("the queue is full", "this server's limit is"),
+    *("the queue is full", "this server's limit is", "retry after"),
     *("Exceeds maximum queue size", "Request timeout expired", "overflow"),
 )
 """How a server states that it won't take a request or has dropped it: ours, other Tritons, Envoy."""

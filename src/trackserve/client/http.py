@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,8 +72,28 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def open_connection(address: str, timeout: float) -> http.client.HTTPConnection:
+class _TlsSocket(ssl.SSLSocket):
+    """As :class:`_Socket`, over TLS."""
+
+    deadline = math.inf
+
+    def recv_into(self, *arguments: Any) -> int:
+        """Receive, for as long as is left; raises :class:`TimeoutError` at the deadline."""
+        if self.deadline < math.inf:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.settimeout(left)
+        return super().recv_into(*arguments)
+
+
+def open_connection(
+    address: str, timeout: float, context: ssl.SSLContext | None = None
+) -> http.client.HTTPConnection:
     """Return a connection to ``host:port`` or ``unix:PATH``; it connects when it is first needed."""
+    if context is not None:
+        context.sslsocket_class = _TlsSocket
+        return http.client.HTTPSConnection(address, timeout=timeout, context=context)
     if address.startswith("unix:"):
         return _UnixConnection(address.removeprefix("unix:"), timeout)
     return http.client.HTTPConnection(address, timeout=timeout)
@@ -84,10 +106,18 @@ class Http:
     no byte within the timeout (s), :class:`OSError` or :class:`http.client.HTTPException` for a broken one.
     """
 
-    def __init__(self, address: str, timeout: float) -> None:
-        self._timeout = timeout
-        self._connection = open_connection(address, timeout)
-        self._connection._create_connection = _connect  # type: ignore[attr-defined]  # its one hook
+    def __init__(
+        self,
+        address: str,
+        timeout: float,
+        *,
+        context: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._timeout, self._headers = timeout, dict(headers or {})
+        self._connection = open_connection(address, timeout, context)
+        if context is None:
+            self._connection._create_connection = _connect  # type: ignore[attr-defined]  # its one hook
 
     def infer(
         self, model: Model, array: NDArray[Any], *, timeout: float, request_id: str = ""
@@ -129,9 +159,12 @@ class Http:
                 connection.connect()
             connection.sock.deadline = deadline  # type: ignore[union-attr]  # ours
             connection.sock.settimeout(timeout)  # what sending may take in all
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, {**self._headers, **headers})
             response = connection.getresponse()
             answer = _read_all(response)
+        except ssl.SSLError:  # one kind of which is a ValueError, too
+            connection.close()
+            raise
         except ValueError as error:  # lengths that are no numbers
             connection.close()
             message = f"its answer is not HTTP: {error}"

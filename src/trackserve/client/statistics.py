@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import urllib.parse
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
 from trackserve.client.connection import split_url
+from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.failures import explain, unreachable
 from trackserve.client.http import Http, open_connection
 from trackserve.contract import metrics
@@ -101,12 +103,18 @@ def read_statistics(url: str, metrics_url: str | None = None) -> Statistics:
     Raises :class:`ServerError` if it doesn't answer.
     """
     scheme, address = split_url(url)
+    shown = Credentials.from_environment()
     try:
-        if scheme == "grpc":
-            with tritonclient.grpc.InferenceServerClient(address) as client:
-                found = client.get_inference_statistics(as_json=True, client_timeout=TIMEOUT)
+        if SECURE.get(scheme, scheme) == "grpc":
+            options = shown.grpc_options(scheme)
+            with tritonclient.grpc.InferenceServerClient(address, **options) as client:
+                found = client.get_inference_statistics(
+                    as_json=True, client_timeout=TIMEOUT, headers=shown.headers()
+                )
         else:
-            with contextlib.closing(Http(address, TIMEOUT)) as client:
+            context = shown.context() if scheme in SECURE else None
+            talk = Http(address, TIMEOUT, context=context, headers=shown.headers())
+            with contextlib.closing(talk) as client:
                 found = client.get("/v2/models/stats")
     except InferenceServerException as error:
         raise explain(error, url, TIMEOUT) from None
@@ -118,7 +126,8 @@ def read_statistics(url: str, metrics_url: str | None = None) -> Statistics:
 
 def usual_metrics(url: str) -> str | None:
     """Return where a server on a usual port has its metrics, None if it doesn't have them there."""
-    _, address = split_url(url)
+    scheme, address = split_url(url)
+    secure = "s" if scheme in SECURE else ""
     host, _, port = address.rpartition(":")
     if port not in USUAL_PORTS:
         return None
@@ -127,25 +136,38 @@ def usual_metrics(url: str) -> str | None:
         contextlib.suppress(OSError),
     ):
         connection.connect()
-        return f"http://{host}:{METRICS_PORT}/metrics"
+        return f"http{secure}://{host}:{METRICS_PORT}/metrics"
     return None
 
 
 def read_counters(url: str) -> Numbers:
     """Read our own metrics (Prometheus' text) as numbers by name and labels."""
-    scheme, rest = ("unix", "") if url.startswith("unix:") else url.split("://", 1)
-    address, _, path = rest.partition("/") if rest else (url, "", "metrics")
-    del scheme
     try:
-        with contextlib.closing(open_connection(address, TIMEOUT)) as connection:
-            connection.request("GET", f"/{path}")
-            text = connection.getresponse().read().decode()
+        text = read_page(url)
     except (OSError, http.client.HTTPException) as error:
         raise unreachable(url, str(error)) from None
     return {
         (name, *re.findall(r'"([^"]*)"', labels or "")): float(value)
         for name, labels, value in _METRIC.findall(text)
     }
+
+
+def read_page(url: str) -> str:
+    """Return what is at a URL, ``unix:PATH`` for a server's metrics at a socket, with our credentials."""
+    shown, context = Credentials.from_environment(), None
+    address, path = url, "/metrics"
+    if not url.startswith("unix:"):
+        parts = urllib.parse.urlsplit(url)
+        address, path = parts.netloc, parts.path
+        context = shown.context() if parts.scheme in SECURE else None
+    with contextlib.closing(open_connection(address, TIMEOUT, context)) as connection:
+        connection.request("GET", path, headers=shown.headers())
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != http.client.OK:
+            msg = f"{answer.status} {text[:200]}"
+            raise http.client.HTTPException(msg)
+        return text
 
 
 def _statistics(found: Mapping[str, Any], counters: Numbers) -> Statistics:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trackserve.client.connection import connect, split_url, strings
-from trackserve.client.statistics import read_statistics, usual_metrics
+from trackserve.client.credentials import SECURE
+from trackserve.client.statistics import read_page, read_statistics, usual_metrics
 from trackserve.contract import metrics
 from trackserve.contract.description import PIPELINE, Description
 from trackserve.contract.tensors import SERVED, STAGES, TRACK_FINDING
@@ -103,15 +104,12 @@ def status_report(url: str, metrics_url: str | None = None) -> str:
 
 def _fleet(url: str) -> str:
     """Return the report of a fleet, nothing if there is none at the address."""
-    _, address = split_url(url)
-    with contextlib.closing(http.client.HTTPConnection(address, timeout=TIMEOUT)) as connection:
-        try:
-            connection.request("GET", FLEET_PATH)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        except (OSError, http.client.HTTPException):  # nothing there, or gRPC alone
-            return ""
-        return text if answer.status == http.client.OK else ""
+    scheme, address = split_url(url)
+    secure = "s" if scheme in SECURE else ""
+    try:
+        return read_page(f"http{secure}://{address}{FLEET_PATH}")
+    except (OSError, http.client.HTTPException):  # nothing there, or gRPC alone
+        return ""
 
 
 def read_status(

@@ -277,7 +277,7 @@ def test_nothing_secret_is_in_an_argument_and_nobody_else_reaches_the_server(ser
     inodes = {row[9] for row in listening if row[3] == "0A"}
     own = set()
     for descriptor in Path(f"/proc/{service.pid}/fd").iterdir():
-        link = os.readlink(descriptor)
+        link = str(descriptor.readlink())
         own |= {link[8:-1]} if link.startswith("socket:[") else set()
     assert not own & inodes
 

@@ -123,18 +123,22 @@ def _listener(front: Front) -> Config:
 
 
 def _tls(front: Front) -> Config:
-    """TLS with the certificates of the watched file ``secrets.json``, so that they can be renewed."""
-    source = {
-        "resource_api_version": "V3",
-        "path_config_source": {"path": str(front.folder / "secrets.json")},
-    }
+    """TLS with the certificates of watched files, so that they can be renewed."""
+
+    def secret(name: str) -> Config:
+        path = {"path": str(front.folder / f"{name}.json")}
+        return {
+            "name": name,
+            "sds_config": {"resource_api_version": "V3", "path_config_source": path},
+        }
+
     common: Config = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificate_sds_secret_configs": [{"name": "server", "sds_config": source}],
+        "tls_certificate_sds_secret_configs": [secret("server")],
     }
     if front.client_certificates:
-        common["validation_context_sds_secret_config"] = {"name": "clients", "sds_config": source}
+        common["validation_context_sds_secret_config"] = secret("clients")
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": _typed(

@@ -1,6 +1,6 @@
 """Certificates and tokens as the guard's Envoy reads them, renewed while it runs.
 
-Envoy watches ``secrets.json``, the Lua files look at ``tokens.json`` once a second. Both are written here
+Envoy watches ``server.json`` and ``clients.json``, the Lua files look at ``tokens.json`` once a second. Both are written here
 from what the operator named, mode 600, whenever that changes: however a certificate is renewed, in place
 or by a link, the next connection has it.
 """
@@ -88,17 +88,18 @@ class Credentials:
     def _write_secrets(self, certificate: Path, key: Path) -> None:
         pair = {"certificate_chain": _pem(certificate), "private_key": _pem(key)}
         _check_pair(certificate, key)
-        secrets: list[dict[str, object]] = [
-            {"@type": _API, "name": "server", "tls_certificate": pair}
-        ]
+        self._write_tls("server", tls_certificate=pair)
         if self.settings.client_ca:
             # Every certificate is let through here, and refused by the Lua files: with a sentence.
             context = {
                 "trusted_ca": _pem(self.settings.client_ca),
                 "trust_chain_verification": "ACCEPT_UNTRUSTED",
             }
-            secrets.append({"@type": _API, "name": "clients", "validation_context": context})
-        _write_secret(self.folder / "secrets.json", {"resources": secrets})
+            self._write_tls("clients", validation_context=context)
+
+    def _write_tls(self, name: str, **secret: object) -> None:
+        resource = {"@type": _API, "name": name, **secret}
+        _write_secret(self.folder / f"{name}.json", {"resources": [resource]})
 
     def _write_tokens(self, path: Path) -> None:
         clients = {
