@@ -38,7 +38,7 @@ from trackserve.data.detector import PITCH, QUIET, build_detector, build_field
 from trackserve.data.generate import Collisions
 from trackserve.data.transport import acts_particles
 from trackserve.engines.registry import fastest
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 PIXELS, STRIPS = (7, 8, 9), (12, 13, 14, 16, 17, 18)

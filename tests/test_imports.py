@@ -96,7 +96,15 @@ def test_the_client_loads_numpy_and_tritonclient_only():
     assert loaded.isdisjoint(heavy)
     ours = {m for m in loaded if m.split(".")[0] == "trackserve"}
     assert {m.removeprefix("trackserve").lstrip(".") for m in ours} == {
-        *("", "client", "columns", "client.asynchronous", "client.connection", "client.core", "client.credentials"),
+        *(
+            "",
+            "client",
+            "columns",
+            "client.asynchronous",
+            "client.connection",
+            "client.core",
+            "client.credentials",
+        ),
         *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
         *("contract", "contract.description", "contract.tensors"),
     }

@@ -318,3 +318,9 @@ def test_an_event_that_killed_a_process_is_not_sent_again_and_set_aside(tiny_bun
                 client.find_tracks(slow)
             np.testing.assert_array_equal(client.find_tracks(HITS).labels, right)
     assert len(service.restarted) == 1
+
+
+def test_shared_memory_is_for_its_owner_alone(service):
+    regions = list(Path("/dev/shm").glob(f"{service.server._region}*"))
+    assert regions
+    assert all(stat.S_IMODE(region.stat().st_mode) & 0o077 == 0 for region in regions)

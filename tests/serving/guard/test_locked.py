@@ -53,7 +53,9 @@ class Authority:
     def ca(self) -> Path:
         return self.folder / "ca.pem"
 
-    def issue(self, name: str, host: str = "localhost", *, expired: bool = False) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, host: str = "localhost", *, expired: bool = False
+    ) -> tuple[Path, Path]:
         """Return a certificate and its key."""
         key, asked, given = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
         extra = self.folder / f"{name}.txt"
