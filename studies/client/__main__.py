@@ -32,7 +32,7 @@ from trackserve.data import find_events
 from trackserve.engines.registry import fastest, open_pipeline
 from trackserve.evaluate.report import evaluate_event
 from trackserve.event import Hits
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
