@@ -23,8 +23,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client
+from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, UnreachableError
-from trackserve.pipeline import Pipeline
 from trackserve.serving.guard.settings import GuardSettings
 from trackserve.serving.process import children
 from trackserve.serving.service import serve
@@ -53,7 +53,7 @@ def service(running, tiny_bundle) -> Iterator[Service]:
     before = running.pid, children(running.pid)
     yield running
     assert (running.pid, children(running.pid)) == before
-    right = Pipeline(tiny_bundle).find_tracks(HITS).labels
+    right = ReferencePipeline(tiny_bundle).find_tracks(HITS).labels
     for url in (running.grpc_url, running.http_url):
         with Client(url) as client:
             np.testing.assert_array_equal(client.find_tracks(HITS).labels, right)
@@ -295,7 +295,7 @@ def test_the_guard_counts(service):
 def test_an_event_that_killed_a_process_is_not_sent_again_and_set_aside(tiny_bundle):
     """The process is killed by us while it works: twice with the same event."""
     slow = straight_tracks(tracks=3000, noise=5000)
-    right = Pipeline(tiny_bundle).find_tracks(HITS).labels
+    right = ReferencePipeline(tiny_bundle).find_tracks(HITS).labels
     guard = GuardSettings(aside_seconds=60)
     with serve(tiny_bundle, Settings(), guard=guard, **FREE_PORTS) as service:
         from concurrent.futures import ThreadPoolExecutor
