@@ -72,6 +72,12 @@ class OwnFolder:
                     self._environments.add(str(path))
         self._write()
 
+    def close_regions(self) -> None:
+        """Keep shared memory to its owner: Triton makes it for everybody, whatever the umask is."""
+        for prefix in self._regions:
+            for region in SHARED_MEMORY.glob(f"{prefix}*"):
+                region.chmod(0o600)
+
     def remove_regions(self) -> None:
         """Remove the regions that were named so far: nobody uses them any more."""
         for prefix in self._regions:

@@ -71,7 +71,7 @@ def _terminate(*_: object) -> None:
 _START = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGTERM
-os.umask(0o077)  # what it writes, shared memory too, is for its user alone
+os.umask(0o077)  # what it writes is for its user alone
 os.execv(sys.argv[1], sys.argv[1:])
 """
 """A program that starts another one in its place, to be ended when its parent ends."""

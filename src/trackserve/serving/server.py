@@ -174,6 +174,7 @@ class Server:
         )
         try:
             self._wait_until_ready()
+            self._own.close_regions()
         except BaseException:
             self._end(drain=False)
             raise

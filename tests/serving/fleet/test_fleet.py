@@ -112,7 +112,7 @@ def test_a_request_that_a_killed_server_works_on_is_sent_again_by_its_client_alo
     right = ReferencePipeline(fleet.bundle).find_tracks(hits).labels
 
     def find(url: str) -> Int64:
-        with Client(url, tries=1) as client:
+        with Client(url, tries=5) as client:
             return client.find_tracks(hits).labels
 
     victim = fleet.members[0].server

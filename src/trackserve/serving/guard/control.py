@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
     actions: Mapping[str, Callable[[str], str]]
 
     def do_GET(self) -> None:
-        self._do(self.pages[self.path])
+        self._do(self.pages.get(self.path))
 
     def do_POST(self) -> None:
         text = self.rfile.read(int(self.headers["Content-Length"])).decode()
