@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from trackserve.client import Client
 from trackserve.client.core import as_tracks
@@ -137,3 +138,25 @@ def test_a_client_may_wait_for_a_server_that_is_still_to_start():
     ):
         client.find_tracks(np.ones((3, 3)))
     assert time.monotonic() - began > 3
+
+
+def test_a_refusal_that_comes_while_the_request_is_sent():
+    """The server answers on the head alone and closes; most of the body is never read."""
+    answer = b'{"error":"too many bytes"}'
+    refused = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(refused)
+                time.sleep(0.2)  # the client's buffers are full by then; what is unread resets
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        http = Http(f"127.0.0.1:{listener.getsockname()[1]}", 10)
+        with pytest.raises(InferenceServerException, match="too many bytes"):
+            http.infer(TRACK_FINDING, np.ones((3_000_000, 3), np.float32), timeout=10)
+        http.close()
+        thread.join()

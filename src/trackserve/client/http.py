@@ -159,8 +159,12 @@ class Http:
                 connection.connect()
             connection.sock.deadline = deadline  # type: ignore[union-attr]  # ours
             connection.sock.settimeout(timeout)  # what sending may take in all
-            connection.request(method, path, body, {**self._headers, **headers})
-            response = connection.getresponse()
+            try:
+                connection.request(method, path, body, {**self._headers, **headers})
+            except (BrokenPipeError, ConnectionResetError) as error:
+                response = _refusal(connection, error)
+            else:
+                response = connection.getresponse()
             answer = _read_all(response)
         except ssl.SSLError:  # one kind of which is a ValueError, too
             connection.close()
@@ -177,6 +181,14 @@ class Http:
         if not length.isdecimal() or int(length) > len(answer):
             raise _no_answer_of_ours(answer)
         return answer, int(length)
+
+
+def _refusal(connection: http.client.HTTPConnection, error: OSError) -> http.client.HTTPResponse:
+    """Return the answer to a request that was refused before it was sent as a whole, if one came."""
+    try:
+        return connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        raise error from None
 
 
 def _read_all(response: http.client.HTTPResponse) -> bytes:

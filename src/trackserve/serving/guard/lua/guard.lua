@@ -190,10 +190,10 @@ local function check_grpc(handle, headers, path)
   return first and fingerprint(body, first.from, first.bytes), length
 end
 
-local function is_map(value) return type(value) == "table" and value ~= json.null and not value.is_list end
+local is_map = json.is_map
 
 local function list(value, what)
-  if type(value) ~= "table" or not value.is_list then refuse("malformed", "the request's " .. what .. " are not a list") end
+  if not json.is_list(value) then refuse("malformed", "the request's " .. what .. " are not a list") end
   return value
 end
 
@@ -217,10 +217,10 @@ local function json_input(given)
     input.bytes = parameters.binary_data_size
     return input, input.bytes
   end
-  if not is_map(given.data) or not given.data.count then
+  input.count = json.count(given.data)
+  if not input.count then
     refuse("malformed", "input '" .. json.plain(given.name) .. "' came without its numbers")
   end
-  input.count = given.data.count
   return input, 0
 end
 

@@ -21,6 +21,9 @@ local IN_NUMBER, SPACE = ffi.new("uint8_t[256]"), ffi.new("uint8_t[256]")
 for byte in ("0123456789+-.eE"):gmatch(".") do IN_NUMBER[byte:byte()] = 1 end
 for byte in (" \t\r\n"):gmatch(".") do SPACE[byte:byte()] = 1 end
 
+-- What a table was in the JSON: a list, an input's data that were counted, else a map.
+local List, Counted = {}, {}
+
 local Parser = {}
 Parser.__index = Parser
 
@@ -55,7 +58,7 @@ function Parser:string()
   end
   self.at = at + 1
   local text = ffi.string(bytes + from, at - from)
-  -- Names that matter here have no escapes; those that do can equal none of them.
+  -- Texts that matter here have no escapes; those that do can equal none of them.
   if escaped then text = "\\" .. text end
   return text
 end
@@ -104,7 +107,7 @@ end
 
 function Parser:list(depth)
   check_depth(depth)
-  local found = { is_list = true }
+  local found = setmetatable({}, List)
   self.at = self.at + 1
   if self:skip_space() == CLOSE_LIST then
     self.at = self.at + 1
@@ -131,6 +134,7 @@ function Parser:map(depth)
   while true do
     if self:skip_space() ~= QUOTE then self:wrong("expected a name in quotes") end
     local name = self:string()
+    if name:byte() == BACKSLASH then refuse("a name in the JSON is written with escapes; write it as it is") end
     if found[name] ~= nil then refuse("the JSON has the name '" .. json.plain(name) .. "' twice in one place") end
     if self:skip_space() ~= COLON then self:wrong("expected :") end
     self.at = self.at + 1
@@ -186,7 +190,7 @@ function Parser:count(depth)
       at = at + 1
       if open == 0 then
         self.at = at
-        return { count = numbers }
+        return setmetatable({ count = numbers }, Counted)
       end
       may_value, may_close = false, true
     elseif SPACE[byte] == 1 then
@@ -201,13 +205,20 @@ end
 
 json.null = setmetatable({}, { __tostring = function() return "null" end })
 
+function json.is_list(value) return getmetatable(value) == List end
+
+function json.is_map(value) return type(value) == "table" and getmetatable(value) == nil end
+
+-- How many numbers an input's data are, nil if it came without.
+function json.count(value) return getmetatable(value) == Counted and value.count or nil end
+
 -- A text without anything that a log or a terminal would act on.
 function json.plain(text)
   return (tostring(text):sub(1, 80):gsub("[^%w _.,:/+-]", "?"))
 end
 
 -- Parse a text that is JSON as a whole, with at most so many values; raises { refused = sentence } if it isn't.
--- Maps become tables by name, lists tables with `is_list`, an input's data { count = numbers }.
+-- Maps become tables by name, lists tables from 1, an input's data a count: see is_map, is_list, count.
 function json.read(text, most)
   local parser = setmetatable({
     text = text, -- keeps the bytes alive
