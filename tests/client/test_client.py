@@ -9,6 +9,8 @@ import threading
 import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -22,7 +24,12 @@ from trackserve.client.http import Http
 from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError, UnreachableError
 from trackserve.event import Hits
-from trackserve.serving.service import Service, serve
+from trackserve.serving.server import Server
+from trackserve.serving.service import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 OTHER_MODEL = """
 import numpy as np
@@ -39,6 +46,32 @@ output { name: "OUT" data_type: TYPE_FP32 dims: -1 }
 """
 
 
+@contextlib.contextmanager
+def relay(path: Path) -> Iterator[str]:
+    """An address, host:port, behind which a socket of this machine answers."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := source.recv(2**16):
+                sink.sendall(content)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as inner:
+                inner.connect(str(path))
+                back = threading.Thread(target=pump, args=(inner, self.request))
+                back.start()
+                pump(self.request, inner)
+                back.join()
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory):
     """A server of somebody else: one model of another name, one of our name."""
@@ -47,8 +80,12 @@ def other_server(tmp_path_factory):
         (repository / name / "1").mkdir(parents=True)
         (repository / name / "1" / "model.py").write_text(OTHER_MODEL)
         (repository / name / "config.pbtxt").write_text(OTHER_CONFIG)
-    with Service(repository, **FREE_PORTS) as server:
-        yield server
+    with (
+        Server(repository) as server,
+        relay(server.sockets["grpc"]) as grpc,
+        relay(server.sockets["http"]) as http,
+    ):
+        yield {"grpc": f"grpc://{grpc}", "http": f"http://{http}"}
 
 
 @pytest.mark.service
@@ -116,7 +153,7 @@ def test_a_server_that_does_not_answer_is_given_up(scheme):
 @pytest.mark.service
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_server_with_other_models_says_what_it_has(other_server, protocol):
-    url = other_server.grpc_url if protocol == "grpc" else other_server.http_url
+    url = other_server[protocol]
     with Client(url) as client:
         with pytest.raises(ServerError) as raised:
             client.find_tracks(np.ones((1, 3)))
