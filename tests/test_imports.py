@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,12 @@ def test_the_client_loads_numpy_and_tritonclient_only():
         *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
         *("contract", "contract.description", "contract.tensors"),
     }
+
+
+def test_the_architecture_page_shows_every_arrow():
+    page = Path(__file__).parents[1] / "docs/architecture.md"
+    rows = re.findall(r"^\| `([\w.]+)` \|[^|]*\|([^|]*)\|$", page.read_text(), re.MULTILINE)
+    shown = {room: set(re.findall(r"`([\w.]+)`", arrows)) for room, arrows in rows if room != "cli"}
+    hidden = FOUNDATION | {"__init__"}
+    expected = {room: to - hidden for room, to in MAY_IMPORT.items() if room not in hidden}
+    assert shown == expected, "bring the table in docs/architecture.md up to date"

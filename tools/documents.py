@@ -1,9 +1,9 @@
-"""What the documentation repeats of the code, made from the code.
+"""Generate the parts of the documentation that repeat code or results.
 
-    python -m tools.documents          write it again
-    pytest tests/docs                  fails where it differs
+    python -m tools.documents          write them again
+    pytest tests/docs                  fails if one differs
 
-A made part stands between ``<!-- made: NAME -->`` and ``<!-- end -->``.
+A generated part stands between ``<!-- made: NAME -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FAST = RESULTS / "speed.json"
 ALSO = RESULTS / "speed-avx2.json"
 """The same on a processor with AVX2 only."""
 STEPS = RESULTS / "techniques.json"
-"""What each technique gives and costs, as studies.speed.techniques measured it."""
+"""Gain and cost of each technique, as studies.speed.techniques measured them."""
 STEPS_ALSO = RESULTS / "techniques-avx2.json"
 """The same on a processor with AVX2 only."""
 PART = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -73,7 +73,7 @@ def commands(
 
 
 def command_reference() -> str:
-    """Return a section for each command: what it does, its arguments and options."""
+    """Return a section for each command: purpose, arguments and options."""
     sections = []
     for name, parser in commands(build_parser()):
         actions = [action for action in parser._actions if action.dest != "help"]
@@ -89,7 +89,7 @@ def command_reference() -> str:
 
 
 def _usage(name: str, parser: argparse.ArgumentParser) -> str:
-    """Return what must be given; the options that may be are in the table."""
+    """Return the required arguments; the table has the optional ones."""
     needed = [a for a in parser._actions if not a.option_strings or a.required]
     given = [_names(parser, a, a.option_strings[:1]) for a in needed]
     optional = [a for a in parser._actions if a.option_strings and not a.required]
@@ -124,7 +124,7 @@ def _tensor(tensor: Tensor) -> str:
 
 
 def model_table(models: Sequence[Model]) -> str:
-    """Return what goes into and comes out of each model."""
+    """Return the inputs and outputs of each model."""
     rows = [
         (
             f"`{model.name}`",
@@ -159,27 +159,27 @@ def metric_table() -> str:
 
 RECIPE = {
     "name": "name of the bundle",
-    "detector": "the detector that the events are of",
-    "seed": "of all that is drawn at random",
-    "min_pt": "GeV; charged particles above it are the targets of the training",
-    "start": "networks that begin at the weights of the bundle of `--start`, where one is given",
-    "targets.max_radius": "mm; they are produced nearer to the beam line; up to 2 mm only primaries are",
-    "targets.hard_pt": "GeV; edges of particles above it count",
-    "targets.hard_weight": "so many times",
-    "targets.displaced_weight": "how many times edges of particles produced farther out than 2 mm count",
-    "targets.short_hits": "edges of particles of at most so many hits count",
-    "targets.short_weight": "so many times",
-    "long_edge": "mm; a true edge of this length counts twice as much as a short one, one of twice the length five times",
-    "precision": "what the native engine computes the finished bundle in, where the processor can: `float32`, `bfloat16` or `int8`",
-    "triplet_cuts.kink": "in r and z; as `triplets.cuts` of the bundle",
+    "detector": "detector of the events",
+    "seed": "seed of every random draw",
+    "min_pt": "GeV; minimum pT of the targets",
+    "start": "networks that start from the weights of the `--start` bundle",
+    "targets.max_radius": "mm; maximum production radius of targets; up to 2 mm only primaries count",
+    "targets.hard_pt": "GeV; above this pT, edges are weighted by `hard_weight`",
+    "targets.hard_weight": "weight of edges of particles above `hard_pt`",
+    "targets.displaced_weight": "weight of edges of particles produced beyond 2 mm",
+    "targets.short_hits": "maximum hits of a particle whose edges are weighted by `short_weight`",
+    "targets.short_weight": "weight of edges of particles of up to `short_hits` hits",
+    "long_edge": "mm; a true edge of length l has weight 1 + (l / `long_edge`)^2",
+    "precision": "precision of the finished bundle on the native engine: `float32`, `bfloat16` or `int8`",
+    "triplet_cuts.kink": "in r and z, as `triplets.cuts` of the bundle",
     "triplet_cuts.off": "mm",
     "triplet_cuts.slope": "rad/mm",
     "triplet_cuts.dphi": "rad",
-    "validation": "share of the events of each data set that radius and cuts are chosen on",
-    "test": "share of the events of each data set that the finished bundle is measured on",
-    "features.columns": "the columns of a hit; r, phi and z must be among them",
-    "features.scales": "each column is divided by its scale",
-    "features.absent": "value of a column that a source does not have",
+    "validation": "share of each data set for choosing radius and cuts",
+    "test": "share of each data set for measuring the finished bundle",
+    "features.columns": "columns of a hit; r, phi and z must be among them",
+    "features.scales": "divisor of each column",
+    "features.absent": "value of a column that a source lacks",
     "doublet_cuts.slope": "rad/mm; as `neighbours.cuts` of the bundle",
     "doublet_cuts.z0": "mm",
     "doublet_cuts.dphi": "rad",
@@ -188,47 +188,47 @@ RECIPE = {
     "embedding.layers": "hidden layers",
     "embedding.dimension": "dimensions of the embedding",
     "embedding.updates": "steps of the optimiser",
-    "embedding.learning_rate": "its highest value",
-    "embedding.queries": "hits of a wedge whose neighbours that fail the doublet cuts are looked up at each update",
-    "embedding.negatives": "most neighbours of a hit that are looked at",
-    "embedding.pairs": "wrong neighbours that pass the doublet cuts, drawn for each update",
-    "embedding.wedge": "share of the full azimuth that an update sees",
-    "embedding.wrong_weight": "what one wrong neighbour of a hit counts against one true edge",
-    "embedding.efficiency": "share of the target edges within the radius that is chosen, weighted by length",
-    "embedding.neighbour_limit": "most neighbours of a hit",
+    "embedding.learning_rate": "peak learning rate",
+    "embedding.queries": "hits per update whose neighbours that fail the doublet cuts are searched",
+    "embedding.negatives": "maximum neighbours per hit in training",
+    "embedding.pairs": "wrong neighbours that pass the doublet cuts, per update",
+    "embedding.wedge": "share of the azimuth per update",
+    "embedding.wrong_weight": "weight of a wrong neighbour relative to a true edge",
+    "embedding.efficiency": "share of the target edges, weighted by length, within the chosen radius",
+    "embedding.neighbour_limit": "maximum neighbours per hit in the bundle",
     "filter.width": "units of a hidden layer",
     "filter.layers": "hidden layers",
     "filter.updates": "steps of the optimiser",
-    "filter.pruned": "units of a hidden layer that it is pruned to after its updates; 0: it is not pruned",
+    "filter.pruned": "units per hidden layer after pruning; 0: no pruning",
     "filter.pruned_updates": "further steps of the optimiser after pruning",
-    "filter.learning_rate": "its highest value",
-    "filter.events": "events whose candidate edges it learns on",
-    "filter.edges": "wrong edges of an update; all target edges come on top",
-    "filter.positive_weight": "what a target edge counts against a wrong one",
-    "filter.efficiency": "share of the target edges that the cut keeps, weighted by length",
+    "filter.learning_rate": "peak learning rate",
+    "filter.events": "events whose candidate edges it trains on",
+    "filter.edges": "wrong edges per update, beside all target edges",
+    "filter.positive_weight": "weight of a target edge relative to a wrong one",
+    "filter.efficiency": "share of the target edges, weighted by length, that the cut keeps",
     "filter.served_efficiency": "the same for the cut of the finished bundle",
     "triplets.width": "units of a hidden layer",
     "triplets.layers": "hidden layers",
     "triplets.updates": "steps of the optimiser",
     "triplets.pruned": "as `filter.pruned`",
     "triplets.pruned_updates": "further steps of the optimiser after pruning",
-    "triplets.learning_rate": "its highest value",
-    "triplets.events": "events whose triplets it learns on",
-    "triplets.triplets": "wrong triplets of an update; all target triplets come on top",
+    "triplets.learning_rate": "peak learning rate",
+    "triplets.events": "events whose triplets it trains on",
+    "triplets.triplets": "wrong triplets per update, beside all target triplets",
     "triplets.efficiency": "share of the target triplets that the cut keeps",
     "triplets.served_efficiency": "the same for the cut of the finished bundle",
-    "triplets.chain": "what no chain of so many edges runs through is dropped",
+    "triplets.chain": "minimum edges of a chain; edges and triplets outside such chains are dropped",
     "gnn.width": "units of a hidden layer and of the states of edges and triplets",
     "gnn.steps": "steps of message passing",
     "gnn.updates": "steps of the optimiser",
-    "gnn.learning_rate": "its highest value",
-    "gnn.events": "events that it learns on, spread over all",
-    "gnn.edges": "about how many edges an update sees: those in a wedge of an event",
-    "gnn.soft_weight": "what a true edge of a particle that is no target counts",
+    "gnn.learning_rate": "peak learning rate",
+    "gnn.events": "events that it trains on, spread over all",
+    "gnn.edges": "approximate edges per update, in a wedge of an event",
+    "gnn.soft_weight": "weight of a true edge of a particle that is not a target",
     "tracks.method": "`components` or `walk`",
-    "tracks.min_hits": "least hits of a track",
-    "tracks.fakes": "most of the tracks that may be fake, in each data set",
-    "tracks.cuts": "the cuts on the GNN's score to choose from",
+    "tracks.min_hits": "minimum hits of a track",
+    "tracks.fakes": "maximum fake rate in each data set",
+    "tracks.cuts": "candidate cuts on the GNN's score",
 }
 """Every setting of a recipe in words."""
 
@@ -309,7 +309,7 @@ MADE = {
 
 
 def refreshed(text: str) -> str:
-    """Return a document with its made parts made anew."""
+    """Return a document with its generated parts refreshed."""
     return PART.sub(lambda m: f"{m[1]}\n{MADE[m['name']]()}\n\n{m[3]}", text)
 
 

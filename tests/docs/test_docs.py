@@ -99,7 +99,7 @@ def test_python_runs(document, shipped, monkeypatch):
     with redirect_stdout(printed):
         for code in blocks(document, "python"):
             exec(compile(at(shipped, code), document, "exec"), names)
-    assert printed.getvalue() or document == "docs/bundle.md"
+    assert printed.getvalue() or document == "docs/own-networks.md"
 
 
 @pytest.mark.service
@@ -216,7 +216,7 @@ def test_the_recipe_in_the_docs_is_one(tmp_path):
 
 
 def test_exported_networks_make_a_bundle(exported):
-    (code,) = blocks("docs/bundle.md", "toml")
+    (code,) = blocks("docs/own-networks.md", "toml")
     assert tomllib.loads(code) | {"detector": "trackml"} == tomllib.loads(
         (exported / "bundle.toml").read_text()
     )
