@@ -21,7 +21,7 @@ from tqdm import tqdm
 from trackserve.client import Client
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import STAGES
-from trackserve.engines.registry import STAGES_ENGINE, available, engine
+from trackserve.engines.registry import STAGES_ENGINE, available, engine, fastest
 from trackserve.errors import InputError, ServerError
 from trackserve.files import write_text
 from trackserve.load.load import Load, first_answers, mix
@@ -90,7 +90,7 @@ class Candidate:
     """
 
     shape: Literal["monolith", "ensemble"] = "monolith"
-    engine: str = "native"
+    engine: str = field(default_factory=fastest)
     precision: str = "bundle"
     instances: int = 1
     threads: int = 1

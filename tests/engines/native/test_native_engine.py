@@ -7,22 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from known_networks import COLUMNS, describe, inputs_of, network
 
+from known_networks import COLUMNS, describe, inputs_of, network
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client.status import read_status
-from trackserve.data import find_events
 from trackserve.engines.native.engine import NativePipeline
 from trackserve.engines.native.library import Library, library, variants
 from trackserve.engines.native.networks import NativeNetwork
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.engines.registry import open_pipeline
-from trackserve.event import Hits, ScoredGraph
-from trackserve.pipeline.components import build_tracks
-from trackserve.pipeline.features import canonical_order, hit_features
-from trackserve.pipeline.neighbours import DoubletCuts, neighbours
+from trackserve.event import ScoredGraph
+from trackserve.pipeline.features import hit_features
+from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.pipeline.triplets import TripletCuts
 from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
@@ -68,42 +66,6 @@ def bundle(tmp_path_factory):
     return replace(read_bundle(folder), radius=0.5, neighbour_limit=20, doublet_cuts=cuts)
 
 
-@each_variant
-@pytest.mark.parametrize("method", ["components", "walk"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_every_stage_gives_what_the_reference_makes_of_its_input(bundle, variant, method, threads):
-    features = hit_features(straight_tracks(tracks=150, noise=200), bundle.features)
-    cut = float(np.median(ReferencePipeline(bundle).run(features).scored.scores))
-    builder = replace(bundle.track_builder, method=method, cut=cut)
-    bundle = replace(bundle, track_builder=builder)
-    pipeline = NativePipeline(bundle, threads=threads, variant=variant)
-    assert pipeline.notes == []
-    found, reference = pipeline.run(features), ReferencePipeline(bundle).run(features)
-
-    np.testing.assert_array_equal(found.order, canonical_order(features, bundle.features))
-    np.testing.assert_allclose(found.embedding, reference.embedding, atol=2e-5)
-    candidates = neighbours(
-        found.embedding,
-        features[found.order],
-        bundle.features,
-        radius=bundle.radius,
-        limit=bundle.neighbour_limit,
-        cuts=bundle.doublet_cuts,
-    )
-    np.testing.assert_array_equal(found.candidates.edges, candidates.edges)
-    np.testing.assert_array_equal(found.filtered.edges, reference.filtered.edges)
-    np.testing.assert_array_equal(found.joined.edges, reference.joined.edges)
-    np.testing.assert_array_equal(found.joined.triplets, reference.joined.triplets)
-    assert 0 < found.joined.edges.shape[1] < found.filtered.edges.shape[1]
-    np.testing.assert_array_equal(found.scored.edges, reference.scored.edges)
-    np.testing.assert_allclose(found.scored.scores, reference.scored.scores, atol=1e-4)
-    np.testing.assert_array_equal(found.tracks.labels, build_tracks(found.scored, builder).labels)
-    assert 0 < found.filtered.edges.shape[1] < found.candidates.edges.shape[1]
-    assert len(found.tracks)
-    labels = pipeline.find_tracks_from_features(features).labels
-    np.testing.assert_array_equal(labels, found.labels())
-
-
 def test_triplets_of_an_unknown_network_run_on_the_reference(bundle, tmp_path):
     shutil.copytree(bundle.path, tmp_path / "mixed")
     for name in ("triplets", "gnn"):
@@ -118,24 +80,6 @@ def test_triplets_of_an_unknown_network_run_on_the_reference(bundle, tmp_path):
     found, reference = pipeline.run(features), ReferencePipeline(mixed).run(features)
     np.testing.assert_array_equal(found.joined.triplets, reference.joined.triplets)
     np.testing.assert_array_equal(found.labels(), reference.labels())
-
-
-@each_variant
-def test_events_without_hits_and_with_one(bundle, variant):
-    pipeline = NativePipeline(bundle, variant=variant)
-    for count in (0, 1, 2):
-        hits = Hits.from_positions(np.full((count, 3), 100.0) + np.arange(count)[:, None])
-        assert len(pipeline.find_tracks(hits).labels) == count
-
-
-@each_variant
-def test_the_order_of_hits_renumbers_tracks_only(bundle, variant):
-    features = hit_features(straight_tracks(tracks=100, noise=50), bundle.features)
-    pipeline = NativePipeline(bundle, variant=variant)
-    shuffled = np.random.default_rng(0).permutation(len(features))
-    labels = pipeline.find_tracks_from_features(features).labels
-    again = pipeline.find_tracks_from_features(features[shuffled]).labels
-    np.testing.assert_array_equal(again, labels[shuffled])
 
 
 def test_an_unknown_network_runs_on_the_reference_with_a_message(bundle, tmp_path):
@@ -203,51 +147,6 @@ def test_a_graph_needs_no_triplets(bundle, settings):
     assert found.filtered.edges.shape[1]
     assert found.joined.edges.shape == found.joined.triplets.shape == (2, 0)
     assert (found.labels() == -1).all()
-
-
-def test_a_bundle_without_triplets_has_its_gnn_run_on_the_reference(bundle, tmp_path):
-    other = write_tiny_bundle(tmp_path / "other")
-    features = hit_features(straight_tracks(tracks=50, noise=50), other.features)
-    with pytest.warns(UserWarning, match=r"reference engine runs \w+\.onnx: its metadata"):
-        pipeline = NativePipeline(other)
-    found, reference = pipeline.run(features), ReferencePipeline(other).run(features)
-    np.testing.assert_array_equal(found.joined.edges, reference.filtered.edges)
-    np.testing.assert_array_equal(found.labels(), reference.labels())
-
-
-@each_variant
-def test_one_call_finds_and_counts_what_the_stages_do(variant):
-    bundle = read_bundle()
-    source, *_ = find_events(EXAMPLES / "pu20")
-    hits = source.read_columns(bundle.features.wire_columns, truth=False).hits
-    features = hit_features(hits.select(np.flatnonzero(hits.x > 0)), bundle.features)
-    for threads in (1, 2):
-        pipeline = NativePipeline(bundle, variant=variant, threads=threads)
-        outputs = pipeline.run(features)
-        (found,) = pipeline.run_events([features])
-        assert len(found.tracks) > 100
-        np.testing.assert_array_equal(found.tracks.labels, outputs.labels())
-        assert found.timings.edges == outputs.timings.edges
-        assert list(found.timings.seconds) == list(outputs.timings.seconds)
-        assert min(found.timings.seconds.values()) > 0
-
-
-@each_variant
-def test_events_together_have_the_tracks_of_each_alone(variant):
-    bundle = read_bundle()
-    pipeline = NativePipeline(bundle, variant=variant)
-    columns = bundle.features.wire_columns
-    source, *_ = find_events(EXAMPLES / "pu20")
-    event = source.read_columns(columns, truth=False).hits
-    turns = np.array_split(np.argsort(np.arctan2(event.y, event.x)), 5)
-    events = [hit_features(event.select(np.sort(rows)), bundle.features) for rows in turns]
-    events.insert(2, events[0][:0])
-    together = pipeline.find_tracks_of_events(events)
-    assert sum(map(len, together)) > 100
-    for features, tracks in zip(events, together, strict=True):
-        alone = pipeline.find_tracks_from_features(features)
-        np.testing.assert_array_equal(tracks.labels, alone.labels)
-    assert pipeline.find_tracks_of_events([]) == []
 
 
 # ---- 8 bits

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from known_networks import COLUMNS, describe, inputs_of, made_up_event, network, write_numbers
 
+from known_networks import COLUMNS, describe, inputs_of, made_up_event, network, write_numbers
 from trackserve.engines.native.library import library, variants
 from trackserve.engines.native.networks import NativeNetwork, UnknownNetworkError
 from trackserve.pipeline.networks import METADATA

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from known_networks import (
     COLUMNS,
     WITH_SHAPES,
@@ -13,7 +14,6 @@ from known_networks import (
     network,
     write_numbers,
 )
-
 from trackserve.engines.native.library import library, variants
 from trackserve.engines.native.networks import NativeNetwork, UnknownNetworkError
 
