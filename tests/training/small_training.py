@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECIPE = """
+base = "none"
 name = "small"
 detector = "trackml"
 seed = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,11 @@ def add(commands: Subparsers) -> None:
         "data", type=Path, nargs="+", metavar="DATA", help="folders or .zip of events"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder")
-    parser.add_argument("--recipe", default="trackml", help="a name that ships, or a TOML file")
+    parser.add_argument(
+        "--recipe",
+        default="trackml",
+        help="a name that ships, or a TOML file, which inherits from its `base` (default: trackml)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--validation",
@@ -58,13 +63,16 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train and print the folder of the bundle."""
-    from trackserve.training.recipe import read_recipe
+    from trackserve.training.recipe import read_recipe, recipe_changes
     from trackserve.training.train import train
 
     if (options.validation is None) != (options.test is None):
         message = "--validation and --test are given together, or neither"
         raise InputError(message)
     recipe = read_recipe(options.recipe)
+    base, changes = recipe_changes(options.recipe)
+    if base is not None:
+        print(f"recipe: {base} with {', '.join(changes) or 'no change'}", file=sys.stderr)
     apart = None if options.test is None else (options.validation, options.test)
     train(
         options.data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from trackserve.errors import InputError
 from trackserve.files import whole
+from trackserve.training.progress import progress_writers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,9 +45,9 @@ def fit(
 
     The learning rate rises over the first twentieth and falls to zero along a cosine. What is drawn
     at each step depends on the seed and the number of the step alone, so a training that was killed
-    goes on from ``folder/NAME.checkpoint`` as if nothing had happened. Metrics are added to
-    ``folder/metrics.jsonl``, one line a step. Raises :class:`InputError` where the loss is no
-    longer finite.
+    goes on from ``folder/NAME.checkpoint`` as if nothing had happened. Metrics are written to the
+    folder as :func:`trackserve.training.progress.progress_writers` says. Raises :class:`InputError`
+    where the loss is no longer finite.
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_rate, updates=updates))
@@ -63,7 +63,7 @@ def fit(
         tqdm(
             total=updates, initial=first, desc=name, unit="update", mininterval=1, disable=None
         ) as bar,
-        (folder / "metrics.jsonl").open("a", encoding="utf-8") as log,
+        progress_writers(folder, name) as writers,
     ):
         for step in range(first, updates):
             epoch, place = divmod(step, events)
@@ -80,10 +80,8 @@ def fit(
             optimiser.step()
             scheduler.step()
             metrics = {"loss": value.item(), **metrics}
-            log.write(
-                json.dumps({"network": name, "step": step, "event": int(event), **metrics}) + "\n"
-            )
-            log.flush()
+            for writer in writers:
+                writer.write(step, {"event": int(event), **metrics})
             bar.set_postfix({k: f"{v:.4g}" for k, v in metrics.items()})
             bar.update()
             if (step + 1) % checkpoint_every == 0 or step + 1 == updates:

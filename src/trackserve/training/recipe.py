@@ -16,6 +16,10 @@ from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.pipeline.triplets import TripletCuts
 
 RECIPES = Path(__file__).parent / "recipes"
+DEFAULT_BASE = "trackml"
+"""What a recipe inherits from unless it names another."""
+NOTHING = "none"
+"""The base of a recipe that inherits nothing."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +210,38 @@ def _check_range(settings: Any) -> None:
 def read_recipe(recipe: str | Path) -> Recipe:
     """Read a recipe: the name of one that comes with the package, or a TOML file.
 
-    Raises :class:`InputError` that names the setting that is unknown or of the wrong type.
+    A file inherits every setting that it does not have from the recipe that its key ``base`` names,
+    ``trackml`` where it has no such key, and from the defaults alone where that is ``none``. Raises
+    :class:`InputError` that names the setting that is unknown or of the wrong type.
     """
+    path, settings = _read(recipe)
+    base = _base_of(path, settings)
+    if base is not None:
+        settings = _over(_read(base)[1], settings)
+    made: Recipe = _make(Recipe, settings, str(path))
+    return made
+
+
+def recipe_changes(recipe: str | Path) -> tuple[str | None, list[str]]:
+    """Return the name of a recipe's base and what the recipe changes of it, such as ``gnn.width 64 (32)``.
+
+    The name is None, and nothing is changed, for a recipe that inherits nothing.
+    """
+    path, settings = _read(recipe)
+    base = _base_of(path, settings)
+    if base is None:
+        return None, []
+    before, after = _settings(read_recipe(base)), _settings(read_recipe(recipe))
+    changes = [
+        f"{name} {_shown(after[name])} ({_shown(before[name])})"
+        for name in after
+        if after[name] != before[name]
+    ]
+    return base, changes
+
+
+def _read(recipe: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file of a recipe and what is in it."""
     path = Path(recipe)
     shipped = RECIPES / f"{recipe}.toml"
     if not path.is_file() and shipped.is_file():
@@ -217,12 +251,43 @@ def read_recipe(recipe: str | Path) -> Recipe:
         message = f"no recipe {str(recipe)!r}; give a TOML file or one of: {known}"
         raise InputError(message)
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         message = f"{path} is not valid TOML: {error}"
         raise InputError(message) from None
-    made: Recipe = _make(Recipe, settings, str(path))
-    return made
+
+
+def _base_of(path: Path, settings: dict[str, Any]) -> str | None:
+    """Take the key ``base`` out of a recipe's settings and return what it names."""
+    base = settings.pop("base", NOTHING if path.parent == RECIPES else DEFAULT_BASE)
+    known = sorted(p.stem for p in RECIPES.glob("*.toml"))
+    if base not in (NOTHING, *known):
+        message = f"{path}: base is {base!r}; expected {NOTHING!r} or one of: {', '.join(known)}"
+        raise InputError(message)
+    return None if base == NOTHING else base
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings ``below`` with those ``above`` in their place, table by table."""
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(name), dict)
+        merged[name] = _over(below[name], value) if both else value
+    return merged
+
+
+def _settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every setting of a recipe by its name with dots."""
+    found: dict[str, Any] = {}
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        name = prefix + setting.name
+        found.update(_settings(value, f"{name}.") if is_dataclass(value) else {name: value})
+    return found
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def _make(kind: type, settings: Any, where: str) -> Any:

@@ -12,6 +12,7 @@ was.
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ import torch
 from trackserve.bundle import BUNDLE_FILE, read_bundle
 from trackserve.data import find_events
 from trackserve.errors import InputError
+from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.training import choices
 from trackserve.training.calibrate import EVENTS, some, write_ranges
 from trackserve.training.embedding import EmbeddingLoss
@@ -71,9 +73,16 @@ def train(
     measured on those of the second. Without, the last events of each data set are kept apart for
     that: ``recipe.validation`` and ``recipe.test`` of them. With ``networks``, a bundle, its networks
     are taken as they are, and only radius and cuts are chosen; with ``start``, a bundle, the recipe's
-    ``start`` begin at its weights where they have the same shape. Raises :class:`InputError` where a
+    ``start`` begin at its weights where they have the same shape. Warns of a recipe without cuts on
+    doublets, which costs hours. Raises :class:`InputError` where a
     data set then has fewer than three events, or no truth.
     """
+    if recipe.doublet_cuts == DoubletCuts():
+        warnings.warn(
+            "the recipe has no [doublet_cuts]: training and the finished bundle take many times as long "
+            "with every pair of hits that lie near each other; the shipped recipes have some",
+            stacklevel=2,
+        )
     Training(data, bundle, recipe, device=device, apart=apart, networks=networks, start=start).run()
 
 
