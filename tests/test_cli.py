@@ -157,7 +157,7 @@ def test_find_writes_the_same_file_with_several_events_under_way(small, server, 
     assert together.read_text() == alone.read_text()
     assert "concurrency is 0" in refusal(capsys, *find, "--concurrency", 0, "-o", together)
     local = ("find", small, "--local", "--concurrency", 2)
-    assert "--concurrency goes with --server" in refusal(capsys, *local)
+    assert "--concurrency needs --server" in refusal(capsys, *local)
 
 
 def test_find_reads_cells_only_where_a_feature_needs_them(damaged, bundle, tmp_path, capsys):
@@ -238,16 +238,16 @@ def test_events_of_one_number_cannot_share_a_file(small, damaged, bundle, capsys
 
 
 def test_a_bundle_goes_with_local_alone(small, bundle, capsys):
-    assert "--bundle goes with --local" in refusal(capsys, "find", small, "--bundle", bundle)
+    assert "--bundle needs --local" in refusal(capsys, "find", small, "--bundle", bundle)
 
 
 def test_options_that_would_say_nothing_are_refused(small, tmp_path, capsys):
     find = ("find", small, "--engine", "native")
-    assert "--engine goes with --local; a server has its own" in refusal(capsys, *find)
+    assert "--engine needs --local; a server uses its own" in refusal(capsys, *find)
     judge = ("evaluate", small, "--server", "localhost:1", "--threads", 2)
-    assert "--threads goes with the pipeline in process" in refusal(capsys, *judge)
+    assert "--threads needs the pipeline in process" in refusal(capsys, *judge)
     load = ("bench", "localhost:1", small, "--engine", "native")
-    assert "--engine goes with --check local" in refusal(capsys, *load)
+    assert "--engine needs --check local" in refusal(capsys, *load)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,9 @@ def test_where_a_result_can_not_be_written_is_said_before_the_work(
     command, *rest, option = arguments
     absent = tmp_path / "absent/file"
     message = refusal(capsys, command, *rest, small, option, absent)
-    assert message.endswith(f"there is no folder {absent.parent} for file")
+    assert message.endswith(
+        f"folder {absent.parent} does not exist; create it, or write file elsewhere"
+    )
     assert f"{tmp_path} is a folder" in refusal(capsys, command, *rest, small, option, tmp_path)
 
 
@@ -372,7 +374,7 @@ def test_bundle_show_and_check(bundle, capsys):
     assert shown.endswith((bundle / "bundle.toml").read_text())
     digest = shown.splitlines()[0].split()[-1]
     assert main(["bundle", "check", str(bundle)]) == 0
-    assert capsys.readouterr().out == f"{bundle}: sound, digest {digest}\n"
+    assert capsys.readouterr().out == f"{bundle}: valid, digest {digest}\n"
 
 
 def test_a_bundle_that_is_broken(bundle, tmp_path, capsys):

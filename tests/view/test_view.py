@@ -227,9 +227,9 @@ def test_commands_write_pictures_pages_and_events_for_phoenix(
     ("command", "name", "says"),
     [
         ("draw", "a.jpg", "pictures are written as PNG"),
-        ("draw", "nowhere/a.png", "there is no folder"),
+        ("draw", "nowhere/a.png", "does not exist"),
         ("view", "a.png", "neither .html"),
-        ("view", "nowhere/a.html", "there is no folder"),
+        ("view", "nowhere/a.html", "does not exist"),
     ],
 )
 def test_names_of_other_files_are_refused(

@@ -1,6 +1,6 @@
 """The command line: parse, call one library function, print.
 
-Exit status: 0 done, 1 the server was at fault, 2 the input was, 130 interrupted.
+Exit status: 0 success, 1 server error, 2 bad input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COMMANDS = (
     bundle,
     info,
 )
-"""A module a command, in the order in which they are listed."""
+"""One module per command, in the order of the help text."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +98,7 @@ def _one_sentence(
 
 @contextlib.contextmanager
 def _needs_extra(extra: str) -> Iterator[None]:
-    """Name the part of trackserve to install where a package is missing."""
+    """Turn a missing package into an error that names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -109,7 +109,7 @@ def _needs_extra(extra: str) -> Iterator[None]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of every command: also what the reference in the docs is made from."""
+    """Return the parser of all commands; the reference in the docs is generated from it."""
     parser = argparse.ArgumentParser(
         prog="trackserve",
         description="Send hits, get tracks: machine-learning track finding behind a Triton server.",
@@ -117,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="""examples:
   trackserve serve                                  serve the shipped bundle on port 8001 (gRPC)
   trackserve find examples/events/pu20 -o tracks.csv
-  trackserve evaluate examples/events/pu200         judge the shipped bundle, stage by stage
+  trackserve evaluate examples/events/pu200         evaluate the shipped bundle, stage by stage
   trackserve simulate --pileup 20 --events 10 --seed 1 -o events
   trackserve train events -o my-bundle""",
     )

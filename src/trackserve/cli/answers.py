@@ -1,4 +1,4 @@
-"""Where a command that looks at tracks gets them: the pipeline in process, a server, or a file."""
+"""Options for where a command gets tracks: the pipeline in process, a server, or a file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
     )
     add_bundle_option(parser, "in process: ")
     add_engine_option(parser, "in process: ", default=None)
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds per event"
+    )
 
 
 @contextlib.contextmanager

@@ -31,14 +31,14 @@ def add(commands: Subparsers) -> None:
         commands,
         "bench",
         run,
-        "Load a server and report its throughput, its latency and where the time went.",
+        "Load a server and report throughput, latency and where the time went.",
         epilog="""examples:
   trackserve bench localhost:8001 events/ --concurrency 1 2 4 8 --plots plots/
   trackserve bench http://localhost:8000 events/ --rate 20 --seconds 60 --check
   trackserve bench localhost:8001 small/ large/ --weights 9 1 --shared-memory
 
-Latency counts from the moment at which an event was to be sent until its labels are read. Requests that
-are refused or fail are counted, not sent again.""",
+Latency counts from the moment an event was due until its labels are read. Refused and failed requests are
+counted, not retried.""",
         extra="server,plot",
     )
     parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
@@ -50,7 +50,7 @@ are refused or fail are counted, not sent again.""",
         nargs="+",
         default=[1],
         metavar="N",
-        help="closed loop: this many events in flight all the time; one load after the other",
+        help="closed loop: events in flight at all times; several values are measured in turn",
     )
     load.add_argument(
         "--rate",
@@ -58,11 +58,11 @@ are refused or fail are counted, not sent again.""",
         nargs="+",
         default=[],
         metavar="HZ",
-        help="open loop: events arrive at random (Poisson), this many a second",
+        help="open loop: events per second, arriving at random (Poisson)",
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each load")
     parser.add_argument(
-        "--warm-up", type=float, default=1.0, metavar="S", help="before, unmeasured"
+        "--warm-up", type=float, default=1.0, metavar="S", help="unmeasured time before each load"
     )
     parser.add_argument(
         "--weights",
@@ -70,10 +70,10 @@ are refused or fail are counted, not sent again.""",
         nargs="+",
         default=[],
         metavar="W",
-        help="how often events of each EVENT argument come (default: as often as the others')",
+        help="relative frequency of each EVENT argument (default: equal)",
     )
     _add_checks(parser)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number as JSON")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots")
 
 
@@ -83,22 +83,28 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("first", "local"),
         const="first",
-        help="compare every answer with the server's first one for the event, or with the one in this process",
+        help="compare every answer with the server's first one for the event, or with the pipeline in this process",
     )
     add_bundle_option(parser, "with --check local: ")
     add_engine_option(parser, "with --check local: ", default=None)
     parser.add_argument(
         "--shared-memory",
         action="store_true",
-        help="through system shared memory; needs `serve --shared-memory` on this machine",
+        help="send tensors through system shared memory; needs `serve --shared-memory` on this machine",
     )
-    parser.add_argument("--processes", type=int, default=0, help="that send (0: one a core)")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
-    parser.add_argument("--seed", type=int, default=0, help="of the events' order and arrivals")
+    parser.add_argument(
+        "--processes", type=int, default=0, help="sending processes (0: one per core)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds per event"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the events' order and arrivals"
+    )
     parser.add_argument(
         "--metrics",
         metavar="URL",
-        help="of the server's metrics, which hold a monolith's stages "
+        help="address of the server's metrics, for the time of a monolith's stages "
         "(default: port 8002 of a server on port 8000 or 8001)",
     )
 
@@ -167,5 +173,7 @@ def _events(options: argparse.Namespace) -> Events:
     if options.check == "local":
         find_tracks = local_finder(options.bundle, engine=options.engine or "auto").find_tracks
         hits = [each for _, events_of_kind in kinds for each in events_of_kind]
-        return events.expecting([find_tracks(each).labels for each in tqdm(hits, desc="expect")])
+        return events.expecting(
+            [find_tracks(each).labels for each in tqdm(hits, desc="expected labels")]
+        )
     return events

@@ -22,7 +22,7 @@ def add(commands: Subparsers) -> None:
         (
             "check",
             check,
-            "Read a bundle, run it on no hits and a few, and say whether it is sound.",
+            "Read a bundle, run it on no hits and on a few, and report whether it is valid.",
         ),
     ):
         action = actions.add_parser(name, help=text, description=text, formatter_class=Formatter)
@@ -48,4 +48,4 @@ def check(options: argparse.Namespace) -> None:
 
     bundle = read_bundle(options.bundle)
     check_answers(bundle)
-    print(f"{bundle.path}: sound, digest {bundle.digest()}")
+    print(f"{bundle.path}: valid, digest {bundle.digest()}")

@@ -19,8 +19,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "calibrate",
         run,
-        "Write a copy of a bundle that can be computed in 8 bits, which training does by itself.",
-        epilog="Its filter and its triplet classifier get the ranges of their activations.",
+        "Add activation ranges to a copy of a bundle, so that it can run in 8 bits.",
+        epilog="Measures the ranges of filter and triplet classifier on the events. Training does so itself.",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder")
     add_events(parser)

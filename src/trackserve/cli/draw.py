@@ -30,7 +30,7 @@ def add(commands: Subparsers) -> None:
     add_events(parser)
     add_answer_options(parser)
     parser.add_argument(
-        "--limit", type=int, default=400, metavar="N", help="most tracks drawn: those of highest pT"
+        "--limit", type=int, default=400, metavar="N", help="maximum tracks drawn, highest pT first"
     )
     parser.add_argument(
         "-o",
@@ -38,7 +38,7 @@ def add(commands: Subparsers) -> None:
         type=Path,
         metavar="PNG",
         required=True,
-        help="picture of one event, or a folder for one picture an event",
+        help="picture of one event, or a folder for one picture per event",
     )
 
 
@@ -59,13 +59,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _pictures(output: Path, events: list[int]) -> list[Path]:
-    """Return where the picture of each event goes; raises InputError for a name that can't be one."""
+    """Return the path of each event's picture; raises :class:`InputError` for an unusable name."""
     if output.suffix.lower() == ".png":
         if len(events) > 1:
             message = f"{output} is one picture for {len(events)} events; name a folder with -o"
             raise InputError(message)
         if not output.parent.is_dir():
-            message = f"there is no folder {output.parent} for {output.name}"
+            message = f"folder {output.parent} does not exist; create it, or write {output.name} elsewhere"
             raise InputError(message)
         return [output]
     if output.suffix and not output.is_dir():

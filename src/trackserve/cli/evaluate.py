@@ -35,27 +35,31 @@ def add(commands: Subparsers) -> None:
         commands,
         "evaluate",
         run,
-        "Judge tracks on events with truth: in process stage by stage, from a server, or from a file.",
+        "Evaluate tracks on events with truth: in process stage by stage, from a server, or from a file.",
     )
     add_events(parser)
     add_bundle_option(parser)
     add_engine_option(parser, "in process: ", default=None)
-    parser.add_argument("--server", metavar="URL", help="tracks from this server")
+    parser.add_argument("--server", metavar="URL", help="take the tracks from this server")
     parser.add_argument(
         "--tracks",
         type=Path,
         metavar="CSV",
-        help="tracks from this file of `find` (event_id,hit_id,track_id; negative: none)",
+        help="take the tracks from a file of `find` (event_id,hit_id,track_id; negative: no track)",
     )
     parser.add_argument("--threads", type=int, help="in process: processor threads (default: 1)")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds per event"
+    )
     parser.add_argument(
         "--pixels",
         action="store_true",
-        help="find tracks among the hits of the pixel detector alone (volumes 7, 8, 9)",
+        help="use only the hits of the pixel detector (volumes 7, 8, 9)",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number, bins too")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the usual plots")
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="write every number, with bins, as JSON"
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the plots")
 
 
 def run(options: argparse.Namespace) -> None:

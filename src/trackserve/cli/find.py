@@ -56,14 +56,18 @@ def add(commands: Subparsers) -> None:
         help="events in flight, from a server over gRPC (default: 1); "
         "two for each of the server's instances keep it busy",
     )
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds an event")
     parser.add_argument(
-        "--wait", action="store_true", help="for a server that is still to start, up to the timeout"
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds per event"
+    )
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait for a server that has not started yet, up to the timeout",
     )
     parser.add_argument(
         "--keep-going",
         action="store_true",
-        help="go on after an event that fails, and exit with status 1 at the end",
+        help="continue after an event that fails, and exit with status 1 at the end",
     )
     parser.add_argument(
         "-o", "--output", type=Path, help="CSV file (default, and for -: standard output)"
@@ -78,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     if options.local:
         refuse(options, ("concurrency",), "--server")
     else:
-        refuse(options, ("bundle", "engine"), "--local; a server has its own")
+        refuse(options, ("bundle", "engine"), "--local; a server uses its own")
     check_place(options.output)
     sources = find_sources(options.events)
     check_distinct(sources)

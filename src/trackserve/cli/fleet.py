@@ -22,7 +22,7 @@ def add(commands: Subparsers) -> None:
         run,
         "Serve a bundle with several tritonservers behind one Envoy until Ctrl-C or SIGTERM.",
         extra="server,fleet",
-        epilog="Clients of gRPC and HTTP reach the fleet at one port; a server that fails is left out.",
+        epilog="One port serves gRPC and HTTP; servers that fail are left out.",
     )
     parser.add_argument("--servers", type=int, default=2, metavar="N", help="tritonservers")
     add_bundle_option(parser)

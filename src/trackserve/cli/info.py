@@ -18,7 +18,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "info",
         run,
-        "Show what this installation is and has: engines, processor, bundles, optional parts.",
+        "Show this installation: engines, processor, bundles, optional parts.",
     )
 
 

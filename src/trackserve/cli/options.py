@@ -1,4 +1,4 @@
-"""What several commands share: options, and events."""
+"""Options that several commands share, and finding their events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults after options that have one, and examples as they were written."""
+    """Shows defaults after options that have one, and keeps the layout of examples."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         nothing = action.default is None or action.default is False or action.default == []
@@ -75,8 +75,7 @@ def add_engine_option(
         "--engine",
         choices=("auto", *names()),
         default=default,
-        help=f"{prefix}what runs the bundle; auto is the fastest that this machine has "
-        "(`trackserve info` lists them)",
+        help=f"{prefix}engine; auto is the fastest on this machine (`trackserve info` lists them)",
     )
 
 
@@ -88,10 +87,10 @@ def add_folder_option(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def refuse(options: argparse.Namespace, names: Sequence[str], place: str) -> None:
-    """Raise if any of the options is given, for it goes with something that isn't."""
+    """Raise if any of these options is given: they need ``place``, which is not."""
     for name in names:
         if getattr(options, name) is not None:
-            message = f"--{name} goes with {place}"
+            message = f"--{name} needs {place}"
             raise InputError(message)
 
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def check_place(path: Path | None) -> None:
-    """Raise before the work unless its result can be written there."""
+    """Raise :class:`InputError` if the result of a long run could not be written there."""
     if path is not None and path.is_dir():
         message = f"{path} is a folder; name a file"
         raise InputError(message)
     if path is not None and not path.parent.is_dir():
-        message = f"there is no folder {path.parent} for {path.name}"
+        message = f"folder {path.parent} does not exist; create it, or write {path.name} elsewhere"
         raise InputError(message)
 
 
 @contextlib.contextmanager
 def written(path: Path | None) -> Iterator[TextIO]:
-    """Yield a text file that takes its place when it is whole; standard output for None and ``-``.
+    """Yield a text file that appears only when complete; standard output for None and ``-``.
 
     It is gzipped if its name ends in .gz.
     """

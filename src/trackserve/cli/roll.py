@@ -19,8 +19,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "roll",
         run,
-        "Replace the servers of a running fleet, one after the other, by ones with another bundle.",
-        epilog="No client sees an error. If the new bundle can't be served, the old servers go on.",
+        "Roll a running fleet to another bundle, one server at a time.",
+        epilog="No client sees an error. If the new bundle cannot be served, the old servers continue.",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the new bundle's folder")
     add_folder_option(parser, "of the fleet")

@@ -22,7 +22,7 @@ def add(commands: Subparsers) -> None:
         "serve",
         run,
         "Serve a bundle with tritonserver until Ctrl-C or SIGTERM.",
-        epilog="The server listens on this machine alone unless --address says otherwise.",
+        epilog="The server listens on 127.0.0.1 unless --address names another address.",
     )
     add_bundle_option(parser)
     add_settings(parser)

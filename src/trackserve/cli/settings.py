@@ -1,4 +1,4 @@
-"""The options for how a bundle is served: those of `serve`, `fleet` and `repository`."""
+"""The options of `serve`, `fleet` and `repository` for how a bundle is served."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options of :func:`chosen_settings`."""
-    group = parser.add_argument_group("how it is served")
+    group = parser.add_argument_group("serving")
     group.add_argument(
         "--settings",
         action=_SettingsFile,
         type=Path,
         metavar="FILE",
-        help="settings as `tune` writes them, in place of the defaults; options after it override it",
+        help="settings from `tune`, instead of the defaults; later options override it",
     )
     group.add_argument(
         "--shape",
         choices=("monolith", "ensemble"),
         default="monolith",
-        help="the whole pipeline in one model, or each stage a model of its own",
+        help="the whole pipeline in one model, or one model per stage",
     )
-    add_engine_option(group, "of a monolith; an ensemble has the reference: ")
+    add_engine_option(group, "of a monolith (an ensemble uses the reference): ")
     group.add_argument(
         "--device",
         default="auto",
-        help="where the engine runs, such as cpu; auto is the first that it has on this machine",
+        help="where the engine runs, such as cpu; auto is the engine's first on this machine",
     )
     group.add_argument(
         "--precision",
         choices=("bundle", *PRECISIONS),
         default="bundle",
-        help="what the engine computes networks in, of those that it has",
+        help="precision of the networks; bundle is the bundle's own",
     )
     group.add_argument(
         "--networks",
@@ -56,47 +56,51 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_numbers(group: argparse._ArgumentGroup) -> None:
     for name, text in (
-        ("instances", "events that a monolith works on at a time, processes of a stage"),
-        ("threads", "processor threads of each instance of a monolith, of each process of a stage"),
+        ("instances", "events processed at a time by a monolith, or processes of a stage"),
+        ("threads", "processor threads per instance, or per process of a stage"),
     ):
         group.add_argument(
             f"--{name}",
             action="append",
             default=[],
             metavar="[MODEL=]N",
-            help=f"{text}; without a model, of every model (default: 1; may be repeated)",
+            help=f"{text}; without MODEL, for all models (default: 1; repeatable)",
         )
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-hits", type=int, default=500_000, help="most hits of one event")
-    group.add_argument("--max-queue", type=int, default=64, help="most requests that wait")
+    group.add_argument("--max-hits", type=int, default=500_000, help="maximum hits of one event")
+    group.add_argument("--max-queue", type=int, default=64, help="maximum waiting requests")
     group.add_argument(
-        "--queue-timeout", type=float, default=60.0, metavar="S", help="longest wait, seconds"
+        "--queue-timeout",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="maximum wait in the queue, seconds",
     )
     group.add_argument(
         "--batch",
         type=int,
         default=1,
         metavar="N",
-        help="of a monolith: most waiting events of few hits that go to an instance together",
+        help="monolith: maximum small waiting events processed together",
     )
     group.add_argument(
         "--log-requests",
         choices=("none", "failures", "all"),
         default="failures",
-        help="which requests get a line of JSON in the server's log",
+        help="requests with a JSON line in the server's log",
     )
     group.add_argument(
         "--shared-memory",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="let clients on this machine, all trusted, send tensors through system shared memory",
+        help="let clients on this machine, all trusted, use system shared memory",
     )
 
 
 class _SettingsFile(argparse.Action):
-    """Takes each setting from a file, as if it stood on the command line in the file's place."""
+    """Applies each setting of a file as if it were given on the command line."""
 
     def __call__(
         self,

@@ -21,11 +21,11 @@ def add(commands: Subparsers) -> None:
         run,
         "Simulate ttbar events with pileup (Pythia 8, ACTS) in the TrackML detector.",
         extra="sim",
-        epilog="Events that are there already are kept: run it again to go on after a stop.",
+        epilog="Existing events are kept: run the same command again to resume.",
     )
     parser.add_argument("--events", type=int, required=True, metavar="N", help="number of events")
     parser.add_argument(
-        "--seed", type=int, required=True, help="the same seed gives the same bytes"
+        "--seed", type=int, required=True, help="the same seed yields the same bytes"
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the events"
@@ -34,40 +34,43 @@ def add(commands: Subparsers) -> None:
         "--conditions",
         choices=("trackml", "hl-lhc"),
         default="trackml",
-        help="like TrackML's events, or with the HL-LHC's pileup and wide beam spot",
+        help="as in TrackML's events, or with the HL-LHC's pileup and wide beam spot",
     )
     parser.add_argument(
-        "--pileup", type=float, metavar="MU", help="mean further collisions (default: conditions')"
+        "--pileup",
+        type=float,
+        metavar="MU",
+        help="mean number of pileup collisions (default: from the conditions)",
     )
     parser.add_argument(
         "--first-event", type=int, default=0, metavar="N", help="first event number"
     )
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     parser.add_argument(
         "--form",
         choices=("csv", "csv.gz", "parquet"),
         default="csv.gz",
-        help="how tables are written; parquet is smallest, and read fastest",
+        help="format of the tables; parquet is smallest and fastest to read",
     )
     _add_detector(parser)
 
 
 def _add_detector(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--noise", type=float, help="share of noise among all hits (default: conditions')"
+        "--noise", type=float, help="share of noise hits (default: from the conditions)"
     )
     parser.add_argument(
         "--field",
         choices=("solenoid", "constant"),
         default="solenoid",
-        help="a coil's field, which falls off at its ends, or the same everywhere",
+        help="field of a coil, which falls off at its ends, or a constant field",
     )
     parser.add_argument("--field-scale", type=float, default=1.0, help="factor on the 2 T field")
     parser.add_argument(
         "--digitisation",
         choices=("geometric", "smeared"),
         default="geometric",
-        help="positions from cells, or the true ones blurred by pitch / sqrt(12)",
+        help="positions from cells, or true ones smeared by pitch / sqrt(12)",
     )
     parser.add_argument(
         "--dead-modules", type=float, default=0.0, help="share of modules without hits"
@@ -78,7 +81,7 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
         nargs=3,
         default=(0.0, 0.0, 0.0),
         metavar=("X", "Y", "Z"),
-        help="where collisions happen on average, mm",
+        help="mean position of the collisions, mm",
     )
 
 

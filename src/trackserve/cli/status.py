@@ -18,8 +18,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "status",
         run,
-        "Show what a server runs, how busy it is, what it refused and where the time goes.",
-        epilog="It watches the server for two seconds. For a fleet it shows each server.",
+        "Show what a server runs, how busy it is, what it refused, and where the time goes.",
+        epilog="Observes the server for two seconds. For a fleet it shows each server.",
     )
     parser.add_argument("url", metavar="URL", help="the server: [grpc://|http://]host:port")
     parser.add_argument(

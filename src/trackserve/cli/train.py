@@ -23,41 +23,45 @@ def add(commands: Subparsers) -> None:
         run,
         "Train embedding, filter and GNN on events with truth and write a bundle.",
         extra="train,server",
-        epilog="Everything is kept in BUNDLE.training: run it again to go on after a kill.",
+        epilog="Progress is kept in BUNDLE.training: run the same command again to resume.",
     )
     parser.add_argument(
-        "data", type=Path, nargs="+", metavar="DATA", help="folders or .zip of events"
+        "data",
+        type=Path,
+        nargs="+",
+        metavar="DATA",
+        help="folders or .zip files of events with truth",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder")
     parser.add_argument(
         "--recipe",
         default="trackml",
-        help="a name that ships, or a TOML file, which inherits from its `base` (default: trackml)",
+        help="name of a shipped recipe, or a TOML file that inherits from its `base` (default: trackml)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--validation",
         type=Path,
         metavar="DIR",
-        help="events to choose radius and cuts on (default: a share of DATA)",
+        help="events for choosing radius and cuts (default: a share of DATA)",
     )
     parser.add_argument(
         "--test",
         type=Path,
         metavar="DIR",
-        help="events to measure the bundle on, given with --validation",
+        help="events for measuring the bundle; needs --validation",
     )
     parser.add_argument(
         "--networks",
         type=Path,
         metavar="BUNDLE",
-        help="take the networks of this bundle as they are, and choose radius and cuts only",
+        help="keep the networks of this bundle; only choose radius and cuts",
     )
     parser.add_argument(
         "--start",
         type=Path,
         metavar="BUNDLE",
-        help="begin at the weights of this bundle, for the networks in the recipe's `start`",
+        help="start the networks in the recipe's `start` from the weights of this bundle",
     )
 
 
@@ -67,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     from trackserve.training.train import train
 
     if (options.validation is None) != (options.test is None):
-        message = "--validation and --test are given together, or neither"
+        message = "--validation and --test need each other; give both or neither"
         raise InputError(message)
     recipe = read_recipe(options.recipe)
     base, changes = recipe_changes(options.recipe)

@@ -23,37 +23,42 @@ def add(commands: Subparsers) -> None:
         commands,
         "tune",
         run,
-        "Search the settings that serve best on this machine, and write them and a report.",
+        "Search for the settings that serve best on this machine; write them and a report.",
         epilog="""examples:
-  trackserve tune events/ --p99 100 -o tuning      most events a second with p99 below 100 ms
-  trackserve tune events/ --rate 20 -o tuning      lowest p99 at 20 events a second
+  trackserve tune events/ --p99 100 -o tuning      most events per second with p99 below 100 ms
+  trackserve tune events/ --rate 20 -o tuning      lowest p99 at 20 events per second
   trackserve serve --settings tuning/settings.toml
 
-Trials that are in the folder are kept: run it again to go on after a stop.""",
+Trials in the folder are reused: run the same command again to resume.""",
         extra="server,plot",
     )
     add_events(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
-    goal.add_argument("--p99", type=float, default=0.0, metavar="MS", help="the longest p99, ms")
-    goal.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="events a second")
+    goal.add_argument("--p99", type=float, default=0.0, metavar="MS", help="maximum p99, ms")
+    goal.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="events per second")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the search"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for trials and report",
     )
     add_bundle_option(parser)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each load")
-    parser.add_argument("--trials", type=int, default=40, metavar="N", help="most trials")
+    parser.add_argument("--trials", type=int, default=40, metavar="N", help="maximum trials")
     parser.add_argument(
         "--engines",
         nargs="+",
         choices=names(),
-        help="that may be chosen, beginning with the first (default: those that this machine has)",
+        help="engines to try, starting with the first (default: all on this machine)",
     )
     parser.add_argument(
         "--precisions",
         nargs="+",
         choices=("bundle", *PRECISIONS),
         default=("bundle",),
-        help="that may be chosen; another than the bundle's finds slightly other tracks",
+        help="precisions to try; other ones than the bundle's change the tracks slightly",
     )
 
 
@@ -81,5 +86,5 @@ def run(options: argparse.Namespace) -> None:
     for path in write_report(tuning, trials):
         print(path)
     if tuning.best(trials) is None:
-        message = f"no settings reach {tuning.goal}; the report lists what was tried"
+        message = f"no settings reach {tuning.goal}; the report lists the trials"
         raise InputError(message)

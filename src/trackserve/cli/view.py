@@ -31,7 +31,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "view",
         run,
-        "Look at events and their tracks in a browser; without -o from a server on this machine.",
+        "Show events and their tracks in a browser; without -o from a server on this machine.",
         epilog="""examples:
   trackserve view examples/events/pu200 --server localhost:8001
   trackserve view examples/events/pu200 -o event.html      a page to keep or send
@@ -44,10 +44,10 @@ def add(commands: Subparsers) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help=f".html: a page with up to {MOST_INSIDE} events inside; .json: events for Phoenix",
+        help=f".html: a page with up to {MOST_INSIDE} events; .json: events for Phoenix",
     )
     parser.add_argument(
-        "--port", type=int, default=0, help="of the page without -o; 0 picks a free one"
+        "--port", type=int, default=0, help="port of the page without -o; 0 picks a free one"
     )
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
 
@@ -74,7 +74,7 @@ def _check(output: Path, events: int) -> None:
     if events > MOST_INSIDE:
         message = (
             f"{events} events are too many for one file (at most {MOST_INSIDE}); "
-            "without -o they are shown one after the other"
+            "without -o the page shows them one by one"
         )
         raise InputError(message)
 
@@ -107,7 +107,7 @@ def _serve(options: argparse.Namespace, sources: Sequence[EventSource], answers:
 
     names = [f"event {source.event_id}" for source in sources]
     with LiveDisplay(names, lambda place: _block(sources[place], answers), options.port) as display:
-        print(f"{len(sources)} events at {display.url}; Ctrl-C ends", flush=True)
+        print(f"{len(sources)} events at {display.url}; stop with Ctrl-C", flush=True)
         if not options.no_browser and sys.stdout.isatty():
             webbrowser.open(display.url)
         try:
