@@ -107,7 +107,7 @@ def test_the_client_loads_numpy_and_tritonclient_only():
             "client.credentials",
         ),
         *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
-        *("contract", "contract.description", "contract.tensors"),
+        *("contract", "contract.description", "contract.tensors", "contract.wanted"),
     }
 
 

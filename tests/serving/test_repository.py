@@ -9,6 +9,7 @@ from trackserve.contract.description import Description
 from trackserve.contract.tensors import BUNDLE_FOLDER, STAGES
 from trackserve.engines.registry import fastest
 from trackserve.errors import InputError
+from trackserve.event import TRACK_COLUMNS
 from trackserve.serving.repository import write_repository
 from trackserve.serving.settings import Settings
 
@@ -31,7 +32,11 @@ def test_a_monolith_has_the_pipeline_in_the_two_served_models(tiny_bundle, tmp_p
     assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "track_finding"]
     models = finding, exatrkx = [read_config(repository, m) for m in ("track_finding", "exatrkx")]
     assert shapes(finding.input) == {"HITS": ("TYPE_FP32", [-1, 3])}
-    assert shapes(finding.output) == {"LABELS": ("TYPE_INT64", [-1])}
+    assert shapes(finding.output) == {
+        "LABELS": ("TYPE_INT64", [-1]),
+        "PARAMETERS": ("TYPE_FP32", [-1, len(TRACK_COLUMNS)]),
+    }
+    assert shapes(exatrkx.output) == {"LABELS": ("TYPE_INT64", [-1])}
     assert shapes(exatrkx.input) == {"FEATURES": ("TYPE_FP32", [-1, 3])}
     assert {model.backend for model in models} == {"python"}
     assert [model.instance_group[0].count for model in models] == [1, 1]

@@ -17,6 +17,7 @@ from trackserve.backend.counters import Counters
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.tensors import BUNDLE_FOLDER, LABELS, MODELS, UNUSABLE
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import InputError
 from trackserve.pipeline.timings import Timings
 
@@ -43,7 +44,7 @@ class Entry(ABC):
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
 
     @abstractmethod
-    def run(self, *inputs: Any) -> tuple[NDArray[Any], ...]:
+    def run(self, wanted: Wanted, *inputs: Any) -> tuple[NDArray[Any], ...]:
         """Return the model's outputs for its inputs, both in the order of the table of tensors."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -97,19 +98,20 @@ class Entry(ABC):
 
     def _warm_up(self) -> None:
         """Run once on made-up tensors: a model that can't fails at the start, a first event is fast."""
-        self.run(*self.made_up(min(WARM_UP_HITS, self.max_hits)))
+        self.run(LABELS_ONLY, *self.made_up(min(WARM_UP_HITS, self.max_hits)))
 
     def _answer(self, request: Any) -> Any:
         try:
             given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
             inputs = [tensor.as_numpy() for tensor in given]
             began = time.perf_counter()
-            outputs = self.run(*inputs)
+            wanted = Wanted.of_request(json.loads(request.parameters() or "{}"))
+            outputs = self.run(wanted, *inputs)
             self.count(outputs, time.perf_counter() - began)
             return pb.InferenceResponse(
                 [
                     pb.Tensor(tensor.name, array)
-                    for tensor, array in zip(self._table.outputs, outputs, strict=True)
+                    for tensor, array in zip(wanted.outputs(self._table), outputs, strict=True)
                 ]
             )
         except InputError as error:

@@ -29,8 +29,10 @@ from trackserve.backend.queue import Queue, Request
 from trackserve.backend.workers import Ensemble, Monolith, Outcome
 from trackserve.bundle import read_bundle
 from trackserve.contract import metrics
-from trackserve.contract.description import PIPELINE
+from trackserve.contract.description import PIPELINE, Description
 from trackserve.contract.tensors import BUNDLE_FOLDER, MODELS
+from trackserve.contract.wanted import Wanted
+from trackserve.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,13 +48,14 @@ SWITCH_SECONDS = 0.001
 
 
 class TritonPythonModel:
-    """One input in, LABELS out; see the table of tensors."""
+    """One input in, LABELS and what else is asked for out; see the table of tensors."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and start a thread for each worker."""
         config = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in config.items()}
         self._table = MODELS[args["model_name"]]
+        self._description = Description.from_parameters(parameters)
         self._counters = Counters()
         self._log = RequestLog(self._table.name, parameters["log_requests"], self._counters)
         workers = self._workers(parameters, Path(args["model_repository"]).parent)
@@ -90,13 +93,20 @@ class TritonPythonModel:
     def _accept(self, request: Any) -> Any:
         """Return the answer of a request or its refusal, None if it waits."""
         name, now = request.request_id() or token_hex(8), time.monotonic()
+        try:
+            wanted = Wanted.of_request(json.loads(request.parameters() or "{}"))
+            self._description.check(wanted, self._table)
+        except InputError as error:
+            unusable = Outcome("unusable", str(error))
+            self._log.record(name, unusable)
+            return _error(unusable)
         if refusal := self._queue.admit():
             self._log.record(name, refusal)
             return _error(refusal)
         alone = self._queue.accepted == 1 and now - self._last_alone > APART
         self._counters.add(metrics.PENDING, 1, self._table.name)
         tensor = pb.get_input_tensor_by_name(request, self._table.inputs[0].name)
-        accepted = Request(name, tensor, now, tensor.shape()[0])
+        accepted = Request(name, tensor, now, tensor.shape()[0], wanted)
         if self._only_worker is not None and alone and accepted.hits <= ALONE_HITS:
             ((_, answer),) = self._answers(self._only_worker, [accepted])
             self._sent()
@@ -138,13 +148,15 @@ class TritonPythonModel:
                 in_time.append(request)
         if not in_time:
             return
-        answers = worker.find([r.tensor for r in in_time], [r.request_id for r in in_time])
-        if any(labels is not None for _, labels in answers):
+        answers = worker.find(in_time)
+        if any(outputs is not None for _, outputs in answers):
             self._policy.observe((time.monotonic() - began) / len(answers))
-        for request, (outcome, labels) in zip(in_time, answers, strict=True):
-            yield request, self._end(request, outcome, labels, began)
+        for request, (outcome, outputs) in zip(in_time, answers, strict=True):
+            yield request, self._end(request, outcome, outputs, began)
 
-    def _end(self, request: Request, outcome: Outcome, labels: Any, began: float) -> Any:
+    def _end(
+        self, request: Request, outcome: Outcome, outputs: list[Any] | None, began: float
+    ) -> Any:
         """Count a request and return its answer: whoever has it finds its line in the log."""
         ended = time.monotonic()
         self._queue.finish()
@@ -158,7 +170,7 @@ class TritonPythonModel:
             waited=round(began - request.since, 6),
             worked=round(ended - began, 6),
         )
-        return _error(outcome) if labels is None else pb.InferenceResponse([labels])
+        return _error(outcome) if outputs is None else pb.InferenceResponse(outputs)
 
 
 def _error(outcome: Outcome) -> Any:

@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
+
 if TYPE_CHECKING:
     from trackserve.backend.policy import Policy
     from trackserve.backend.workers import Outcome
@@ -28,6 +30,7 @@ class Request:
     since: float
     """When it came, by ``time.monotonic`` (s)."""
     hits: int
+    wanted: Wanted = LABELS_ONLY
     sender: Any = None
     """What sends its answer, None where ``execute`` returns it."""
 

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from trackserve.backend.entry import Entry
 from trackserve.contract.tensors import FEATURES, HITS
-from trackserve.pipeline.stages import STAGES, StageContext
+from trackserve.contract.wanted import LABELS_ONLY
+from trackserve.pipeline.stages import STAGES, StageContext, tracks_in_input_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from trackserve.contract.wanted import Wanted
 
 
 class TritonPythonModel(Entry):
@@ -20,8 +23,13 @@ class TritonPythonModel(Entry):
         (self._stage,) = (stage for stage in STAGES if stage.name == self._table.name)
         self._context = StageContext.open(self.bundle, self.threads, [self._stage.name])
 
-    def run(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        """Return the stage's outputs."""
+    def run(self, wanted: Wanted, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Return the stage's outputs, and those on request if they are wanted."""
         if self._table.inputs[0] in {HITS, FEATURES}:
             self.check_count(len(inputs[0]))
-        return self._stage.run(self._context, *inputs)
+        if wanted == LABELS_ONLY or not self._table.on_request:
+            return self._stage.run(self._context, *inputs)
+        tracks = tracks_in_input_order(self._context, *inputs, wanted=wanted)
+        if tracks.parameters is None:
+            return (tracks.labels,)
+        return tracks.labels, tracks.parameters.matrix()

@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb
 
 from trackserve.backend.entry import WARM_UP_HITS
 from trackserve.contract import metrics
-from trackserve.contract.tensors import FEATURES, LABELS, MODELS, UNUSABLE
+from trackserve.contract.tensors import FEATURES, LABELS, MODELS, PARAMETERS, UNUSABLE
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import feature_matrix
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from trackserve.backend.counters import Counters
+    from trackserve.backend.queue import Request
     from trackserve.bundle import Bundle
     from trackserve.contract.tensors import Tensor
+    from trackserve.contract.wanted import Wanted
     from trackserve.engines.base import TimedTracks
-    from trackserve.event import Float32
+    from trackserve.event import Float32, Tracks
     from trackserve.pipeline.timings import Timings
 
 
@@ -45,15 +47,15 @@ class Outcome:
         return code
 
 
-Answer = tuple[Outcome, Any]
-"""What became of a request, and its labels as one of Triton's tensors if there are any."""
+Answer = tuple[Outcome, list[Any] | None]
+"""What became of a request, and its outputs as Triton's tensors, None if it has no tracks."""
 
 
 class Worker(Protocol):
-    """Finds the tracks of some events at a time, given as Triton's tensors."""
+    """Finds the tracks of some requests' events at a time."""
 
-    def find(self, events: Sequence[Any], request_ids: Sequence[str]) -> list[Answer]:
-        """Return the answer for each of the events."""
+    def find(self, requests: Sequence[Request]) -> list[Answer]:
+        """Return the answer for each of the requests."""
 
 
 class Monolith:
@@ -79,30 +81,33 @@ class Monolith:
             np.random.default_rng(0).random((hits, len(bundle.features.columns)), np.float32)
         )
 
-    def find(self, events: Sequence[Any], request_ids: Sequence[str]) -> list[Answer]:
-        """Return the answer for each of the events; nobody fails for another's hits."""
+    def find(self, requests: Sequence[Request]) -> list[Answer]:
+        """Return the answer for each of the requests; those that want the same are worked on together."""
+        answers: dict[Request, Answer] = {}
+        for wanted in dict.fromkeys(request.wanted for request in requests):
+            alike = [request for request in requests if request.wanted == wanted]
+            answers |= zip(alike, self._find(alike, wanted), strict=True)
+        return [answers[request] for request in requests]
+
+    def _find(self, requests: Sequence[Request], wanted: Wanted) -> list[Answer]:
+        """Return the answer for each of the requests; nobody fails for another's hits."""
         try:
             clock = StageClock()
-            features = [self._features(event.as_numpy()) for event in events]
+            features = [self._features(request.tensor.as_numpy()) for request in requests]
             if self._columns is not None:
                 clock.stop("features")
-            found = self._pipeline.run_events(features)
+            found = self._pipeline.run_events(features, wanted)
             self._count(clock.timings(), found)
-            return [
-                (Outcome("answered"), pb.Tensor(LABELS.name, each.tracks.labels)) for each in found
-            ]
+            return [(Outcome("answered"), _outputs(each.tracks)) for each in found]
         except InputError as error:
             outcome = Outcome("unusable", str(error))
         except Exception as error:
-            pb.Logger.log_error(f"request {', '.join(request_ids)}: {traceback.format_exc()}")
+            names = ", ".join(request.request_id for request in requests)
+            pb.Logger.log_error(f"request {names}: {traceback.format_exc()}")
             outcome = Outcome("failed", f"the server failed: {type(error).__name__}: {error}")
-        if len(events) == 1:
+        if len(requests) == 1:
             return [(outcome, None)]
-        return [
-            answer
-            for event, request_id in zip(events, request_ids, strict=True)
-            for answer in self.find([event], [request_id])
-        ]
+        return [answer for request in requests for answer in self._find([request], wanted)]
 
     def _features(self, rows: Float32) -> Float32:
         if len(rows) > self._max_hits:
@@ -119,27 +124,41 @@ class Monolith:
         self._counters.add(metrics.TRACKS, sum(len(each.tracks) for each in found))
 
 
+def _outputs(tracks: Tracks) -> list[Any]:
+    """Return tracks as Triton's tensors."""
+    outputs = [pb.Tensor(LABELS.name, tracks.labels)]
+    if tracks.parameters is not None:
+        outputs.append(pb.Tensor(PARAMETERS.name, tracks.parameters.matrix()))
+    return outputs
+
+
+def _sendable(parameters: Mapping[str, bool | float]) -> dict[str, bool | str]:
+    """Return a request's parameters as a model may send them to another: a float as its text."""
+    return {n: value if isinstance(value, bool) else str(value) for n, value in parameters.items()}
+
+
 class Ensemble:
     """A chain of Triton's models, one for each stage."""
 
     def __init__(self, name: str) -> None:
         self._model = MODELS[name]
 
-    def find(self, events: Sequence[Any], request_ids: Sequence[str]) -> list[Answer]:
-        """Return the answer for each of the events, one after the other."""
-        return [self._ask(*each) for each in zip(events, request_ids, strict=True)]
+    def find(self, requests: Sequence[Request]) -> list[Answer]:
+        """Return the answer for each of the requests, one after the other."""
+        return [self._ask(request) for request in requests]
 
-    def _ask(self, event: Any, request_id: str) -> Answer:
+    def _ask(self, request: Request) -> Answer:
+        wanted = request.wanted
         try:
             response = pb.InferenceRequest(
                 model_name=self._model.name,
-                requested_output_names=[LABELS.name],
-                inputs=[event],
-                request_id=request_id,
+                requested_output_names=[tensor.name for tensor in wanted.outputs(self._model)],
+                inputs=[request.tensor],
+                request_id=request.request_id,
+                parameters=_sendable(wanted.request()),
             ).exec()
             if not response.has_error():
-                (labels,) = response.output_tensors()
-                return Outcome("answered"), labels
+                return Outcome("answered"), response.output_tensors()
             reason = response.error().message()
         except Exception as error:  # the next one is answered
             reason = f"the server failed: {type(error).__name__}: {error}"

@@ -29,6 +29,7 @@ from trackserve.client.credentials import Credentials
 from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import TrackserveError, UnreachableError
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ def find_tracks(
     hits: HitsLike,
     url: str | Sequence[str] = DEFAULT_URL,
     *,
+    parameters: bool = False,
+    min_quality: float | None = None,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Tracks:
     """Return the tracks that the server at ``url`` finds in one event; see :class:`Client`."""
     with Client(url, timeout=timeout) as client:
-        return client.find_tracks(hits)
+        return client.find_tracks(hits, parameters=parameters, min_quality=min_quality)
 
 
 class Client(ClientCore):
@@ -112,21 +115,31 @@ class Client(ClientCore):
                 raise
             return self._fallback.description
 
-    def find_tracks(self, hits: HitsLike, *, request_id: str = "") -> Tracks:
-        """Return the tracks of an event.
+    def find_tracks(
+        self,
+        hits: HitsLike,
+        *,
+        parameters: bool = False,
+        min_quality: float | None = None,
+        request_id: str = "",
+    ) -> Tracks:
+        """Return the tracks of an event, with what is fitted of each where ``parameters`` are wanted.
 
         ``hits`` are :class:`Hits`, anything with named columns (a dict of arrays, a data frame),
         numbers ``[N, C]`` in the columns that ``description`` names, or ``[N, 3]`` with x, y, z in
         mm. Columns that these hits don't have are filled with the
-        values that the bundle gives for that. ``request_id`` (one is drawn if none is given) names
+        values that the bundle gives for that. Tracks of a quality below ``min_quality``, in [0, 1),
+        are dropped (default: ``description.min_quality``). ``request_id`` (one is drawn if none is given) names
         the request in the server's log and in errors. Raises :class:`InputError` for hits that
-        can't be used.
+        can't be used, and for what the served bundle can't give.
         """
-        return self._infer(TRACK_FINDING, hits_table(hits, self.description), request_id)
+        wanted = Wanted(parameters, min_quality)
+        return self._infer(TRACK_FINDING, hits_table(hits, self.description), wanted, request_id)
 
     def find_tracks_from_features(self, features: NDArray[Any], *, request_id: str = "") -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return self._infer(EXATRKX, as_float32(features, "features", "[N, F]"), request_id)
+        array = as_float32(features, "features", "[N, F]")
+        return self._infer(EXATRKX, array, LABELS_ONLY, request_id)
 
     def close(self) -> None:
         """Close the connections."""
@@ -144,12 +157,14 @@ class Client(ClientCore):
     ) -> None:
         self.close()
 
-    def _infer(self, model: Model, array: Float32, request_id: str) -> Tracks:
+    def _infer(self, model: Model, array: Float32, wanted: Wanted, request_id: str) -> Tracks:
         self.request_id = request_id = request_id or new_request_id()
 
         def ask(connection: Connection, timeout: float) -> Tracks:
-            labels = connection.infer(model, array, timeout=timeout, request_id=request_id)
-            return as_tracks(labels, array, connection.url)
+            labels, *tables = connection.infer(
+                model, array, timeout=timeout, request_id=request_id, wanted=wanted
+            )
+            return as_tracks(labels, array, connection.url, *tables)
 
         try:
             return self._ask(ask)
@@ -157,7 +172,7 @@ class Client(ClientCore):
             if self._fallback is None:
                 error.request_id = request_id
                 raise
-            return as_tracks(self._fallback.infer(model, array), array, "the fallback")
+            return self._fallback.find_tracks(model, array, wanted)
         except TrackserveError as error:
             error.request_id = request_id
             raise

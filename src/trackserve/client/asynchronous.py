@@ -17,9 +17,10 @@ from trackserve.client.connection import (
     GRPC_OPTIONS,
     identified,
     model_input,
-    output_of,
+    outputs_of,
     split_url,
     strings,
+    wanted_outputs,
 )
 from trackserve.client.core import (
     DEFAULT_TIMEOUT,
@@ -33,6 +34,7 @@ from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.table import as_float32, hits_table
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import (
     InputError,
     ServerError,
@@ -143,32 +145,46 @@ class AsyncClient(ClientCore):
                     raise
                 return self._fallback.description
 
-    async def find_tracks(self, hits: HitsLike, *, request_id: str = "") -> Tracks:
+    async def find_tracks(
+        self,
+        hits: HitsLike,
+        *,
+        parameters: bool = False,
+        min_quality: float | None = None,
+        request_id: str = "",
+    ) -> Tracks:
         """Return the tracks of an event; see :meth:`trackserve.client.Client.find_tracks`."""
+        wanted = Wanted(parameters, min_quality)
         description = self._described or await self.description()
-        return await self._infer(TRACK_FINDING, hits_table(hits, description), request_id)
+        return await self._infer(TRACK_FINDING, hits_table(hits, description), wanted, request_id)
 
     async def find_tracks_from_features(
         self, features: NDArray[Any], *, request_id: str = ""
     ) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return await self._infer(EXATRKX, as_float32(features, "features", "[N, F]"), request_id)
+        array = as_float32(features, "features", "[N, F]")
+        return await self._infer(EXATRKX, array, LABELS_ONLY, request_id)
 
     async def find_all(
-        self, events: Iterable[HitsLike], *, ordered: bool = True
+        self,
+        events: Iterable[HitsLike],
+        *,
+        parameters: bool = False,
+        min_quality: float | None = None,
+        ordered: bool = True,
     ) -> AsyncIterator[Answer]:
         """Yield an answer for each event, in the order of the events or else as they come.
 
-        Events are taken only as there is room for them. An event that fails is answered with its
+        ``parameters`` and ``min_quality`` are as with :meth:`find_tracks`, for each event. Events are taken only as there is room for them. An event that fails is answered with its
         error, and the others go on.
         """
-        source = enumerate(events)
+        source, wanted = enumerate(events), Wanted(parameters, min_quality)
         ahead = 2 * self.concurrency  # a slow event at the front leaves no server idle
         under_way: deque[asyncio.Task[Answer]] = deque()
         try:
             while True:
                 for index, hits in itertools.islice(source, ahead - len(under_way)):
-                    under_way.append(asyncio.create_task(self._answer(index, hits)))
+                    under_way.append(asyncio.create_task(self._answer(index, hits, wanted)))
                 if not under_way:
                     return
                 if ordered:
@@ -185,19 +201,25 @@ class AsyncClient(ClientCore):
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _answer(self, index: int, hits: HitsLike) -> Answer:
+    async def _answer(self, index: int, hits: HitsLike, wanted: Wanted) -> Answer:
         request_id = new_request_id()
         try:
-            return Answer(index, request_id, await self.find_tracks(hits, request_id=request_id))
+            tracks = await self.find_tracks(
+                hits,
+                parameters=wanted.parameters,
+                min_quality=wanted.min_quality,
+                request_id=request_id,
+            )
         except TrackserveError as error:
             return Answer(index, request_id, error)
+        return Answer(index, request_id, tracks)
 
-    async def _infer(self, model: Model, array: Float32, request_id: str) -> Tracks:
+    async def _infer(self, model: Model, array: Float32, wanted: Wanted, request_id: str) -> Tracks:
         request_id = request_id or new_request_id()
 
         async def ask(connection: _AsyncConnection, timeout: float) -> Tracks:
-            labels = await connection.infer(model, array, timeout, request_id)
-            return as_tracks(labels, array, connection.url)
+            labels, *tables = await connection.infer(model, array, timeout, request_id, wanted)
+            return as_tracks(labels, array, connection.url, *tables)
 
         async with self._places:
             try:
@@ -206,8 +228,7 @@ class AsyncClient(ClientCore):
                 if self._fallback is None:
                     error.request_id = request_id
                     raise
-                labels = await asyncio.to_thread(self._fallback.infer, model, array)
-                return as_tracks(labels, array, "the fallback")
+                return await asyncio.to_thread(self._fallback.find_tracks, model, array, wanted)
             except TrackserveError as error:
                 error.request_id = request_id
                 raise
@@ -245,19 +266,19 @@ class _AsyncConnection:
         )
 
     async def infer(
-        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
-    ) -> NDArray[Any]:
-        """Return the one output of a model for its one input."""
-        sent, output = model_input(model, array)
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str, wanted: Wanted
+    ) -> list[NDArray[Any]]:
+        """Return the outputs of a model that are wanted for its one input."""
         async with self._explained(model.name, timeout):
             answer = await self._client.infer(
-                model.name, [sent], client_timeout=timeout, **identified(request_id, self._headers)
+                model.name,
+                [model_input(model, array)],
+                client_timeout=timeout,
+                parameters=wanted.request(),
+                **identified(request_id, self._headers),
             )
-            result = output_of(answer, output)
-        if result is None:
-            message = f"the model {model.name!r} at {self.url} returned no {output}"
-            raise ServerError(message)
-        return result
+            outputs = outputs_of(answer, model, wanted)
+        return wanted_outputs(outputs, model, wanted, self.url)
 
     async def parameters(self, model: Model) -> dict[str, str]:
         """Return the parameters of a model's configuration."""

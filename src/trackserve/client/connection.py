@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from trackserve.client import failures
 from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.http import Http
+from trackserve.contract.wanted import LABELS_ONLY
 from trackserve.errors import InputError, ServerError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.contract.tensors import Model
+    from trackserve.contract.wanted import Wanted
 
 GRPC_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -70,8 +72,8 @@ class Connection(ABC):
 
     @abstractmethod
     def _infer(
-        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
-    ) -> NDArray[Any] | None: ...
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str, wanted: Wanted
+    ) -> Mapping[str, NDArray[Any]]: ...
 
     @abstractmethod
     def _config(self, model: str) -> Mapping[str, Any]: ...
@@ -86,15 +88,13 @@ class Connection(ABC):
         *,
         timeout: float | None = None,
         request_id: str = "",
-    ) -> NDArray[Any]:
-        """Return the one output of a model for its one input."""
+        wanted: Wanted = LABELS_ONLY,
+    ) -> list[NDArray[Any]]:
+        """Return the outputs of a model that are wanted for its one input."""
         timeout = self.timeout if timeout is None else timeout
         with self._explained(model.name, timeout):
-            result = self._infer(model, array, timeout, request_id)
-        if result is None:
-            message = f"the model {model.name!r} at {self.url} returned no {model.outputs[0].name}"
-            raise ServerError(message)
-        return result
+            outputs = self._infer(model, array, timeout, request_id, wanted)
+        return wanted_outputs(outputs, model, wanted, self.url)
 
     def parameters(self, model: Model) -> dict[str, str]:
         """Return the parameters of a model's configuration."""
@@ -142,13 +142,16 @@ class GrpcConnection(Connection):
         )
 
     def _infer(
-        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
-    ) -> NDArray[Any] | None:
-        sent, output = model_input(model, array)
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str, wanted: Wanted
+    ) -> Mapping[str, NDArray[Any]]:
         answer = self._client.infer(
-            model.name, [sent], client_timeout=timeout, **identified(request_id, self._headers)
+            model.name,
+            [model_input(model, array)],
+            client_timeout=timeout,
+            parameters=wanted.request(),
+            **identified(request_id, self._headers),
         )
-        return output_of(answer, output)
+        return outputs_of(answer, model, wanted)
 
     def _config(self, model: str) -> Mapping[str, Any]:
         answer = self._client.get_model_config(
@@ -176,9 +179,11 @@ class HttpConnection(Connection):
         self._client = Http(address, timeout, context=context, headers=credentials.headers())
 
     def _infer(
-        self, model: Model, array: NDArray[Any], timeout: float, request_id: str
-    ) -> NDArray[Any] | None:
-        return self._client.infer(model, array, timeout=timeout, request_id=request_id)
+        self, model: Model, array: NDArray[Any], timeout: float, request_id: str, wanted: Wanted
+    ) -> Mapping[str, NDArray[Any]]:
+        return self._client.infer(
+            model, array, timeout=timeout, request_id=request_id, wanted=wanted
+        )
 
     def _config(self, model: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._client.get(f"/v2/models/{model}/config")
@@ -189,22 +194,35 @@ class HttpConnection(Connection):
         return models
 
 
-def model_input(model: Model, array: NDArray[Any]) -> tuple[Any, str]:
-    """Return a model's one input, ready to be sent by gRPC, and the name of its one output."""
-    (tensor,), (output,) = model.inputs, model.outputs
+def model_input(model: Model, array: NDArray[Any]) -> Any:
+    """Return a model's one input, ready to be sent by gRPC."""
+    (tensor,) = model.inputs
     sent = tritonclient.grpc.InferInput(tensor.name, list(array.shape), tensor.dtype)
     sent.set_data_from_numpy(array)
-    return sent, output.name
+    return sent
 
 
-def output_of(answer: Any, output: str) -> NDArray[Any] | None:
-    """Return an output of a gRPC answer, None if it has no such one."""
+def outputs_of(answer: Any, model: Model, wanted: Wanted) -> dict[str, NDArray[Any]]:
+    """Return by name those of the wanted outputs that a gRPC answer has."""
+    names = [tensor.name for tensor in wanted.outputs(model)]
     try:
-        result: NDArray[Any] | None = answer.as_numpy(output)
+        outputs = {name: answer.as_numpy(name) for name in names}
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         message = f"its answer is not one of a Triton server: {error}"
         raise InferenceServerException(message) from None
-    return result
+    return {name: output for name, output in outputs.items() if output is not None}
+
+
+def wanted_outputs(
+    outputs: Mapping[str, NDArray[Any]], model: Model, wanted: Wanted, url: str
+) -> list[NDArray[Any]]:
+    """Return the wanted outputs in their order; raises :class:`ServerError` if one is missing."""
+    names = [tensor.name for tensor in wanted.outputs(model)]
+    for name in names:
+        if name not in outputs:
+            message = f"the model {model.name!r} at {url} returned no {name}"
+            raise ServerError(message)
+    return [outputs[name] for name in names]
 
 
 def identified(request_id: str, headers: Mapping[str, str]) -> dict[str, Any]:

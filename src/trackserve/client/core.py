@@ -12,7 +12,7 @@ from trackserve.client.tries import Patience, Servers
 from trackserve.contract.description import Description
 from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError
-from trackserve.event import Tracks
+from trackserve.event import Tracks, TrackTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,16 +78,26 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
-def as_tracks(labels: NDArray[Any], array: Float32, url: str) -> Tracks:
-    """Return the labels as tracks; raises :class:`ServerError` unless there is one for each hit."""
+def as_tracks(
+    labels: NDArray[Any], array: Float32, url: str, table: NDArray[Any] | None = None
+) -> Tracks:
+    """Return the labels, and the table of the tracks' parameters, as tracks.
+
+    Raises :class:`ServerError` unless there is a label for each hit, and a row for each track.
+    """
     if labels.shape != array.shape[:1] or labels.dtype != np.int64:
         message = (
             f"{url} answered {array.shape[0]} hits with labels {labels.dtype} "
             f"{list(labels.shape)}; expected one int64 label for each hit"
         )
         raise ServerError(message)
+    if table is not None and table.dtype != np.float32:
+        message = f"{url} answered with parameters of tracks as {table.dtype}; expected float32"
+        raise ServerError(message)
     try:
-        return Tracks(labels)
+        return Tracks(labels, None if table is None else TrackTable.from_matrix(table))
     except InputError as error:  # the server's fault, not that of who sent the hits
         message = f"{url} answered with labels that are none: {error}"
+        if table is not None:
+            message = f"{url} answered with tracks that are none: {error}"
         raise ServerError(message) from None

@@ -8,12 +8,12 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from trackserve.contract.description import Description
 from trackserve.contract.tensors import EXATRKX, Model
 from trackserve.errors import InputError, MissingDependencyError
 
 try:
     from trackserve.bundle import read_bundle
+    from trackserve.bundle.description import describe
     from trackserve.engines.registry import open_pipeline
     from trackserve.pipeline.features import feature_matrix
 except ModuleNotFoundError as error:
@@ -26,8 +26,10 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trackserve.contract.description import Description
+    from trackserve.contract.wanted import Wanted
     from trackserve.engines.base import Pipeline
-    from trackserve.event import Float32, Int64
+    from trackserve.event import Float32, Tracks
 
 
 class Fallback:
@@ -44,18 +46,7 @@ class Fallback:
         self._engine, self._threads = engine, threads
         self._pipeline: Pipeline | None = None
         self._lock = Lock()
-        features = self._bundle.features
-        self.description = Description(
-            columns=features.wire_columns,
-            absent=dict(features.absent),
-            features=features.columns,
-            scales=features.scales,
-            max_hits=2**63 - 1,
-            max_queue=0,
-            bundle=self._bundle.name,
-            detector=self._bundle.detector,
-            digest=self._bundle.digest(),
-        )
+        self.description = describe(self._bundle, max_hits=2**63 - 1, max_queue=0)
 
     def check_same(self, served: Description, url: str) -> None:
         """Raise :class:`InputError` if a server has another bundle: events would differ by luck."""
@@ -67,12 +58,17 @@ class Fallback:
             )
             raise InputError(message)
 
-    def infer(self, model: Model, array: Float32) -> Int64:
-        """Return what a server would for the one input of a model."""
+    def find_tracks(self, model: Model, array: Float32, wanted: Wanted) -> Tracks:
+        """Return the tracks that a server would find in the one input of a model.
+
+        Raises :class:`InputError` where it would refuse.
+        """
+        self.description.check(wanted, model)
         with self._lock:
             if self._pipeline is None:
                 self._pipeline = open_pipeline(
                     self._bundle, engine=self._engine, threads=self._threads
                 )
             features = array if model is EXATRKX else feature_matrix(array, self._bundle.features)
-            return self._pipeline.find_tracks_from_features(features).labels
+            (found,) = self._pipeline.run_events([features], wanted)
+            return found.tracks

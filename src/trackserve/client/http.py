@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
+from trackserve.contract.wanted import LABELS_ONLY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from trackserve.contract.tensors import Model
+    from trackserve.contract.wanted import Wanted
 
 T = TypeVar("T")
 
@@ -120,19 +123,24 @@ class Http:
             self._connection._create_connection = _connect  # type: ignore[attr-defined]  # its one hook
 
     def infer(
-        self, model: Model, array: NDArray[Any], *, timeout: float, request_id: str = ""
-    ) -> NDArray[Any] | None:
-        """Return the one output of a model for its one input, None if it returned no such output."""
-        (output,) = model.outputs
+        self,
+        model: Model,
+        array: NDArray[Any],
+        *,
+        timeout: float,
+        request_id: str = "",
+        wanted: Wanted = LABELS_ONLY,
+    ) -> dict[str, NDArray[Any]]:
+        """Return the outputs of a model for its one input, by name."""
         sent = {"binary_data_size": array.nbytes}
-        head = inference_head(model, array.shape, sent, request_id=request_id)
+        head = inference_head(model, array.shape, sent, request_id=request_id, asked=wanted)
         headers = {HEAD_LENGTH: str(len(head))}
         if request_id:
             headers["x-request-id"] = request_id
         body = b"".join((head, array.data))
         answer, length = self.ask("POST", inference_path(model), body, headers, timeout)
         try:
-            return _tensor(answer, length, output.name)
+            return _tensors(answer, length)
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
             raise _no_answer_of_ours(answer) from None
 
@@ -218,13 +226,17 @@ def inference_head(
     wanted: Mapping[str, Any] | None = None,
     *,
     request_id: str = "",
+    asked: Wanted = LABELS_ONLY,
 ) -> bytes:
-    """Return the JSON of a request: where its one input is, and the output ``wanted``, if not all."""
+    """Return the JSON of a request: where its one input is, and the output ``wanted``, if not all.
+
+    ``asked`` is what the request asks for beside labels.
+    """
     (tensor,), (output,) = model.inputs, model.outputs
     given = {"name": tensor.name, "shape": shape, "datatype": tensor.dtype, "parameters": sent}
     request: dict[str, Any] = {"inputs": [given]}
     if wanted is None:
-        request["parameters"] = {"binary_data_output": True}
+        request["parameters"] = {"binary_data_output": True, **asked.request()}
     else:
         request["outputs"] = [{"name": output.name, "parameters": wanted}]
     if request_id:
@@ -232,13 +244,17 @@ def inference_head(
     return json.dumps(request).encode()
 
 
-def _tensor(answer: bytes, length: int, name: str) -> NDArray[Any] | None:
-    """Return the output of this name, the only one in binary, which follows ``length`` bytes of JSON."""
+def _tensors(answer: bytes, length: int) -> dict[str, NDArray[Any]]:
+    """Return the outputs by name; they follow ``length`` bytes of JSON in binary, in its order."""
+    tensors, begin = {}, length
     for output in json.loads(answer[:length])["outputs"]:
-        if output["name"] == name:
-            numbers = np.frombuffer(answer, triton_to_np_dtype(output["datatype"]), offset=length)
-            return numbers.reshape(output["shape"])
-    return None
+        end = begin + int(output["parameters"]["binary_data_size"])
+        if not begin <= end <= len(answer):
+            raise _no_answer_of_ours(answer)
+        numbers = np.frombuffer(answer[begin:end], triton_to_np_dtype(output["datatype"]))
+        tensors[output["name"]] = numbers.reshape(output["shape"])
+        begin = end
+    return tensors
 
 
 def _read(answer: bytes, kind: type[T]) -> T:

@@ -6,8 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trackserve.contract.tensors import LABELS, TRACK_FINDING
+from trackserve.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from trackserve.contract.tensors import Model
+    from trackserve.contract.wanted import Wanted
 
 PIPELINE = "pipeline"
 """The worker of a monolith's models, which run the whole pipeline themselves; its instances and
@@ -16,13 +22,18 @@ threads go by this name."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """What the networks of a bundle may be computed in, by an engine and on a device that has it."""
 
+NEWER = ("track_columns", "min_quality")
+"""What servers state since they fit tracks."""
+
 
 @dataclass(frozen=True)
 class Description:
     """What a served model states about itself in its parameters.
 
     ``columns`` are those of ``HITS``, ``absent`` the value to send for a column that the hits don't
-    have; ``features`` and ``scales`` describe ``FEATURES``. ``digest`` names the bundle's contents.
+    have; ``features`` and ``scales`` describe ``FEATURES``. ``digest`` names the bundle's contents. ``track_columns`` are those of
+    ``PARAMETERS``, none where the bundle has no fit; tracks of a quality below ``min_quality`` are
+    dropped unless a request has another cut, None where the bundle doesn't know their quality.
     """
 
     columns: tuple[str, ...]
@@ -34,6 +45,25 @@ class Description:
     bundle: str
     detector: str
     digest: str
+    track_columns: tuple[str, ...] = ()
+    min_quality: float | None = None
+
+    def check(self, wanted: Wanted, model: Model) -> None:
+        """Raise :class:`InputError` unless this model can give what is wanted."""
+        if wanted.parameters and not model.on_request:
+            message = (
+                f"the model {model.name!r} returns {LABELS.name} alone; {TRACK_FINDING.name!r} "
+                "returns the parameters of tracks, too"
+            )
+            raise InputError(message)
+        if wanted.parameters and not self.track_columns:
+            message = (
+                f"the bundle {self.bundle} has no [fit], so it can't give the parameters of tracks"
+            )
+            raise InputError(message)
+        if wanted.min_quality is not None and self.min_quality is None:
+            message = f"the bundle {self.bundle} has no [quality], so tracks can't be chosen by it"
+            raise InputError(message)
 
     def parameters(self) -> dict[str, str]:
         """Return the parameters of the model's configuration, each a JSON value."""
@@ -41,7 +71,11 @@ class Description:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Description:
-        """Read the parameters back; raises :class:`KeyError` or :class:`ValueError` if not ours."""
-        value = {name: json.loads(parameters[name]) for name in cls.__dataclass_fields__}
-        lists = ("columns", "features", "scales")
-        return cls(**value | {name: tuple(value[name]) for name in lists})
+        """Read the parameters back; raises :class:`KeyError` or :class:`ValueError` if not ours.
+
+        An older server doesn't state what a request may ask for beside labels.
+        """
+        names = [n for n in cls.__dataclass_fields__ if n in parameters or n not in NEWER]
+        value = {name: json.loads(parameters[name]) for name in names}
+        lists = ("columns", "features", "scales", "track_columns")
+        return cls(**value | {name: tuple(value[name]) for name in lists if name in value})

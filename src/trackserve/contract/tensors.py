@@ -5,9 +5,9 @@ each name is written here and nowhere else. Symbols in ``dims``:
 
     N   hits of an event        C   columns of a hit       F   features of a hit
     E   edges of a graph        K   edges that are kept    D   dimensions of the embedding
-    P   edges past the filter   T   triplets
+    P   edges past the filter   T   triplets               R   tracks
 
-N, E, P, K and T vary from event to event; C, F and D are those of the bundle that is served.
+N, E, P, K, T and R vary from event to event; C, F and D are those of the bundle that is served.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from trackserve.event import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,17 +38,24 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the service: what goes in, what comes out."""
+    """One model of the service: what goes in, what comes out, and what else where a request asks for it."""
 
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     meaning: str
+    on_request: tuple[Tensor, ...] = ()
 
 
 HITS = Tensor("HITS", "FP32", ("N", "C"), "a row for each hit; x, y, z in mm are the first columns")
 FEATURES = Tensor("FEATURES", "FP32", ("N", "F"), "the hits' features, each divided by its scale")
 LABELS = Tensor("LABELS", "INT64", ("N",), "the track of each hit, numbered from 0; -1 for none")
+PARAMETERS = Tensor(
+    "PARAMETERS",
+    "FP32",
+    ("R", len(TRACK_COLUMNS)),
+    "what is fitted of each track, in the order of their numbers",
+)
 
 ORDER = Tensor("ORDER", "INT64", ("N",), "the input row of each hit in canonical order")
 SORTED = Tensor("SORTED_FEATURES", "FP32", ("N", "F"), "the features in canonical order")
@@ -58,14 +67,19 @@ KEPT_EDGES = Tensor("KEPT_EDGES", "INT64", (2, "K"), "those of them that are in 
 TRIPLETS = Tensor("TRIPLETS", "INT64", (2, "T"), "the kept edges that may follow each other")
 GNN_LOGITS = Tensor("GNN_LOGITS", "FP32", ("K",), "the graph neural network's logit of each edge")
 
-TRACK_FINDING = Model("track_finding", (HITS,), (LABELS,), "hits in, tracks out")
+TRACK_FINDING = Model(
+    "track_finding", (HITS,), (LABELS,), "hits in, tracks out", on_request=(PARAMETERS,)
+)
 EXATRKX = Model(
     "exatrkx", (FEATURES,), (LABELS,), "the published Exa.TrkX service: scaled features"
 )
 SERVED = (TRACK_FINDING, EXATRKX)
 """The models that clients call, in every deployment shape: they take a request or refuse it."""
 
-HITS_TO_TRACKS = Model("hits_to_tracks", (HITS,), (LABELS,), "the ensemble of all stages")
+HITS_TO_TRACKS = Model(
+    *("hits_to_tracks", (HITS,), (LABELS,), "the ensemble of all stages"),
+    on_request=(PARAMETERS,),
+)
 FEATURES_TO_TRACKS = Model(
     "features_to_tracks", (FEATURES,), (LABELS,), "the ensemble of the stages from `order` on"
 )
@@ -81,7 +95,10 @@ STAGES = (
     ),
     Model("triplets", (SORTED, PASSED_EDGES), (KEPT_EDGES, TRIPLETS), "algorithm 2, network 3"),
     Model("gnn", (SORTED, KEPT_EDGES, TRIPLETS), (GNN_LOGITS,), "network 4"),
-    Model("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 3"),
+    Model(
+        *("tracks", (SORTED, KEPT_EDGES, GNN_LOGITS, ORDER), (LABELS,), "algorithm 3"),
+        on_request=(PARAMETERS,),
+    ),
 )
 """The stages in the order of the way of an event; scaled features enter at ``order``.
 

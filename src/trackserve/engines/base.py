@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trackserve.columns import HitsLike, as_hits
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
@@ -49,56 +50,68 @@ class Pipeline(ABC):
         self.notes: list[str] = []
 
     @abstractmethod
-    def _run_events(self, events: Sequence[Float32], parameters: bool) -> list[TimedTracks]:
-        """Return the tracks and timings of each event, given by features that were checked."""
+    def _run_events(self, events: Sequence[Float32], wanted: Wanted) -> list[TimedTracks]:
+        """Return the tracks and timings of each event, given by features that were checked.
+
+        So is what is ``wanted`` of their tracks: the bundle has it.
+        """
 
     @abstractmethod
-    def _run(self, features: Float32, parameters: bool) -> StageOutputs:
+    def _run(self, features: Float32, wanted: Wanted) -> StageOutputs:
         """Run every stage on features that were checked, and return what each produced."""
 
     def run_events(
-        self, events: Sequence[Float32], *, parameters: bool = False
+        self, events: Sequence[Float32], wanted: Wanted = LABELS_ONLY
     ) -> list[TimedTracks]:
         """Return the tracks and timings of several events, given by scaled features ``[N, F]``.
 
-        With ``parameters`` the tracks carry what was fitted of each. Raises :class:`InputError` if an
-        event cannot be used, or for parameters where the bundle has no fit.
+        Raises :class:`InputError` if an event cannot be used, or for what the bundle can't give.
         """
+        self.bundle.track_stage.chosen(wanted)
         for features in events:
-            self._check(features, parameters)
-        return self._run_events(events, parameters)
+            self.bundle.check_features(features)
+        return self._run_events(events, wanted)
 
     def run(self, features: Float32, *, parameters: bool = False) -> StageOutputs:
         """Run every stage on scaled features ``[N, F]`` and return what each produced.
 
         Raises :class:`InputError` as :meth:`run_events` does.
         """
-        self._check(features, parameters)
-        return self._run(features, parameters)
-
-    def _check(self, features: Float32, parameters: bool) -> None:
+        wanted = Wanted(parameters)
+        self.bundle.track_stage.chosen(wanted)
         self.bundle.check_features(features)
-        if parameters:
-            self.bundle.track_stage.check_parameters()
+        return self._run(features, wanted)
 
-    def find_tracks(self, hits: HitsLike, *, parameters: bool = False) -> Tracks:
+    def find_tracks(
+        self, hits: HitsLike, *, parameters: bool = False, min_quality: float | None = None
+    ) -> Tracks:
         """Return the tracks of an event, with what is fitted of each where ``parameters`` are wanted.
 
-        ``hits`` are ``Hits``, or what :func:`trackserve.columns.as_hits` takes. Raises
-        :class:`InputError` for parameters where the bundle has no fit.
+        ``hits`` are ``Hits``, or what :func:`trackserve.columns.as_hits` takes. Tracks of a quality
+        below ``min_quality``, in [0, 1), are dropped (default: the bundle's ``tracks.min_quality``).
+        Raises :class:`InputError` for hits that can't be used, and for what the bundle can't give.
         """
         features = hit_features(as_hits(hits), self.bundle.features)
-        return self.find_tracks_from_features(features, parameters=parameters)
+        return self.find_tracks_from_features(
+            features, parameters=parameters, min_quality=min_quality
+        )
 
-    def find_tracks_from_features(self, features: Float32, *, parameters: bool = False) -> Tracks:
+    def find_tracks_from_features(
+        self, features: Float32, *, parameters: bool = False, min_quality: float | None = None
+    ) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return self.run_events([features], parameters=parameters)[0].tracks
+        return self.run_events([features], Wanted(parameters, min_quality))[0].tracks
 
     def find_tracks_of_events(
-        self, events: Sequence[Float32], *, parameters: bool = False
+        self,
+        events: Sequence[Float32],
+        *,
+        parameters: bool = False,
+        min_quality: float | None = None,
     ) -> list[Tracks]:
         """Return the tracks of several events, given by their scaled features."""
-        return [each.tracks for each in self.run_events(events, parameters=parameters)]
+        wanted = Wanted(parameters, min_quality)
+        return [each.tracks for each in self.run_events(events, wanted)]
 
 
 class Engine(ABC):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackserve.contract import tensors
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.event import Float32, Graph, Int64, ScoredGraph, Tracks, TripletGraph
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, feature_matrix
@@ -138,11 +139,15 @@ def tracks_in_input_order(
     logits: Float32,
     order: Int64,
     *,
-    parameters: bool = False,
+    wanted: Wanted = LABELS_ONLY,
 ) -> Tracks:
-    """Return the last stage's tracks, with the labels ``[N]`` in the order in which the hits came."""
+    """Return the last stage's tracks, with the labels ``[N]`` in the order in which the hits came.
+
+    Raises :class:`InputError` for what the bundle can't give.
+    """
+    stage = context.bundle.track_stage.chosen(wanted)
     scored = with_scores(Graph(features, edges), logits)
-    found = find_tracks(scored, context.bundle.track_stage, parameters=parameters)
+    found = find_tracks(scored, stage, parameters=wanted.parameters)
     labels = np.empty_like(order)
     labels[order] = found.labels
     return Tracks(labels, found.parameters)
@@ -188,12 +193,12 @@ class StageOutputs:
 
 
 def run_stages(
-    context: StageContext, features: Float32, *, parameters: bool = False
+    context: StageContext, features: Float32, wanted: Wanted = LABELS_ONLY
 ) -> tuple[dict[tensors.Tensor, NDArray[Any]], Tracks, Timings]:
     """Run every stage on scaled features ``[N, F]``.
 
-    Returns every tensor, the tracks in the order of the input, with what was fitted of each if
-    ``parameters`` are wanted, and the timings.
+    Returns every tensor, the tracks in the order of the input, with what was fitted of each if that
+    is wanted, and the timings.
     """
     values: dict[tensors.Tensor, NDArray[Any]] = {tensors.FEATURES: features}
     clock = StageClock()
@@ -203,7 +208,7 @@ def run_stages(
         clock.stop(stage.name, stage.edges(outputs))
         values.update(zip(stage.model.outputs, outputs, strict=True))
     inputs = [values[tensor] for tensor in last.model.inputs]
-    tracks = tracks_in_input_order(context, *inputs, parameters=parameters)
+    tracks = tracks_in_input_order(context, *inputs, wanted=wanted)
     clock.stop(last.name)
     values[tensors.LABELS] = tracks.labels
     return values, tracks, clock.timings()

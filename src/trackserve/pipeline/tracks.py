@@ -5,7 +5,7 @@ candidates -> join those that one helix fits -> fit -> quality -> drop what is l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from trackserve.pipeline.joining import SHORTEST_PIECE, Pieces, join_pieces
 from trackserve.pipeline.quality import properties_of
 
 if TYPE_CHECKING:
+    from trackserve.contract.wanted import Wanted
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.fit import Fits, FitSettings, Points
     from trackserve.pipeline.quality import QualityModel
@@ -37,6 +38,20 @@ class TrackStage:
         if self.fit is None:
             message = "this bundle has no [fit], so it can't give the parameters of tracks"
             raise InputError(message)
+
+    def chosen(self, wanted: Wanted) -> TrackStage:
+        """Return the stage with the quality cut that is wanted.
+
+        Raises :class:`InputError` where this bundle can't fit tracks, or know their quality, as wanted.
+        """
+        if wanted.parameters:
+            self.check_parameters()
+        if wanted.min_quality is None:
+            return self
+        if self.quality is None or self.fit is None:
+            message = "this bundle has no [quality], so tracks can't be chosen by their quality"
+            raise InputError(message)
+        return replace(self, builder=replace(self.builder, min_quality=wanted.min_quality))
 
 
 @dataclass(frozen=True, eq=False)

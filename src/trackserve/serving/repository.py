@@ -18,7 +18,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from trackserve.bundle import BUNDLE_FILE
-from trackserve.contract.description import PIPELINE, Description
+from trackserve.bundle.description import describe
+from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import (
     BUNDLE_FOLDER,
     EXATRKX,
@@ -69,21 +70,6 @@ def write_repository(
     return directory
 
 
-def description_of(bundle: Bundle, settings: Settings) -> Description:
-    """Return what the served models say about themselves."""
-    return Description(
-        columns=bundle.features.wire_columns,
-        absent=dict(bundle.features.absent),
-        features=bundle.features.columns,
-        scales=bundle.features.scales,
-        max_hits=settings.max_hits,
-        max_queue=settings.max_queue,
-        bundle=bundle.name,
-        detector=bundle.detector,
-        digest=bundle.digest(),
-    )
-
-
 def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
     """Return the configuration (Triton's ``ModelConfig``) of every model of the repository."""
     sizes = {
@@ -91,7 +77,8 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
         "F": len(bundle.features.columns),
         "D": bundle.embedding_dimension,
     }
-    says = description_of(bundle, settings).parameters()
+    description = describe(bundle, max_hits=settings.max_hits, max_queue=settings.max_queue)
+    says = description.parameters()
     if settings.shape == "monolith":
         return [_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED]
     stages = [
@@ -199,14 +186,17 @@ def _ensemble_config(
         # A network on Triton's own backend takes no triplets where the bundle has none.
         for tensor, own in zip(stage.inputs, stage_config.input, strict=False):
             step.input_map[own.name] = tensor.name
-        for tensor, own in zip(stage.outputs, stage_config.output, strict=True):
+        asked = [tensor for tensor in stage.on_request if tensor in model.on_request]
+        outputs = (*stage.outputs, *asked)
+        for tensor, own in zip(outputs, stage_config.output, strict=False):
             step.output_map[own.name] = tensor.name
     return config
 
 
 def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str]) -> Any:
     config = pb.ModelConfig(name=model.name)
-    for tensors, listed in ((model.inputs, config.input), (model.outputs, config.output)):
+    outputs = (*model.outputs, *model.on_request)
+    for tensors, listed in ((model.inputs, config.input), (outputs, config.output)):
         for tensor in tensors:
             listed.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape(sizes))
     for name, value in parameters.items():

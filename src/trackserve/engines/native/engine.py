@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trackserve.bundle import Bundle
+    from trackserve.contract.wanted import Wanted
     from trackserve.engines.native.networks import Family
-    from trackserve.pipeline.components import TrackBuilder
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.neighbours import DoubletCuts
     from trackserve.pipeline.tracks import TrackStage
@@ -116,9 +116,9 @@ class NativePipeline(Pipeline):
         self._triplet_logits = self._network(bundle.triplets_path) if bundle.triplets else None
         self._gnn_logits = self._network(bundle.gnn_path)
         self._fitting = Fitting.of(bundle.track_stage)
-        self._config = self._in_one_call()
+        self._config = self._in_one_call(self._fitting)
 
-    def _in_one_call(self) -> PipelineConfig | None:
+    def _in_one_call(self, fitting: Fitting | None) -> PipelineConfig | None:
         """Return what the whole pipeline in one call needs, None where the reference runs a network."""
         bundle = self.bundle
         networks = (self._embed, self._filter_logits, self._triplet_logits, self._gnn_logits)
@@ -141,7 +141,7 @@ class NativePipeline(Pipeline):
             track_cut=bundle.track_builder.cut,
             walk=bundle.track_builder.method == "walk",
             min_hits=bundle.track_builder.min_hits,
-            fitting=None if self._fitting is None else ctypes.pointer(self._fitting),
+            fitting=None if fitting is None else ctypes.pointer(fitting),
         )
 
     def _network(self, path: Path) -> Network:
@@ -166,17 +166,27 @@ class NativePipeline(Pipeline):
             )
         return best
 
-    def _run_events(self, events: Sequence[Float32], parameters: bool) -> list[TimedTracks]:
+    def _run_events(self, events: Sequence[Float32], wanted: Wanted) -> list[TimedTracks]:
         """Return the tracks and timings of each event; events go through the stages together."""
-        if self._config is None:
-            return [self._stage_by_stage(features, parameters) for features in events]
+        config = self._config
+        if config is None:
+            return [self._stage_by_stage(features, wanted) for features in events]
         if not events:
             return []
+        if wanted.min_quality is not None:
+            fitting = Fitting.of(self.bundle.track_stage.chosen(wanted))  # lives through the call
+            config = self._in_one_call(fitting)
+            assert config is not None, "the networks are the same"
         features = np.ascontiguousarray(events[0] if len(events) == 1 else np.concatenate(events))
         begins = np.cumsum([0, *map(len, events)])
         position = _position(features, self.bundle.features)
         labels, seconds, edges, tables = self.library.find_tracks(
-            self._config, features, position, begins, threads=self.threads, parameters=parameters
+            config,
+            features,
+            position,
+            begins,
+            threads=self.threads,
+            parameters=wanted.parameters,
         )
         timings = shared(seconds, [len(each) for each in events], edges)
         return [
@@ -190,14 +200,14 @@ class NativePipeline(Pipeline):
             for i, (begin, end) in enumerate(pairwise(begins.tolist()))
         ]
 
-    def _stage_by_stage(self, features: Float32, parameters: bool) -> TimedTracks:
-        found = self._find(features, parameters=parameters)
+    def _stage_by_stage(self, features: Float32, wanted: Wanted) -> TimedTracks:
+        found = self._find(features, wanted)
         labels = np.empty_like(found.tracks.labels)
         labels[found.order] = found.tracks.labels
         return TimedTracks(Tracks(labels, found.tracks.parameters), found.timings)
 
-    def _run(self, features: Float32, parameters: bool) -> StageOutputs:
-        found = self._find(features, parameters=parameters)
+    def _run(self, features: Float32, wanted: Wanted) -> StageOutputs:
+        found = self._find(features, wanted)
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
         edges, which = sorted_edges(found.joined, found.place)
@@ -220,7 +230,7 @@ class NativePipeline(Pipeline):
             found.timings,
         )
 
-    def _find(self, features: Float32, *, parameters: bool) -> NativeOutputs:
+    def _find(self, features: Float32, wanted: Wanted) -> NativeOutputs:
         bundle, run, threads, clock = self.bundle, self.library, self.threads, StageClock()
         order = canonical_order(features, bundle.features, run)
         features = features.take(order, axis=0)
@@ -254,10 +264,9 @@ class NativePipeline(Pipeline):
             position,
             (inner, outer),
             scores,
-            builder=bundle.track_builder,
+            stage=bundle.track_stage.chosen(wanted),
             library=run,
-            fitting=self._fitting,
-            parameters=parameters,
+            parameters=wanted.parameters,
         )
         clock.stop("tracks")
         return NativeOutputs(
@@ -394,9 +403,8 @@ def find_tracks(
         _position(graph.features, stage.columns),
         (inner, outer),
         graph.scores,
-        builder=stage.builder,
+        stage=stage,
         library=library,
-        fitting=Fitting.of(stage),
         parameters=parameters,
     )
 
@@ -441,15 +449,16 @@ def _tracks(
     edges: Pairs,
     scores: Float32,
     *,
-    builder: TrackBuilder,
+    stage: TrackStage,
     library: Library,
-    fitting: Fitting | None,
     parameters: bool,
 ) -> Tracks:
+    builder = stage.builder
     cut, walk = float(np.float32(builder.cut)), builder.method == "walk"
     if not (parameters or builder.fits):
         hits, few = len(position[0]), builder.min_hits
         return Tracks(library.build_tracks(hits, *edges, scores, cut=cut, walk=walk, min_hits=few))
+    fitting = Fitting.of(stage)
     assert fitting is not None, "a builder that fits comes with a fit"
     labels, table = library.fitted_tracks(
         fitting,

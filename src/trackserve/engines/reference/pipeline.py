@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trackserve.bundle import Bundle
+    from trackserve.contract.wanted import Wanted
     from trackserve.event import Float32
     from trackserve.pipeline.stages import StageOutputs
 
@@ -22,13 +23,13 @@ class ReferencePipeline(Pipeline):
         super().__init__(bundle, threads=threads)
         self._context = StageContext.open(bundle, threads)
 
-    def _run_events(self, events: Sequence[Float32], parameters: bool) -> list[TimedTracks]:
+    def _run_events(self, events: Sequence[Float32], wanted: Wanted) -> list[TimedTracks]:
         answers = []
         for features in events:
-            _, tracks, timings = run_stages(self._context, features, parameters=parameters)
+            _, tracks, timings = run_stages(self._context, features, wanted)
             answers.append(TimedTracks(tracks, timings))
         return answers
 
-    def _run(self, features: Float32, parameters: bool) -> StageOutputs:
-        outcome = run_stages(self._context, features, parameters=parameters)
+    def _run(self, features: Float32, wanted: Wanted) -> StageOutputs:
+        outcome = run_stages(self._context, features, wanted)
         return stage_outputs(self._context, *outcome)
