@@ -89,5 +89,5 @@ clean:  ## Remove what was installed and built, and the pictures; keep data and 
 
 .venv/dev: .venv/package
 	@echo "Installing what training, simulation and tests need"
-	@$(PIP) 'trackserve[server,fleet,train,sim,plot,dev]'
+	@$(PIP) 'trackserve[server,fleet,train,sim,plot,root,dev]'
 	@touch $@

@@ -23,6 +23,7 @@ from trackserve.event import (
     Tracks,
     Truth,
 )
+from trackserve.track_table import TRACK_COLUMNS, TrackTable
 
 HITS = straight_tracks(tracks=2)
 FEATURES = np.zeros((4, 3), np.float32)
@@ -188,3 +189,44 @@ def test_momenta_along_and_across_the_beam_line():
     assert some.eta.tolist() == [0, np.inf, -np.inf]
     assert particles(1, px=np.zeros(1), py=np.zeros(1), pz=np.zeros(1)).eta.tolist() == [0]
     assert particles(1).production_radius == pytest.approx([2**0.5])
+
+
+def fitted_tracks() -> Tracks:
+    """Five hits of three tracks, with made-up parameters."""
+    matrix = np.arange(3 * len(TRACK_COLUMNS), dtype=np.float32).reshape(3, -1)
+    labels = np.array([2, -1, 0, 2, 1, 0, 0])
+    return Tracks(labels, TrackTable.from_matrix(matrix))
+
+
+def test_tracks_as_lists_of_hits():
+    lists = fitted_tracks().hits()
+    assert [rows.tolist() for rows in lists] == [[2, 5, 6], [4], [0, 3]]
+    assert Tracks(np.full(4, -1)).hits() == Tracks(np.empty(0, np.int64)).hits() == []
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_the_lists_of_hits_are_the_labels(numbers):
+    labels = np.unique(np.array([0, *numbers]), return_inverse=True)[1] - 1
+    again = np.full(len(labels), -1)
+    for track, rows in enumerate(Tracks(labels).hits()):
+        again[rows] = track
+    np.testing.assert_array_equal(again, labels)
+
+
+def test_tracks_as_columns():
+    columns = fitted_tracks().columns()
+    assert list(columns)[:3] == ["track_id", "hits", "pt"]
+    assert set(columns) == {"track_id", *TRACK_COLUMNS}
+    assert (columns["track_id"].tolist(), columns["hits"].tolist()) == ([0, 1, 2], [3, 1, 2])
+    assert columns["pt"].tolist() == [0, 14, 28]
+    assert Tracks(np.array([0, 0])).columns().keys() == {"track_id", "hits"}
+
+
+def test_some_of_the_tracks():
+    tracks = fitted_tracks()
+    some = tracks.select(np.array([True, False, True]))
+    assert some.labels.tolist() == [1, -1, 0, 1, -1, 0, 0]
+    assert some.parameters.pt.tolist() == [0, 28]
+    assert len(tracks.select(np.zeros(3, bool))) == 0
+    refused(lambda: tracks.select(np.array([0, 2])), "expected bool [3], one a track")
+    assert repr(some) == "<2 tracks in 7 hits, with parameters>"

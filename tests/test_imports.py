@@ -13,13 +13,15 @@ import pytest
 import trackserve
 
 ROOT = Path(trackserve.__file__).parent
-FOUNDATION = {"errors", "event", "files", "columns"}
+FOUNDATION = {"checks", "columns", "errors", "event", "files", "track_table"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
     "files": set(),
     "columns": {"errors", "event"},
-    "event": {"errors"},
+    "checks": {"errors"},
+    "track_table": {"checks", "errors"},
+    "event": {"checks", "errors", "track_table"},
     "contract": FOUNDATION,
     "data": FOUNDATION,
     "pipeline": FOUNDATION | {"contract"},
@@ -30,7 +32,7 @@ MAY_IMPORT = {
     "view": FOUNDATION | {"evaluate"},
     "training": FOUNDATION | {"bundle", "pipeline", "engines", "data", "evaluate", "__init__"},
     "client": FOUNDATION | {"contract"},
-    "finding": FOUNDATION | {"bundle", "client", "data", "engines"},
+    "finding": FOUNDATION | {"bundle", "client", "contract", "data", "engines"},
     "client.fallback": FOUNDATION | {"contract", "bundle", "engines", "pipeline"},
     "backend": FOUNDATION | {"bundle", "pipeline", "engines", "contract"},
     "serving": FOUNDATION | {"bundle", "pipeline", "engines", "contract"},
@@ -107,6 +109,7 @@ def test_the_client_loads_numpy_and_tritonclient_only():
             "client.credentials",
         ),
         *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
+        *("checks", "track_table"),
         *("contract", "contract.description", "contract.tensors", "contract.wanted"),
     }
 

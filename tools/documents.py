@@ -131,15 +131,17 @@ def model_table(models: Sequence[Model]) -> str:
             model.meaning,
             ", ".join(map(_tensor, model.inputs)),
             ", ".join(map(_tensor, model.outputs)),
+            ", ".join(map(_tensor, model.on_request)),
         )
         for model in models
     ]
-    return table([("model", "what it does", "in", "out"), *rows])
+    return table([("model", "what it does", "in", "out", "on request"), *rows])
 
 
 def tensor_table() -> str:
     """Return every tensor once, with its meaning."""
-    tensors = dict.fromkeys(t for m in (*SERVED, *STAGES) for t in (*m.inputs, *m.outputs))
+    models = (*SERVED, *STAGES)
+    tensors = dict.fromkeys(t for m in models for t in (*m.inputs, *m.outputs, *m.on_request))
     rows = [
         (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors
     ]

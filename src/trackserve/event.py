@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackserve.checks import check_column, check_columns
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from trackserve.track_table import TrackTable
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -40,33 +43,6 @@ NOISE = 0
 """Particle id of a hit that no particle made (TrackML's convention)."""
 
 
-def _check_column(owner: str, name: str, array: object, dtype: type, length: int | None) -> None:
-    """Raise unless ``array`` is a one-dimensional numpy array of ``dtype`` and ``length``."""
-    expected: np.dtype[Any] = np.dtype(dtype)
-    if not isinstance(array, np.ndarray) or array.dtype != expected or array.ndim != 1:
-        found = (
-            f"{array.dtype} {list(array.shape)}"
-            if isinstance(array, np.ndarray)
-            else type(array).__name__
-        )
-        message = f"{owner}.{name} is {found}; expected a numpy array of {expected} with shape [N]"
-        raise InputError(message)
-    if length is not None and len(array) != length:
-        message = (
-            f"{owner}.{name} has {len(array)} entries; expected {length}, as the other columns"
-        )
-        raise InputError(message)
-
-
-def _check_columns(owner: object, dtypes: dict[str, type]) -> None:
-    name = type(owner).__name__
-    length: int | None = None
-    for column, dtype in dtypes.items():
-        array = getattr(owner, column)
-        _check_column(name, column, array, dtype, length)
-        length = len(array)
-
-
 @dataclass(frozen=True, eq=False)
 class Modules:
     """The detector module that each hit lies on, numbered as in TrackML; each int32 ``[N]``."""
@@ -76,7 +52,7 @@ class Modules:
     module_id: Int32
 
     def __post_init__(self) -> None:
-        _check_columns(self, {"volume_id": np.int32, "layer_id": np.int32, "module_id": np.int32})
+        check_columns(self, {"volume_id": np.int32, "layer_id": np.int32, "module_id": np.int32})
 
     def __len__(self) -> int:
         return len(self.volume_id)
@@ -96,7 +72,7 @@ class Clusters:
     charge: Float32
 
     def __post_init__(self) -> None:
-        _check_columns(
+        check_columns(
             self,
             {"cells": np.int32, "length_u": np.int32, "length_v": np.int32, "charge": np.float32},
         )
@@ -121,9 +97,7 @@ class Hits:
     clusters: Clusters | None = None
 
     def __post_init__(self) -> None:
-        _check_columns(
-            self, {"hit_id": np.int64, "x": np.float32, "y": np.float32, "z": np.float32}
-        )
+        check_columns(self, {"hit_id": np.int64, "x": np.float32, "y": np.float32, "z": np.float32})
         for name in ("x", "y", "z"):
             bad = np.flatnonzero(~np.isfinite(getattr(self, name)))
             if len(bad):
@@ -221,7 +195,7 @@ class Particles:
 
     def __post_init__(self) -> None:
         numbers = ("vx", "vy", "vz", "px", "py", "pz", "q")
-        _check_columns(
+        check_columns(
             self,
             {"particle_id": np.int64, **dict.fromkeys(numbers, np.float64), "primary": np.bool_},
         )
@@ -271,7 +245,7 @@ class Truth:
     particles: Particles
 
     def __post_init__(self) -> None:
-        _check_columns(self, {"particle_id": np.int64, "weight": np.float64})
+        check_columns(self, {"particle_id": np.int64, "weight": np.float64})
         known = np.isin(self.particle_id, self.particles.particle_id) | (self.particle_id == NOISE)
         if not known.all():
             message = (
@@ -372,63 +346,10 @@ class ScoredGraph:
     def __post_init__(self) -> None:
         _check_features("ScoredGraph", self.features)
         _check_edges("ScoredGraph", self.edges, len(self.features))
-        _check_column("ScoredGraph", "scores", self.scores, np.float32, self.edges.shape[1])
+        check_column("ScoredGraph", "scores", self.scores, np.float32, self.edges.shape[1])
 
 
-@dataclass(frozen=True, eq=False)
-class TrackTable:
-    """What is fitted of each track, row t for the track of label t; each column ``[T]``.
-
-    At the track's closest approach to the beam line: ``pt`` (GeV), ``eta``, ``phi`` (rad in (-pi, pi]),
-    ``d0`` (mm; positive where the track passes to the left of the beam line, seen along it), ``z0``
-    (mm) and ``charge`` (e). ``chi2`` is per degree of freedom, ``hits`` the number of hits. ``quality``,
-    in [0, 1], is the share of tracks like this one that are right: more than half of the track's hits
-    come from one particle, and more than half of that particle's hits are on the track. The others are
-    standard deviations. A track that can't be fitted, of fewer than three hits, has nan and quality 0.
-    """
-
-    pt: Float32
-    eta: Float32
-    phi: Float32
-    d0: Float32
-    z0: Float32
-    charge: Float32
-    chi2: Float32
-    hits: Float32
-    quality: Float32
-    pt_error: Float32
-    eta_error: Float32
-    phi_error: Float32
-    d0_error: Float32
-    z0_error: Float32
-
-    def __post_init__(self) -> None:
-        _check_columns(self, dict.fromkeys(TRACK_COLUMNS, np.float32))
-
-    def __len__(self) -> int:
-        return len(self.pt)
-
-    def matrix(self) -> Float32:
-        """Return the columns as float32 ``[T, 14]``: what goes over the wire."""
-        return np.stack([getattr(self, name) for name in TRACK_COLUMNS], axis=1)
-
-    @classmethod
-    def from_matrix(cls, matrix: Float32) -> TrackTable:
-        """Return the table of columns ``[T, 14]``; raises :class:`InputError` for another shape."""
-        if matrix.ndim != 2 or matrix.shape[1] != len(TRACK_COLUMNS):
-            message = (
-                f"track parameters have shape {list(matrix.shape)}; expected "
-                f"[T, {len(TRACK_COLUMNS)}]: {', '.join(TRACK_COLUMNS)}"
-            )
-            raise InputError(message)
-        return cls(*np.ascontiguousarray(matrix.T, np.float32))
-
-
-TRACK_COLUMNS = tuple(column.name for column in fields(TrackTable))
-"""The columns of a :class:`TrackTable`, in the order in which they are sent."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tracks:
     """The answer: for each hit the number of its track, int64 ``[N]``; -1 for a hit on none.
 
@@ -440,7 +361,7 @@ class Tracks:
     parameters: TrackTable | None = None
 
     def __post_init__(self) -> None:
-        _check_column("Tracks", "labels", self.labels, np.int64, None)
+        check_column("Tracks", "labels", self.labels, np.int64, None)
         lowest, highest = self.labels.min(initial=0), self.labels.max(initial=NO_TRACK)
         fits = lowest >= NO_TRACK and highest < len(self.labels)
         if not (fits and np.bincount(self.labels + 1)[1:].all()):
@@ -455,3 +376,35 @@ class Tracks:
     def __len__(self) -> int:
         """Return the number of tracks."""
         return int(self.labels.max(initial=NO_TRACK)) + 1
+
+    def __repr__(self) -> str:
+        fitted = "" if self.parameters is None else ", with parameters"
+        return f"<{len(self)} tracks in {len(self.labels)} hits{fitted}>"
+
+    def hits(self) -> list[Int64]:
+        """Return the hits of each track, as row numbers in increasing order."""
+        order = np.argsort(self.labels, kind="stable")
+        ends = np.cumsum(np.bincount(self.labels + 1, minlength=1))
+        return np.split(order, ends)[1:-1]
+
+    def select(self, kept: Bool) -> Tracks:
+        """Return the tracks of these ``[T]``, numbered again from 0; hits of others are on none.
+
+        ``tracks.select(tracks.parameters.quality > 0.9)`` has fewer fakes, and misses more particles.
+        """
+        if kept.shape != (len(self),) or kept.dtype != np.bool_:
+            message = f"selected {kept.dtype} {list(kept.shape)}; expected bool [{len(self)}], one a track"
+            raise InputError(message)
+        number = np.append(np.where(kept, np.cumsum(kept) - 1, NO_TRACK), NO_TRACK)
+        table = None if self.parameters is None else self.parameters.select(kept)
+        return Tracks(number[self.labels], table)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the tracks as columns ``[T]``: ``track_id``, ``hits`` and what is fitted of each.
+
+        It is what ``pandas.DataFrame(tracks.columns())`` takes, and ``polars.DataFrame``.
+        """
+        count = np.bincount(self.labels + 1, minlength=1)[1:]
+        columns: dict[str, NDArray[Any]] = {"track_id": np.arange(len(count)), "hits": count}
+        fitted = {} if self.parameters is None else self.parameters.columns()
+        return columns | {name: column for name, column in fitted.items() if name != "hits"}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from trackserve.contract.tensors import TRACK_FINDING
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import InputError, TrackserveError
 
 if TYPE_CHECKING:
@@ -51,37 +54,47 @@ class EventFailure(NamedTuple):
 
 
 @contextmanager
-def server_finder(url: str, *, timeout: float, wait: bool = False) -> Iterator[Finder]:
+def server_finder(
+    url: str, *, timeout: float, wait: bool = False, wanted: Wanted = LABELS_ONLY
+) -> Iterator[Finder]:
     """Yield the finder of a server, given as ``[grpc://|http://]host:port``.
 
-    ``timeout`` is in seconds an event; ``wait`` for a server that is still to start. Raises the errors of :class:`trackserve.client.Client`.
+    ``timeout`` is in seconds an event; ``wait`` for a server that is still to start. Raises the errors of
+    :class:`trackserve.client.Client`, and :class:`InputError` where its bundle can't give what is ``wanted``.
     """
     from trackserve.client import Client
 
-    columns = server_columns(url, timeout=timeout, wait=wait)
+    columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted)
     with Client(url, timeout=timeout) as client:
-        yield Finder(client.find_tracks, columns)
+        yield Finder(partial(client.find_tracks, **asdict(wanted)), columns)
 
 
-def server_columns(url: str, *, timeout: float, wait: bool = False) -> Sequence[str]:
-    """Return the columns of hits that a server takes."""
+def server_columns(
+    url: str, *, timeout: float, wait: bool = False, wanted: Wanted = LABELS_ONLY
+) -> Sequence[str]:
+    """Return the columns of hits that a server takes; raises where it can't give what is wanted."""
     from trackserve.client import Client
 
     with Client(url, timeout=timeout, wait=wait) as client:
+        client.description.check(wanted, TRACK_FINDING)
         return client.description.columns
 
 
-def local_finder(bundle: Path | None, *, engine: str = "auto") -> Finder:
+def local_finder(
+    bundle: Path | None, *, engine: str = "auto", wanted: Wanted = LABELS_ONLY
+) -> Finder:
     """Return the finder of a bundle in this process, on all processor cores that it may use.
 
-    ``bundle`` is a folder, or None for the shipped bundle.
+    ``bundle`` is a folder, or None for the shipped bundle. Raises :class:`InputError` where it can't
+    give what is ``wanted``.
     """
     from trackserve.bundle import read_bundle
     from trackserve.engines.registry import open_pipeline
 
     opened = read_bundle(bundle)
+    opened.track_stage.chosen(wanted)
     pipeline = open_pipeline(opened, engine=engine, threads=len(os.sched_getaffinity(0)))
-    return Finder(pipeline.find_tracks, opened.features.wire_columns)
+    return Finder(partial(pipeline.find_tracks, **asdict(wanted)), opened.features.wire_columns)
 
 
 async def find_concurrently(
@@ -91,6 +104,7 @@ async def find_concurrently(
     concurrency: int,
     timeout: float,
     wait: bool = False,
+    wanted: Wanted = LABELS_ONLY,
 ) -> AsyncGenerator[EventTracks | EventFailure, None]:
     """Yield the tracks of each event, or why there are none, with up to ``concurrency`` in flight over gRPC.
 
@@ -98,7 +112,7 @@ async def find_concurrently(
     """
     from trackserve.client import AsyncClient
 
-    columns = server_columns(url, timeout=timeout, wait=wait)
+    columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted)
     in_flight: deque[tuple[int, Hits]] = deque()
     unread: deque[EventFailure] = deque()
 
@@ -113,7 +127,7 @@ async def find_concurrently(
             yield hits
 
     async with AsyncClient(url, timeout=timeout, concurrency=concurrency) as client:
-        async for answer in client.find_all(read()):
+        async for answer in client.find_all(read(), **asdict(wanted)):
             while unread:
                 yield unread.popleft()
             event_id, hits = in_flight.popleft()

@@ -7,9 +7,10 @@ import pytest
 
 from fitted_tracks import COLUMNS, FLAT, event, helix, stage
 from trackserve.errors import InputError
-from trackserve.event import TRACK_COLUMNS, ScoredGraph, TrackTable
+from trackserve.event import ScoredGraph
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.tracks import TrackStage, find_tracks
+from trackserve.track_table import TRACK_COLUMNS, TrackTable
 
 PARTICLES = [
     helix(1.0, 1, phi=0.2, cot=0.4),

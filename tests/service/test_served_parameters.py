@@ -15,13 +15,14 @@ from tritonclient.utils import InferenceServerException
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from trackserve.bundle import read_bundle, shipped_bundle
+from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
 from trackserve.client.fallback import Fallback
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
-from trackserve.event import TRACK_COLUMNS
 from trackserve.serving.server import serve
 from trackserve.serving.settings import Settings
+from trackserve.track_table import TRACK_COLUMNS
 
 pytestmark = pytest.mark.service
 
@@ -87,6 +88,30 @@ def test_many_events_come_with_parameters(fitted):
 
     for hits, tracks in zip(EVENTS, asyncio.run(ask()), strict=True):
         check_same(tracks, pipeline.find_tracks(hits, parameters=True, min_quality=0.5))
+
+
+def test_find_writes_the_same_files_from_a_server_as_in_process(fitted, tmp_path):
+    server, pipeline = fitted
+    engine = "native" if type(pipeline).__name__ == "NativePipeline" else "reference"
+    for number, hits in enumerate(EVENTS):
+        rows = np.column_stack([hits.hit_id, hits.x, hits.y, hits.z])
+        name = tmp_path / f"event{number:09d}-hits.csv"
+        np.savetxt(name, rows, "%.9g", ",", header="hit_id,x,y,z", comments="")
+    bundle = str(pipeline.bundle.path)
+    places = {
+        "served": ["--server", server.grpc_url],
+        "many": ["--server", server.grpc_url, "--concurrency", "3"],
+        "local": ["--local", "--bundle", bundle, "--engine", engine],
+    }
+    files = {}
+    for name, place in places.items():
+        made = tmp_path / f"{name}.csv", tmp_path / f"{name}-parameters.csv"
+        out = ["-o", str(made[0]), "--parameters", str(made[1]), "--min-quality", "0.3"]
+        assert main(["find", *map(str, tmp_path.glob("event*")), *place, *out]) == 0
+        files[name] = [sorted(path.read_text().splitlines()) for path in made]
+    assert files["served"] == files["many"] == files["local"]
+    tracks = sum(len(pipeline.find_tracks(hits, min_quality=0.3)) for hits in EVENTS)
+    assert len(files["local"][1]) == tracks + 1
 
 
 def test_who_asks_for_nothing_gets_labels_alone(fitted):

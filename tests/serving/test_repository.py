@@ -9,9 +9,9 @@ from trackserve.contract.description import Description
 from trackserve.contract.tensors import BUNDLE_FOLDER, STAGES
 from trackserve.engines.registry import fastest
 from trackserve.errors import InputError
-from trackserve.event import TRACK_COLUMNS
 from trackserve.serving.repository import write_repository
 from trackserve.serving.settings import Settings
+from trackserve.track_table import TRACK_COLUMNS
 
 
 def read_config(repository, model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trackserve.contract.description import Description
-from trackserve.event import TRACK_COLUMNS
+from trackserve.track_table import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     from trackserve.bundle import Bundle

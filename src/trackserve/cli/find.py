@@ -17,8 +17,10 @@ from trackserve.cli.options import (
     progress,
     refuse,
 )
-from trackserve.cli.output import check_place, written
-from trackserve.errors import ServerError
+from trackserve.cli.output import check_place
+from trackserve.contract.wanted import Wanted
+from trackserve.data.columnar import SUFFIXES, suffix_of
+from trackserve.errors import InputError, ServerError
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from trackserve.cli.options import Subparsers
     from trackserve.data import EventSource
-    from trackserve.data.submission import TrackWriter
+    from trackserve.data.submission import TrackFiles
     from trackserve.finding import EventFailure, EventTracks
 
 
@@ -36,9 +38,10 @@ def add(commands: Subparsers) -> None:
         commands,
         "find",
         run,
-        "Find the tracks of events and write event_id,hit_id,track_id (TrackML's submission).",
+        "Find the tracks of events and write event_id, hit_id, track_id (TrackML's submission).",
         epilog="""examples:
   trackserve find events/ --server localhost:8001 --concurrency 8 -o tracks.csv
+  trackserve find events/ -o tracks.parquet --parameters parameters.parquet --min-quality 0.5
   trackserve find event000000020-hits.csv.gz --local | head""",
     )
     add_events(parser)
@@ -70,28 +73,49 @@ def add(commands: Subparsers) -> None:
         help="continue after an event that fails, and exit with status 1 at the end",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, help="CSV file (default, and for -: standard output)"
+        *("-o", "--output"),
+        type=Path,
+        metavar="FILE",
+        help=f"{', '.join(SUFFIXES)}, by its suffix (default, and for -: CSV to standard output)",
+    )
+    parser.add_argument(
+        "--parameters",
+        type=Path,
+        metavar="FILE",
+        help="write what is fitted of each track, a row a track, to a file of one of these formats; "
+        "all but CSV also list its hits",
+    )
+    parser.add_argument(
+        "--min-quality",
+        type=float,
+        metavar="Q",
+        help="drop tracks of a lower quality, a number in [0, 1): fewer fakes, and fewer particles "
+        "found (default: the bundle's)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Find the tracks and write them."""
-    from trackserve.data.submission import TrackWriter
+    from trackserve.data.submission import TrackFiles
     from trackserve.finding import check_distinct
 
     if options.local:
         refuse(options, ("concurrency",), "--server")
     else:
         refuse(options, ("bundle", "engine"), "--local; a server uses its own")
-    check_place(options.output)
+    check_files(options.output, options.parameters)
+    wanted = Wanted(options.parameters is not None, options.min_quality)
     sources = find_sources(options.events)
     check_distinct(sources)
-    with written(options.output) as file, contextlib.closing(progress(sources, "find")) as bar:
-        outcome = _Outcome(TrackWriter(file), keep_going=options.keep_going)
+    with (
+        TrackFiles.open(options.output, options.parameters) as files,
+        contextlib.closing(progress(sources, "find")) as bar,
+    ):
+        outcome = _Outcome(files, keep_going=options.keep_going)
         if options.concurrency is None:
-            _find_in_turn(bar, options, outcome)
+            _find_in_turn(bar, options, wanted, outcome)
         else:
-            asyncio.run(_find_concurrently(bar, options, outcome))
+            asyncio.run(_find_concurrently(bar, options, wanted, outcome))
         if not outcome.found:  # a file that is there stays
             outcome.check()
     outcome.check()
@@ -100,8 +124,8 @@ def run(options: argparse.Namespace) -> None:
 class _Outcome:
     """Writes the tracks of each event that goes well, and remembers those that don't."""
 
-    def __init__(self, writer: TrackWriter, *, keep_going: bool) -> None:
-        self._writer, self._keep_going = writer, keep_going
+    def __init__(self, files: TrackFiles, *, keep_going: bool) -> None:
+        self._files, self._keep_going = files, keep_going
         self.found = 0
         self._failures: list[EventFailure] = []
 
@@ -110,7 +134,7 @@ class _Outcome:
         from trackserve.finding import EventTracks
 
         if isinstance(event, EventTracks):
-            self._writer.write(*event)
+            self._files.write(*event)
             self.found += 1
             return True
         self._failures.append(event)
@@ -132,17 +156,33 @@ class _Outcome:
         raise error
 
 
+def check_files(output: Path | None, parameters: Path | None) -> None:
+    """Raise before the work unless the files can be written, each in its format."""
+    for path in (output, parameters):
+        if path is not None and str(path) != "-":
+            check_place(path)
+            suffix_of(path)
+    if parameters is not None and str(parameters) in {"-", str(output)}:
+        message = f"--parameters is {parameters}; expected a file of its own"
+        raise InputError(message)
+
+
 def _find_in_turn(
-    sources: Iterable[EventSource], options: argparse.Namespace, outcome: _Outcome
+    sources: Iterable[EventSource],
+    options: argparse.Namespace,
+    wanted: Wanted,
+    outcome: _Outcome,
 ) -> None:
     from trackserve.finding import local_finder, server_finder
 
     with contextlib.ExitStack() as stack:
         if options.local:
-            finder = local_finder(options.bundle, engine=options.engine or "auto")
+            finder = local_finder(options.bundle, engine=options.engine or "auto", wanted=wanted)
         else:
             finder = stack.enter_context(
-                server_finder(options.server, timeout=options.timeout, wait=options.wait)
+                server_finder(
+                    options.server, timeout=options.timeout, wait=options.wait, wanted=wanted
+                )
             )
         for event in finder.find_all(sources):
             if not outcome.take(event):
@@ -150,7 +190,10 @@ def _find_in_turn(
 
 
 async def _find_concurrently(
-    sources: Iterable[EventSource], options: argparse.Namespace, outcome: _Outcome
+    sources: Iterable[EventSource],
+    options: argparse.Namespace,
+    wanted: Wanted,
+    outcome: _Outcome,
 ) -> None:
     from trackserve.finding import find_concurrently
 
@@ -160,6 +203,7 @@ async def _find_concurrently(
         concurrency=options.concurrency,
         timeout=options.timeout,
         wait=options.wait,
+        wanted=wanted,
     )
     async with contextlib.aclosing(events):
         async for event in events:

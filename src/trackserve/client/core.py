@@ -12,7 +12,8 @@ from trackserve.client.tries import Patience, Servers
 from trackserve.contract.description import Description
 from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError
-from trackserve.event import Tracks, TrackTable
+from trackserve.event import Tracks
+from trackserve.track_table import TrackTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

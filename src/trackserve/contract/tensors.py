@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trackserve.event import TRACK_COLUMNS
+from trackserve.track_table import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -61,7 +61,7 @@ class Wanted:
 
         A number may come as text: not every client can send another.
         """
-        quality = parameters.get(MIN_QUALITY)
+        quality: Any = parameters.get(MIN_QUALITY)
         if isinstance(quality, str):
             with contextlib.suppress(ValueError):
                 quality = float(quality)

@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
-import csv
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackserve.data.columnar import LIST, Kinds, TableWriter, table_writer
 from trackserve.data.sources import File
 from trackserve.data.tables import read_table
 from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Event, Hits, Int64, Tracks
+from trackserve.track_table import TRACK_COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 COLUMNS = ("event_id", "hit_id", "track_id")
+LABEL_KINDS: Kinds = dict.fromkeys(COLUMNS, np.int64)
+PARAMETER_KINDS: Kinds = {
+    **dict.fromkeys(("event_id", "track_id", "hits"), np.int64),
+    **{name: np.float32 for name in TRACK_COLUMNS if name != "hits"},
+    "hit_ids": LIST,
+}
 
 
-class TrackWriter:
-    """Writes the tracks of one event after the other to an open text file, a row a hit."""
+class TrackFiles:
+    """Writes the tracks of one event after the other: a row a hit, and if wanted a row a track.
 
-    def __init__(self, file: TextIO) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
+    ``parameters`` is a table of ``event_id``, ``track_id``, what is fitted of each track, and
+    ``hit_ids``, its hits, in formats that have lists.
+    """
+
+    def __init__(self, labels: TableWriter, parameters: TableWriter | None = None) -> None:
+        self._labels, self._parameters = labels, parameters
+
+    @classmethod
+    @contextmanager
+    def open(cls, labels: Path | None, parameters: Path | None) -> Iterator[TrackFiles]:
+        """Yield the files, which take their places when all is well; see :func:`table_writer`."""
+        with ExitStack() as opened:
+            writers = [opened.enter_context(table_writer(labels, "hits", LABEL_KINDS))]
+            if parameters is not None:
+                writers.append(
+                    opened.enter_context(table_writer(parameters, "tracks", PARAMETER_KINDS))
+                )
+            yield cls(*writers)
 
     def write(self, event_id: int, hits: Hits, tracks: Tracks) -> None:
         """Write the rows of an event; a hit on no track has the track -1."""
         event = np.full(len(hits), event_id)
-        self._writer.writerows(np.stack([event, hits.hit_id, tracks.labels], axis=1).tolist())
+        rows = dict(zip(COLUMNS, (event, hits.hit_id, tracks.labels), strict=True))
+        self._labels.write(rows)
+        if self._parameters is None:
+            return
+        columns, lists = tracks.columns(), tracks.hits()
+        order = np.concatenate(lists) if lists else np.empty(0, np.int64)
+        self._parameters.write(
+            {
+                "event_id": np.full(len(tracks), event_id),
+                **columns,
+                "hit_ids": (hits.hit_id[order], columns["hits"]),
+            }
+        )
 
 
 @dataclass(frozen=True, eq=False)

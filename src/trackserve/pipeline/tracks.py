@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trackserve.errors import InputError
-from trackserve.event import NO_TRACK, Float64, Int64, ScoredGraph, Tracks, TrackTable
+from trackserve.event import NO_TRACK, Float64, Int64, ScoredGraph, Tracks
 from trackserve.pipeline.components import TrackBuilder, build_tracks, connected, taken_edges
 from trackserve.pipeline.fit import FEWEST_HITS, GEV_PER_T_MM, STRAIGHT, fit_tracks, points_of
 from trackserve.pipeline.joining import SHORTEST_PIECE, Pieces, join_pieces
 from trackserve.pipeline.quality import properties_of
+from trackserve.track_table import TrackTable
 
 if TYPE_CHECKING:
     from trackserve.contract.wanted import Wanted

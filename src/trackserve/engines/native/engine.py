@@ -28,7 +28,6 @@ from trackserve.event import (
     Int64,
     ScoredGraph,
     Tracks,
-    TrackTable,
     TripletGraph,
 )
 from trackserve.pipeline.features import cylindrical
@@ -37,6 +36,7 @@ from trackserve.pipeline.networks import load_network, run_network
 from trackserve.pipeline.stages import StageOutputs
 from trackserve.pipeline.timings import StageClock, Timings, shared
 from trackserve.pipeline.triplets import triplet_logits
+from trackserve.track_table import TrackTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,9 @@ import numpy as np
 from trackserve.contract.description import PRECISIONS
 from trackserve.engines.native.fitting import FitSettings, Fitting, Region
 from trackserve.errors import MissingDependencyError
-from trackserve.event import TRACK_COLUMNS, Int32
+from trackserve.event import Int32
 from trackserve.pipeline.timings import EDGE_STAGES, STAGE_NAMES
+from trackserve.track_table import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
