@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from trackserve.contract.wanted import Wanted
 from trackserve.engines.registry import engine
 from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Hits, ScoredGraph, TripletGraph
@@ -105,7 +106,7 @@ def test_parameters_are_those_of_the_reference(form, opened):
             pipeline.find_tracks_from_features(form.features, parameters=True)
         return
     found = pipeline.find_tracks_from_features(form.features, parameters=True)
-    (expected,) = form.pipeline.run_events([form.features], parameters=True)
+    (expected,) = form.pipeline.run_events([form.features], Wanted(parameters=True))
     np.testing.assert_array_equal(found.labels, expected.tracks.labels)
     assert found.parameters is not None
     assert expected.tracks.parameters is not None

@@ -20,7 +20,7 @@ from trackserve.client import AsyncClient, Client
 from trackserve.client.fallback import Fallback
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
-from trackserve.serving.server import serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 from trackserve.track_table import TRACK_COLUMNS
 
