@@ -77,6 +77,7 @@ def test_a_search_on_a_server_goes_on_where_it_stopped(tiny_bundle, tmp_path, mo
         return Tuning(tiny_bundle, HITS, Goal(p99=5.0), tmp_path, **how)
 
     trials = tuning().search()
+    assert len(trials) == 2
     assert {p["load"]["concurrency"] for p in trials[0]["loads"]} == {1, 2, 4, 8}
     assert trials[0]["loads"][0]["counts"]["answered"] > 0
     assert trials[0]["memory"] > 1e7
@@ -135,8 +136,9 @@ def test_the_queue_is_never_too_short_for_the_load_that_was_best(
         return {"candidate": vars(candidate), "loads": too_late or reached[2:], "memory": 0.0}
 
     monkeypatch.setattr(Tuning, "_run", run)
-    tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.8), tmp_path, trials=1, cores=1)
+    tuning = Tuning(tiny_bundle, HITS, Goal(p99=0.8), tmp_path, trials=40, cores=1)
     trials = tuning.search()
+    assert len(trials) <= 40
     assert trials[0]["loads"][0]["load"]["concurrency"] == 4
     limits = [t["candidate"]["max_queue"] for t in trials if "overload" in t]
     assert limits == [7, 3]  # of 10 a second 7 wait 0.8 s beside one; 4 at once are 3 beside one

@@ -22,7 +22,7 @@ def write_plots(reports: Sequence[Report], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, draw in (("throughput", _throughput), ("latency", _latency), ("time", _time)):
-        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure = Figure(figsize=(7.5, 4), layout="constrained")
         draw(figure.subplots(), reports)
         path = folder / f"{name}.png"
         with whole(path) as beside:
@@ -32,8 +32,12 @@ def write_plots(reports: Sequence[Report], folder: Path) -> list[Path]:
 
 
 def _axis(axes: Axes, reports: Sequence[Report]) -> list[float]:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - only plots need it
+
     closed = all(report.load.concurrency for report in reports)
     axes.set_xlabel("requests in flight" if closed else "requests offered per second")
+    if closed:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return [report.load.concurrency if closed else report.load.rate for report in reports]
 
 
@@ -49,15 +53,28 @@ def _latency(axes: Axes, reports: Sequence[Report]) -> None:
         values = [1000 * getattr(report.latency, name) for report in reports]
         axes.plot(x, values, "o-", label=name)
     axes.set(ylabel="latency, ms", ylim=(0, None))
-    axes.legend()
+    _legend(axes)
 
 
 def _time(axes: Axes, reports: Sequence[Report]) -> None:
+    from matplotlib import colormaps  # noqa: PLC0415 - only plots need it
+
     names = [str(report.load) for report in reports]
+    parts = list(dict.fromkeys(part for report in reports for part in report.spent))
+    colours = colormaps["tab10" if len(parts) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
     below = [0.0] * len(reports)
-    for part in dict.fromkeys(part for report in reports for part in report.spent):
+    for part, colour in zip(parts, colours, strict=False):
         values = [1000 * report.spent.get(part, 0.0) for report in reports]
-        axes.bar(names, values, bottom=below, label=part)
+        axes.bar(names, values, bottom=below, label=part, color=colour)
         below = [b + v for b, v in zip(below, values, strict=True)]
     axes.set(ylabel="mean time of an answered event, ms")
-    axes.legend()
+    axes.tick_params(axis="x", labelrotation=20 if len(names) > 3 else 0)
+    _legend(axes, reverse=True)
+
+
+def _legend(axes: Axes, *, reverse: bool = False) -> None:
+    """Put the legend beside the plot, where it covers nothing; reversed, as parts are stacked."""
+    handles, labels = axes.get_legend_handles_labels()
+    if reverse:
+        handles, labels = handles[::-1], labels[::-1]
+    axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -154,6 +154,8 @@ class Tuning:
     def search(self) -> list[dict[str, Any]]:
         """Run the search and return its trials, in the order in which they were wanted."""
         self._check_folder()
+        # The last trial is for an overload, where the goal needs one.
+        most = max(1, self.trials - (self.goal.p99 > 0))
         found: list[dict[str, Any]] = []
         best = Candidate(engine=self.engines[0], instances=self.cores)
         with tqdm(
@@ -165,13 +167,13 @@ class Tuning:
                 better = False
                 for axis in AXES:
                     for other in self.along(axis, best):
-                        if other in seen or len(seen) >= self.trials:
+                        if other in seen or len(seen) >= most:
                             continue
                         seen.add(other)
                         if self._is_better(score := self._try(other, found, bar), highest):
                             best, highest, better = other, score, True
         if self.goal.p99 and highest:
-            found += self._overloads(best, found)
+            found += self._overloads(best, found, self.trials - len(found))
         return found
 
     def best(
@@ -281,13 +283,15 @@ class Tuning:
         longest = self.goal.p99 or candidate.settings.at_once / self.goal.rate
         return max(LEAST_PATIENCE, HOPELESS * longest)
 
-    def _overloads(self, best: Candidate, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Halve the queue until accepted events keep the goal when too many come.
+    def _overloads(
+        self, best: Candidate, trials: Sequence[dict[str, Any]], most: int
+    ) -> list[dict[str, Any]]:
+        """Halve the queue until accepted events keep the goal when too many come, in at most ``most`` trials.
 
         It stays long enough for the load that the best candidate was best with.
         """
         found: list[dict[str, Any]] = []
-        if (chosen := self.best(trials)) is None:
+        if most < 1 or (chosen := self.best(trials)) is None:
             return found
         point, at_once = chosen[1], best.settings.at_once
         throughput = point["throughput"]
@@ -306,7 +310,7 @@ class Tuning:
                 write_json(path, self._run(candidate, [load]))
             trial = json.loads(path.read_text(encoding="utf-8"))
             found.append({**trial, "overload": True})
-            if limit == least or self._is_kept(trial):
+            if limit == least or len(found) == most or self._is_kept(trial):
                 return found
             limit = max(least, limit // 2)
 
