@@ -41,6 +41,7 @@ from trackserve.serving.process import (
 from trackserve.serving.sockets import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from trackserve.bundle import Bundle
@@ -70,7 +71,8 @@ class Server:
 
     Triton doesn't replace a model's process that has died: it stays ready and fails every request
     that it sends there. So where tritonserver or one of its models' processes ends by itself, the
-    server is restarted on the same sockets, at most ``restarts`` times within five minutes.
+    server is restarted on the same sockets, at most ``restarts`` times within five minutes. ``died`` is
+    called at once when that happens.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Server:
         log: Path | str | None = None,
         start_timeout: float = 120.0,
         restarts: int = RESTARTS,
+        died: Callable[[], None] | None = None,
     ) -> None:
         self.repository = Path(repository).absolute()
         self.start_timeout = start_timeout
         self.restarts = restarts
+        self._died = died or (lambda: None)
         self.restarted: list[float] = []
         """When (``time.monotonic``, s) the server was started anew."""
         self._log = None if log is None else Path(log).absolute()
@@ -185,6 +189,8 @@ class Server:
     def _keep(self) -> None:
         """Start the server anew whenever one of its processes has ended, until it is to stop."""
         while (ended := self._ending.wait(self._processes)) is not None:
+            with contextlib.suppress(OSError):  # a full disk is no reason not to restart
+                self._died()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(ORDER_SECONDS)
                 ended = self.pid

@@ -19,7 +19,7 @@ from trackserve.serving.server import Server, computed_here
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from trackserve.bundle import Bundle
@@ -101,11 +101,12 @@ def hidden_server(
     *,
     log: Path | str | None = None,
     restarts: int = RESTARTS,
+    died: Callable[[], None] | None = None,
 ) -> Iterator[Server]:
     """Run a server of a bundle that only this user's processes reach, for as long as the context lasts."""
     with OwnFolder() as own:
         repository = write_repository(bundle, own.path / "models", settings)
-        with Server(repository, log=log, restarts=restarts) as server:
+        with Server(repository, log=log, restarts=restarts, died=died) as server:
             yield server
 
 
@@ -145,7 +146,9 @@ def serve(
             log=log,
         )
         running.enter_context(front)  # first, since it says at once whether ports are free
-        server = running.enter_context(hidden_server(bundle, settings, log=log, restarts=restarts))
+        server = running.enter_context(
+            hidden_server(bundle, settings, log=log, restarts=restarts, died=front.note_death)
+        )
         service = Service(server, front, tls=guard.tls)
         running.enter_context(answering(own.path, {"/metrics": service.metrics}))
         front.send_to([server], new=server)

@@ -66,7 +66,7 @@ def post(service: Service, path: str, body: bytes, **headers: str) -> tuple[int,
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused while it is sent
         connection.request("POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()})
     answer = connection.getresponse()
-    text = answer.read().decode()
+    text = answer.read().decode(errors="replace")
     connection.close()
     return answer.status, text
 
@@ -152,6 +152,12 @@ def test_shapes_that_are_not_those_of_the_data(service, shape, reason):
         ),
         (event(shape=[90_000, 3], data={"count": 270_000}), "without its numbers"),
         (event(shape={"is_list": True}), "not a list"),
+        (event()[:-1] + b', "parameters": 7}', "request params"),
+        (
+            event()[:-1] + b', "outputs": [{"name": "LABELS", "parameters": {"binary_data": 7}}]}',
+            "non-boolean",
+        ),
+        (event().replace(b"31.0", b"1e999"), "too big"),
     ],
 )
 def test_json_that_is_no_event(service, body, reason):
@@ -333,3 +339,15 @@ def test_shared_memory_is_for_its_owner_alone(service):
     regions = list(Path("/dev/shm").glob(f"{service.server._region}*"))
     assert regions
     assert all(stat.S_IMODE(region.stat().st_mode) & 0o077 == 0 for region in regions)
+
+
+def test_a_broken_connection_is_no_death(service):
+    """What breaks a connection, but no process, is not set aside; nor are those beside it."""
+    message = infer_request([2, 3], b"\0" * 24).SerializeToString()
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    for odd in ({"grpc-timeout": "x"}, {"accept": "x" * 20_000}, {"x-envoy-retry-on": "reset"}):
+        headers = {"content-type": "application/grpc", "te": "trailers", **odd}
+        status, _ = post(service, "/inference.GRPCInferenceService/ModelInfer", body, **headers)
+        assert status == 200
+    page = service.metrics()
+    assert 'outcome="died"' not in page

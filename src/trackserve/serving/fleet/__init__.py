@@ -204,7 +204,12 @@ class Fleet:
         name = f"server-{self._started}"
         with ExitStack() as running:
             server = running.enter_context(
-                hidden_server(bundle, self.settings, log=self.folder / f"{name}.log")
+                hidden_server(
+                    bundle,
+                    self.settings,
+                    log=self.folder / f"{name}.log",
+                    died=self.guard.note_death,
+                )
             )
             try:
                 self.guard.send_to([*self._servers(), server], new=server)

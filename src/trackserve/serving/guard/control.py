@@ -40,7 +40,7 @@ def answering(
         raise InputError(message)
     path.unlink(missing_ok=True)
     handler = type("Handler", (_Handler,), {"pages": pages, "actions": actions or {}})
-    with ThreadingUnixStreamServer(str(path), handler, bind_and_activate=False) as server:
+    with _Server(str(path), handler, bind_and_activate=False) as server:
         server.daemon_threads = True
         server.server_bind()
         path.chmod(0o600)
@@ -55,12 +55,20 @@ def answering(
             path.unlink(missing_ok=True)
 
 
+class _Server(ThreadingUnixStreamServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of a client that went away."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     pages: Mapping[str, Callable[[], str]]
     actions: Mapping[str, Callable[[str], str]]
 
     def do_GET(self) -> None:
         self._do(self.pages.get(self.path))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_POST(self) -> None:
         text = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -83,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
-        self.wfile.write(text.encode())
+        if self.command != "HEAD":
+            self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

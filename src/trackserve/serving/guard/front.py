@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 30.0
 """How long Envoy may take to start, and to see a change of the servers."""
+DEATHS = "deaths"
+"""The file in which the last deaths of servers' processes are noted, a time a line."""
+DEATHS_KEPT = 100
 LAST_SECONDS = 5.0
 """How long a stopping Envoy may take to send the last answers."""
 
@@ -93,6 +96,7 @@ class Guard:
         """When (``time.monotonic``, s) Envoy was restarted."""
         self.failure = ""
         """Why it ended for good, if it did."""
+        self._noting = threading.Lock()
         self.over = threading.Event()
         """Set when it ended for good."""
 
@@ -110,6 +114,7 @@ class Guard:
         tokens = self._credentials.tokens_file
         limits = {
             **self._limits,
+            "deaths": str(self.folder / DEATHS),
             "tokens": str(tokens) if tokens else False,
             "client_certificates": front.client_certificates,
         }
@@ -154,6 +159,13 @@ class Guard:
             return hosts.keys() == sockets and all(hosts[each] for each in wanted)
 
         self._wait(sees, "see a change of the servers")
+
+    def note_death(self) -> None:
+        """Note that a process of a server has died: what was in work then is suspected of it."""
+        path = self.folder / DEATHS
+        with self._noting:
+            before = path.read_text().splitlines() if path.exists() else []
+            write_text(path, "\n".join((*before[-DEATHS_KEPT:], f"{time.time():.3f}", "")))
 
     def hosts(self) -> dict[tuple[str, str], bool]:
         """Return the servers that Envoy knows, by cluster and socket, and whether it finds them well."""

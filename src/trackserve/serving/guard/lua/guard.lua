@@ -248,6 +248,30 @@ local function check_json(text, model, binary)
   end
 end
 
+-- What a server needs of a request's head. All else stays here: what it makes of long or odd headers may break the
+-- connection that others share, and some tell Envoy to send a request again.
+local KEPT = { ["content-length"] = true, ["content-type"] = true, ["inference-header-content-length"] = true,
+  ["accept-encoding"] = true, ["user-agent"] = true, ["x-request-id"] = true, ["x-forwarded-proto"] = true, te = true,
+  ["grpc-timeout"] = true, ["grpc-accept-encoding"] = true, traceparent = true, tracestate = true }
+local LONGEST = 512 -- bytes of such a header
+
+local function tidy(headers, grpc)
+  local others = {}
+  for name, value in pairs(headers) do
+    if name:byte() ~= 58 and (not KEPT[name] or #value > LONGEST or value:find("[^\32-\126]")) then
+      others[#others + 1] = name
+    end
+  end
+  for _, name in ipairs(others) do headers:remove(name) end
+  if not grpc then return end
+  local timeout = headers:get("grpc-timeout")
+  if timeout and not (#timeout <= 9 and timeout:find("^%d+[HMSmun]$")) then
+    refuse("malformed", "the header grpc-timeout is not up to eight digits and a unit")
+  end
+  headers:replace("content-type", "application/grpc")
+  headers:replace("te", "trailers")
+end
+
 local function single(headers, name)
   if (headers:getNumValues(name) or 0) > 1 then refuse("malformed", "the header " .. name .. " came twice") end
   return headers:get(name)
@@ -309,9 +333,10 @@ local function check(handle, headers, path, grpc)
   if client and client.max_request_bytes and (bytes or 0) > client.max_request_bytes then
     refuse("too_large", ("the request has %.0f bytes; this client may send at most %.0f"):format(bytes, client.max_request_bytes))
   end
+  tidy(handle:headers(), grpc)
   if not from then return end
   requests = requests + 1
-  local why, left = suspects.take(requests, from, now)
+  local why, left = suspects.take(requests, from, now, settings.deaths)
   if why == "aside" then
     refuse("set_aside", ("a process of the server ended while it worked on this event; it is set aside for %.0f s"):format(left))
   elseif why then
@@ -346,6 +371,9 @@ local function meaning(text)
     return "died", "a process of the server ended while it worked on this request; it is being restarted"
   elseif text:find("shared memory", 1, true) or text:find("No space left", 1, true) or text:find("Bus error", 1, true) then
     return "full", "the server has no shared memory left for this event; retry after 1 s"
+  elseif text:find("attempt to ", 1, true) or text:find("to parse", 1, true) then
+    -- Parts of the request that only Triton's parser reads; to it they are failures of its own.
+    return "malformed", text:match('"error":"([^"]*)"') or text
   end
 end
 
@@ -407,10 +435,11 @@ function envoy_on_response(handle)
     end
   end
   outcome = outcome or "passed"
-  metadata:set("guard", "outcome", outcome)
+  -- The object from before the wait for the body can't be used any more.
+  handle:streamInfo():dynamicMetadata():set("guard", "outcome", outcome)
   if own.request then
     if outcome == "died" then
-      suspects.died(own.request, seconds(handle), settings.aside_seconds)
+      suspects.broke(own.request, seconds(handle), settings.aside_seconds)
     else
       suspects.ended(own.request)
     end

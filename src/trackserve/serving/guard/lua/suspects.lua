@@ -1,18 +1,19 @@
 -- Events that were in work when a process of a server died.
 --
--- The first time an event is only suspected: others were perhaps in work beside it. It may come again, but one
--- suspect at a time, so that the next death names its cause. The second time, or the first if it was alone, it is
--- set aside for a while. An answer clears it.
+-- A connection that breaks is no death by itself: whoever runs the servers notes each death in a file, and only a break
+-- about then counts. The first time an event is only suspected: others were perhaps in work beside it. It may come
+-- again, but one suspect at a time, so that the next death names its cause. The second time, or the first if it was
+-- alone, it is set aside for a while. An answer clears it.
 
 local suspects = {}
 
 local MOST = 10000 -- suspects that are kept
 local FORGET = 120 -- seconds after which a request that never ended (its client went) no longer counts
+local TOGETHER = 2 -- seconds within which a broken connection belongs to a death
+local BREAKS = 8 -- of one event that wait to be explained
 
-local TOGETHER = 1 -- seconds within which requests broken off belong to one death
-
-local known, count = {}, 0 -- by fingerprint: { deaths, busy, until }
-local in_work = {} -- by request: { fingerprint, since, beside }
+local known, count = {}, 0 -- by fingerprint: { deaths, aside, busy, ends, breaks = { { at, alone } }, counted }
+local in_work = {} -- by request: { fingerprint, since, alone }
 local working = 0
 
 local function forget_old(now)
@@ -30,14 +31,47 @@ local function forget_old(now)
   end
 end
 
+-- The times of the deaths that were noted (s since 1970).
+local function deaths(path)
+  local found, file = {}, io.open(path, "rb")
+  if file then
+    for line in file:lines() do found[#found + 1] = tonumber(line) end
+    file:close()
+  end
+  return found
+end
+
+-- Explain the broken connections of an event by deaths; returns whether it is too early for one of them.
+local function settle(suspect, now, path)
+  if #suspect.breaks == 0 then return false end
+  local noted, waiting = deaths(path), {}
+  for _, broken in ipairs(suspect.breaks) do
+    local cause
+    for _, at in ipairs(noted) do
+      if math.abs(at - broken.at) <= TOGETHER then cause = at end
+    end
+    if cause then
+      -- The same event may have been in work twice when one process died: that is one death.
+      if cause ~= suspect.counted then suspect.deaths, suspect.counted = suspect.deaths + 1, cause end
+      suspect.aside = suspect.aside or broken.alone or suspect.deaths > 1
+    elseif now - broken.at <= TOGETHER then
+      waiting[#waiting + 1] = broken
+    end
+  end
+  suspect.breaks = waiting
+  return #waiting > 0
+end
+
 -- Return why an event can't be taken now ("aside" or "later" and the seconds left), nil if it is taken.
-function suspects.take(request, fingerprint, now)
+function suspects.take(request, fingerprint, now, path)
   local suspect = known[fingerprint]
-  if suspect and now > suspect.ends then
-    known[fingerprint], count, suspect = nil, count - 1, nil
+  if suspect then
+    local early = settle(suspect, now, path)
+    if suspect.aside and now <= suspect.ends then return "aside", suspect.ends - now end
+    if early then return "later", 1 end
+    if suspect.deaths == 0 or now > suspect.ends then known[fingerprint], count, suspect = nil, count - 1, nil end
   end
   if suspect then
-    if suspect.aside then return "aside", suspect.ends - now end
     for _, other in pairs(known) do
       if other.busy and now - other.busy < FORGET then return "later", 1 end
     end
@@ -62,23 +96,22 @@ function suspects.ended(request)
   end
 end
 
--- A process died while this request was in work. Returns whether its event is set aside from now on.
-function suspects.died(request, now, seconds)
+-- The connection broke while this request was in work, or a server said that a process of it died.
+function suspects.broke(request, now, seconds)
   local work = in_work[request]
-  if not work then return false end
+  if not work then return end
   in_work[request], working = nil, working - 1
   local suspect = known[work.fingerprint]
   if not suspect then
     if count >= MOST then forget_old(now) end
-    if count >= MOST then return false end
-    suspect = { deaths = 0 }
+    if count >= MOST then return end
+    suspect = { deaths = 0, breaks = {} }
     known[work.fingerprint], count = suspect, count + 1
   end
-  -- The same event may have been in work twice when one process died: that is one death.
-  if not suspect.last or now - suspect.last > TOGETHER then suspect.deaths = suspect.deaths + 1 end
-  suspect.last, suspect.busy, suspect.ends = now, nil, now + seconds
-  suspect.aside = suspect.deaths > 1 or work.alone
-  return suspect.aside
+  if #suspect.breaks < BREAKS then
+    suspect.breaks[#suspect.breaks + 1] = { at = now, alone = work.alone }
+  end
+  suspect.busy, suspect.ends = nil, now + seconds
 end
 
 return suspects
