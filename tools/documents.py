@@ -16,6 +16,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from studies.client.tables import ENCODINGS
 from studies.markdown import markdown as table
 from studies.physics.realism_tables import REALISM
 from studies.physics.tables import TABLES
@@ -41,6 +42,8 @@ LIKENESS = RESULTS / "realism.json"
 """Simulated events beside real ones, as studies.physics.realism compared them."""
 STUDY = RESULTS / "service.json"
 """The service as studies.service measured it."""
+BYTES = RESULTS / "encodings.json"
+"""What compact encodings save and cost, as studies.client.encodings measured it."""
 FAST = RESULTS / "speed.json"
 """The native engine as studies.speed measured it."""
 ALSO = RESULTS / "speed-avx2.json"
@@ -123,14 +126,19 @@ def _tensor(tensor: Tensor) -> str:
     return f"`{tensor.name}` {tensor.dtype} [{', '.join(map(str, tensor.dims))}]"
 
 
+def _alternatives(tensors: Sequence[Tensor], compact: Tensor | None) -> str:
+    listed = ", ".join(map(_tensor, tensors))
+    return listed if compact is None else f"{listed}, or {_tensor(compact)}"
+
+
 def model_table(models: Sequence[Model]) -> str:
     """Return the inputs and outputs of each model."""
     rows = [
         (
             f"`{model.name}`",
             model.meaning,
-            ", ".join(map(_tensor, model.inputs)),
-            ", ".join(map(_tensor, model.outputs)),
+            _alternatives(model.inputs, model.compact and model.compact[0]),
+            _alternatives(model.outputs, model.compact and model.compact[1]),
             ", ".join(map(_tensor, model.on_request)),
         )
         for model in models
@@ -141,7 +149,9 @@ def model_table(models: Sequence[Model]) -> str:
 def tensor_table() -> str:
     """Return every tensor once, with its meaning."""
     models = (*SERVED, *STAGES)
-    tensors = dict.fromkeys(t for m in models for t in (*m.inputs, *m.outputs, *m.on_request))
+    tensors = dict.fromkeys(
+        t for m in models for t in (*m.inputs, *m.outputs, *m.on_request, *(m.compact or ()))
+    )
     rows = [
         (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors
     ]
@@ -301,6 +311,7 @@ MADE = {
     **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
     **{name: partial(lambda make: make(measured(LIKENESS)), m) for name, m in REALISM.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
+    **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
     "speed-techniques-processors": lambda: techniques_elsewhere(

@@ -143,17 +143,17 @@ class Hits:
         raises :class:`InputError` if it has none there.
         """
         sources = (self, self.modules, self.clusters)
-        arrays = []
-        for column in columns:
+        table = np.empty((len(self), len(columns)), np.float32)
+        for i, column in enumerate(columns):
             owner = next((s for s in sources if s is not None and hasattr(s, column)), None)
             if column in WIRE_COLUMNS and owner is not None:
-                arrays.append(getattr(owner, column).astype(np.float32))
+                table[:, i] = getattr(owner, column)
             elif absent is not None and column in absent:
-                arrays.append(np.full(len(self), absent[column], np.float32))
+                table[:, i] = absent[column]
             else:
                 message = f"these hits have no column {column!r}, which was asked for"
                 raise InputError(message)
-        return np.stack(arrays, axis=1) if arrays else np.empty((len(self), 0), np.float32)
+        return table
 
     def select(self, rows: NDArray[np.integer[Any]] | Bool) -> Hits:
         """Return the hits of these rows, in this order."""
@@ -362,15 +362,18 @@ class Tracks:
 
     def __post_init__(self) -> None:
         check_column("Tracks", "labels", self.labels, np.int64, None)
-        lowest, highest = self.labels.min(initial=0), self.labels.max(initial=NO_TRACK)
-        fits = lowest >= NO_TRACK and highest < len(self.labels)
-        if not (fits and np.bincount(self.labels + 1)[1:].all()):
+        above = self.labels + 1
+        # As unsigned numbers, so that one comparison finds those below 0 and those too large.
+        fits = not (above.view(np.uint64) > len(above)).any()
+        counts = np.bincount(above) if fits else above
+        if not (fits and counts[1:].all()):
             message = (
                 "Tracks.labels must number the tracks 0, 1, 2, ... without gaps; -1 is no track"
             )
             raise InputError(message)
-        if self.parameters is not None and len(self.parameters) != highest + 1:
-            message = f"Tracks.parameters has {len(self.parameters)} rows for {highest + 1} tracks"
+        tracks = max(len(counts) - 1, 0)
+        if self.parameters is not None and len(self.parameters) != tracks:
+            message = f"Tracks.parameters has {len(self.parameters)} rows for {tracks} tracks"
             raise InputError(message)
 
     def __len__(self) -> int:

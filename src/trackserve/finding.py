@@ -55,7 +55,12 @@ class EventFailure(NamedTuple):
 
 @contextmanager
 def server_finder(
-    url: str, *, timeout: float, wait: bool = False, wanted: Wanted = LABELS_ONLY
+    url: str,
+    *,
+    timeout: float,
+    wait: bool = False,
+    wanted: Wanted = LABELS_ONLY,
+    compact: float | None = None,
 ) -> Iterator[Finder]:
     """Yield the finder of a server, given as ``[grpc://|http://]host:port``.
 
@@ -65,7 +70,7 @@ def server_finder(
     from trackserve.client import Client
 
     columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted)
-    with Client(url, timeout=timeout) as client:
+    with Client(url, timeout=timeout, compact=compact) as client:
         yield Finder(partial(client.find_tracks, **asdict(wanted)), columns)
 
 
@@ -105,6 +110,7 @@ async def find_concurrently(
     timeout: float,
     wait: bool = False,
     wanted: Wanted = LABELS_ONLY,
+    compact: float | None = None,
 ) -> AsyncGenerator[EventTracks | EventFailure, None]:
     """Yield the tracks of each event, or why there are none, with up to ``concurrency`` in flight over gRPC.
 
@@ -126,7 +132,9 @@ async def find_concurrently(
             in_flight.append((source.event_id, hits))
             yield hits
 
-    async with AsyncClient(url, timeout=timeout, concurrency=concurrency) as client:
+    async with AsyncClient(
+        url, timeout=timeout, concurrency=concurrency, compact=compact
+    ) as client:
         async for answer in client.find_all(read(), **asdict(wanted)):
             while unread:
                 yield unread.popleft()

@@ -1,4 +1,4 @@
-"""What a client spends on an event: processor time, bytes, and what compact encodings would save.
+"""What a client spends on an event: processor and wall time, by who finds its tracks.
 
     python -m studies.client [--events FOLDER] [--rounds 5] [--cpp BUILD] [--out FILE]
 
@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studies.client.encodings import HITS, LABELS
+from studies.client.encodings import positions
 from studies.clock import spread
 from studies.physics.ckf import CONFIGURATIONS, KalmanFilter
 from studies.record import RESULTS, ROOT, installation, write_json
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.contract.compact import STEP
 from trackserve.data import find_events
 from trackserve.engines.registry import fastest, open_pipeline
-from trackserve.evaluate.report import evaluate_event
-from trackserve.event import Hits
 from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trackserve.engines.base import Pipeline
-    from trackserve.event import Event, Float32, Int64
+    from trackserve.event import Event, Hits
 
 FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 REQUESTS = 5
@@ -57,11 +56,15 @@ def processor_time(
         serve(read_bundle(), settings, **FREE_PORTS) as server,
         Client(server.grpc_url) as grpc,
         Client(server.http_url) as http,
+        Client(server.grpc_url, compact=STEP) as compact_grpc,
+        Client(server.http_url, compact=STEP) as compact_http,
     ):
         ways: dict[str, Callable[[Hits], object]] = {
             "pipeline in the client": pipeline.find_tracks,
             "Python client, gRPC": grpc.find_tracks,
             "Python client, HTTP": http.find_tracks,
+            "Python client, gRPC, compact": compact_grpc.find_tracks,
+            "Python client, HTTP, compact": compact_http.find_tracks,
         }
         for event in (events[number % len(events)] for number in range(rounds + 1)):
             for name, find in ways.items():
@@ -96,77 +99,12 @@ def _ask_cpp(build: Path, url: str, hits: Hits) -> tuple[float, float]:
     return found["processor"] / REQUESTS, found["wall"] / REQUESTS
 
 
-def positions(hits: Hits) -> Float32:
-    """Return x, y, z ``[N, 3]``, mm."""
-    return np.stack([hits.x, hits.y, hits.z], axis=1)
-
-
-def encodings(events: list[Event], rounds: int, pipeline: Pipeline) -> dict[str, Any]:
-    """Return bytes, processor seconds and, where positions are rounded, the physics of each codec."""
-    found: dict[str, Any] = {"hits": {}, "labels": {}}
-    labels = [pipeline.find_tracks(event.hits).labels for event in events]
-    for name, codec in HITS.items():
-        sent = [positions(event.hits) for event in events]
-        moved = [codec.decode(codec.encode(each)) for each in sent]
-        timed = _timed(sent, codec, rounds)
-        found["hits"][name] = timed | _physics(events, moved, labels, pipeline)
-    for name, coder in LABELS.items():
-        row = _timed(labels, coder, rounds)
-        for array in labels:
-            np.testing.assert_array_equal(coder.decode(coder.encode(array)), array)
-        found["labels"][name] = row
-    return found
-
-
-def _timed(arrays: list[Any], codec: Any, rounds: int) -> dict[str, Any]:
-    encode, decode, sizes = [], [], []
-    for array in arrays * rounds:
-        start = time.process_time()
-        data = codec.encode(array)
-        middle = time.process_time()
-        codec.decode(data)
-        encode.append(middle - start)
-        decode.append(time.process_time() - middle)
-        sizes.append(len(data))
-    return {"bytes": float(np.mean(sizes)), "encode": spread(encode), "decode": spread(decode)}
-
-
-def _physics(
-    events: list[Event], moved: list[Float32], labels: list[Int64], pipeline: Pipeline
-) -> dict[str, int]:
-    """Return how the headline targets fare where hits lie at ``moved``; ``labels`` are those before."""
-    counts = dict.fromkeys(("found", "targets", "fakes", "tracks", "labels_changed"), 0)
-    for event, places, before in zip(events, moved, labels, strict=True):
-        x, y, z = np.ascontiguousarray(places.T)
-        hits = Hits(event.hits.hit_id, x, y, z, event.hits.modules, event.hits.clusters)
-        tracks = pipeline.find_tracks(hits)
-        judged = evaluate_event(event, tracks)
-        efficiency = judged.targets["headline"].efficiency
-        for name, count in (
-            ("found", efficiency.passed),
-            ("targets", efficiency.total),
-            ("fakes", judged.fakes.passed),
-            ("tracks", judged.fakes.total),
-            ("labels_changed", (tracks.labels != before).sum()),
-        ):
-            counts[name] += int(count)
-    return counts
-
-
 def show(record: dict[str, Any]) -> None:
-    """Print both tables."""
+    """Print the table."""
     print(f"{record['events']} events, {record['hits']:.0f} hits each")
     for name, row in record["processor_time"].items():
         spent, wall = row["processor"]["median"], row["wall"]["median"]
         print(f"{name:32}{1e3 * spent:10.1f} ms of processor{1e3 * wall:10.1f} ms")
-    for kind in ("hits", "labels"):
-        for name, row in record["encodings"][kind].items():
-            line = f"{kind:8}{name:32}{row['bytes'] / 1e6:8.3f} MB"
-            line += f"{1e3 * row['encode']['median']:8.1f} + {1e3 * row['decode']['median']:.1f} ms"
-            if "found" in row:
-                line += f"   {row['found']}/{row['targets']} found, {row['fakes']} fakes"
-                line += f", {row['labels_changed']} labels changed"
-            print(line)
 
 
 def main() -> None:
@@ -185,7 +123,6 @@ def main() -> None:
         "hits": float(np.mean([len(event.hits) for event in events])),
         "rounds": options.rounds,
         "processor_time": processor_time(events, options.rounds, pipeline, options.cpp),
-        "encodings": encodings(events, options.rounds, pipeline),
     }
     write_json(options.out, record)
     show(record)

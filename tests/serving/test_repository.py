@@ -31,9 +31,15 @@ def test_a_monolith_has_the_pipeline_in_the_two_served_models(tiny_bundle, tmp_p
     repository = write_repository(tiny_bundle, tmp_path / "models", settings)
     assert sorted(p.name for p in repository.iterdir()) == ["exatrkx", "track_finding"]
     models = finding, exatrkx = [read_config(repository, m) for m in ("track_finding", "exatrkx")]
-    assert shapes(finding.input) == {"HITS": ("TYPE_FP32", [-1, 3])}
+    assert shapes(finding.input) == {
+        "HITS": ("TYPE_FP32", [-1, 3]),
+        "HITS_COMPACT": ("TYPE_UINT8", [-1]),
+    }
+    assert all(given.optional for given in finding.input)  # one of them comes
+    assert not any(given.optional for given in exatrkx.input)
     assert shapes(finding.output) == {
         "LABELS": ("TYPE_INT64", [-1]),
+        "LABELS_COMPACT": ("TYPE_UINT8", [-1]),
         "PARAMETERS": ("TYPE_FP32", [-1, len(TRACK_COLUMNS)]),
     }
     assert shapes(exatrkx.output) == {"LABELS": ("TYPE_INT64", [-1])}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import triton_python_backend_utils as pb
 
+from trackserve.backend import inputs
 from trackserve.backend.counters import Counters
 from trackserve.backend.draining import watch_for_stop
 from trackserve.backend.log import RequestLog
@@ -96,6 +97,7 @@ class TritonPythonModel:
         try:
             wanted = Wanted.of_request(json.loads(request.parameters() or "{}"))
             self._description.check(wanted, self._table)
+            given = inputs.given(request, self._table, self._description)
         except InputError as error:
             unusable = Outcome("unusable", str(error))
             self._log.record(name, unusable)
@@ -105,8 +107,7 @@ class TritonPythonModel:
             return _error(refusal)
         alone = self._queue.accepted == 1 and now - self._last_alone > APART
         self._counters.add(metrics.PENDING, 1, self._table.name)
-        tensor = pb.get_input_tensor_by_name(request, self._table.inputs[0].name)
-        accepted = Request(name, tensor, now, tensor.shape()[0], wanted)
+        accepted = Request(name, given.tensor, now, given.hits, wanted, given.compact)
         if self._only_worker is not None and alone and accepted.hits <= ALONE_HITS:
             ((_, answer),) = self._answers(self._only_worker, [accepted])
             self._sent()
@@ -170,7 +171,11 @@ class TritonPythonModel:
             waited=round(began - request.since, 6),
             worked=round(ended - began, 6),
         )
-        return _error(outcome) if outputs is None else pb.InferenceResponse(outputs)
+        if outputs is None:
+            return _error(outcome)
+        if request.compact:
+            outputs = inputs.in_compact_form(outputs)
+        return pb.InferenceResponse(outputs)
 
 
 def _error(outcome: Outcome) -> Any:

@@ -31,6 +31,8 @@ class Request:
     """When it came, by ``time.monotonic`` (s)."""
     hits: int
     wanted: Wanted = LABELS_ONLY
+    compact: bool = False
+    """Whether the tensor is HITS_COMPACT, and LABELS_COMPACT is to come back."""
     sender: Any = None
     """What sends its answer, None where ``execute`` returns it."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from trackserve.backend.entry import WARM_UP_HITS
+from trackserve.backend.inputs import hits_of, tensor_of
 from trackserve.contract import metrics
 from trackserve.contract.tensors import FEATURES, LABELS, MODELS, PARAMETERS, UNUSABLE
 from trackserve.engines.registry import open_pipeline
@@ -93,7 +94,7 @@ class Monolith:
         """Return the answer for each of the requests; nobody fails for another's hits."""
         try:
             clock = StageClock()
-            features = [self._features(request.tensor.as_numpy()) for request in requests]
+            features = [self._features(hits_of(request)) for request in requests]
             if self._columns is not None:
                 clock.stop("features")
             found = self._pipeline.run_events(features, wanted)
@@ -153,13 +154,15 @@ class Ensemble:
             response = pb.InferenceRequest(
                 model_name=self._model.name,
                 requested_output_names=[tensor.name for tensor in wanted.outputs(self._model)],
-                inputs=[request.tensor],
+                inputs=[tensor_of(request)],
                 request_id=request.request_id,
                 parameters=_sendable(wanted.request()),
             ).exec()
             if not response.has_error():
                 return Outcome("answered"), response.output_tensors()
             reason = response.error().message()
+        except InputError as error:
+            return Outcome("unusable", str(error)), None
         except Exception as error:  # the next one is answered
             reason = f"the server failed: {type(error).__name__}: {error}"
         # An error's code is lost on the way, so its text says what it is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trackserve.contract.compact import VERSION
 from trackserve.contract.description import Description
 from trackserve.track_table import TRACK_COLUMNS
 
@@ -25,4 +26,5 @@ def describe(bundle: Bundle, *, max_hits: int, max_queue: int) -> Description:
         digest=bundle.digest(),
         track_columns=() if bundle.fit is None else TRACK_COLUMNS,
         min_quality=None if bundle.quality is None else bundle.track_builder.min_quality,
+        compact=VERSION,
     )

@@ -18,6 +18,7 @@ from trackserve.cli.options import (
     refuse,
 )
 from trackserve.cli.output import check_place
+from trackserve.contract.compact import STEP
 from trackserve.contract.wanted import Wanted
 from trackserve.data.columnar import SUFFIXES, suffix_of
 from trackserve.errors import InputError, ServerError
@@ -60,6 +61,14 @@ def add(commands: Subparsers) -> None:
         "two for each of the server's instances keep it busy",
     )
     parser.add_argument(
+        "--compact",
+        type=float,
+        nargs="?",
+        const=STEP,
+        metavar="MM",
+        help=f"send hits and receive labels in half the bytes, positions rounded to this (default: {STEP:g} mm)",
+    )
+    parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds per event"
     )
     parser.add_argument(
@@ -67,6 +76,11 @@ def add(commands: Subparsers) -> None:
         action="store_true",
         help="wait for a server that has not started yet, up to the timeout",
     )
+    _add_outputs(parser)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what becomes of failures and of tracks."""
     parser.add_argument(
         "--keep-going",
         action="store_true",
@@ -100,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
     from trackserve.finding import check_distinct
 
     if options.local:
-        refuse(options, ("concurrency",), "--server")
+        refuse(options, ("concurrency", "compact"), "--server")
     else:
         refuse(options, ("bundle", "engine"), "--local; a server uses its own")
     check_files(options.output, options.parameters)
@@ -181,7 +195,11 @@ def _find_in_turn(
         else:
             finder = stack.enter_context(
                 server_finder(
-                    options.server, timeout=options.timeout, wait=options.wait, wanted=wanted
+                    options.server,
+                    timeout=options.timeout,
+                    wait=options.wait,
+                    wanted=wanted,
+                    compact=options.compact,
                 )
             )
         for event in finder.find_all(sources):
@@ -204,6 +222,7 @@ async def _find_concurrently(
         timeout=options.timeout,
         wait=options.wait,
         wanted=wanted,
+        compact=options.compact,
     )
     async with contextlib.aclosing(events):
         async for event in events:

@@ -90,6 +90,7 @@ class AsyncClient(ClientCore):
         fallback: Fallback | None = None,
         wait: bool = False,
         credentials: Credentials | None = None,
+        compact: float | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -99,6 +100,7 @@ class AsyncClient(ClientCore):
             fallback=fallback,
             wait=wait,
             credentials=credentials,
+            compact=compact,
         )
         if concurrency < 1:
             message = f"concurrency is {concurrency}; expected at least 1"
@@ -217,13 +219,22 @@ class AsyncClient(ClientCore):
     async def _infer(self, model: Model, array: Float32, wanted: Wanted, request_id: str) -> Tracks:
         request_id = request_id or new_request_id()
 
-        async def ask(connection: _AsyncConnection, timeout: float) -> Tracks:
-            labels, *tables = await connection.infer(model, array, timeout, request_id, wanted)
-            return as_tracks(labels, array, connection.url, *tables)
+        def asking(
+            form: tuple[Model, NDArray[Any]],
+        ) -> Callable[[_AsyncConnection, float], Awaitable[Tracks]]:
+            async def ask(connection: _AsyncConnection, timeout: float) -> Tracks:
+                labels, *tables = await connection.infer(*form, timeout, request_id, wanted)
+                return as_tracks(labels, array, connection.url, *tables)
+
+            return ask
 
         async with self._places:
+            *compact, plain = self._forms(model, array)
             try:
-                return await self._ask(ask)
+                for form in compact:
+                    with contextlib.suppress(InputError):
+                        return await self._ask(asking(form))
+                return await self._ask(asking(plain))
             except WORTH_ANOTHER_TRY as error:
                 if self._fallback is None:
                     error.request_id = request_id

@@ -9,6 +9,7 @@ import numpy as np
 
 from trackserve.client.credentials import Credentials
 from trackserve.client.tries import Patience, Servers
+from trackserve.contract.compact import LONGEST_STEP, VERSION, decode_labels, encode_hits
 from trackserve.contract.description import Description
 from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.errors import InputError, ServerError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.client.fallback import Fallback
+    from trackserve.contract.tensors import Model
     from trackserve.event import Float32
 
 DEFAULT_URL = "localhost:8001"
@@ -42,11 +44,19 @@ class ClientCore:
         fallback: Fallback | None,
         wait: bool,
         credentials: Credentials | None,
+        compact: float | None,
     ) -> None:
         self.urls = tuple(url.split(",") if isinstance(url, str) else url)
         if not self.urls:
             message = "no server was given; expected at least one host:port"
             raise InputError(message)
+        if compact is not None and not 0 < compact <= LONGEST_STEP:
+            message = (
+                f"compact is {compact}; expected what to round positions to, above 0 and at most "
+                f"{LONGEST_STEP:g} mm, or None"
+            )
+            raise InputError(message)
+        self._compact = compact
         self._patience = Patience(timeout, tries, try_timeout, wait=wait)
         self._servers = Servers(len(self.urls))
         self._fallback = fallback
@@ -56,6 +66,18 @@ class ClientCore:
     def _all_rest(self) -> bool:
         """Whether to go to the fallback without asking."""
         return self._fallback is not None and self._servers.rest() > 0
+
+    def _forms(self, model: Model, array: Float32) -> list[tuple[Model, NDArray[Any]]]:
+        """Return in which forms to send an array, the plain one last.
+
+        A server that is older than the one that was asked what it takes refuses the compact one.
+        """
+        plain = model, array
+        described = self._described
+        if self._compact is None or model.compact is None or described is None:
+            return [plain]
+        data = encode_hits(array, self._compact) if described.compact == VERSION else None
+        return [plain] if data is None else [(model.in_compact_form, data), plain]
 
     def _describe(self, parameters: dict[str, str]) -> Description:
         """Read what the first server that answered states about its model."""
@@ -82,10 +104,16 @@ def new_request_id() -> str:
 def as_tracks(
     labels: NDArray[Any], array: Float32, url: str, table: NDArray[Any] | None = None
 ) -> Tracks:
-    """Return the labels, and the table of the tracks' parameters, as tracks.
+    """Return the labels, plain or compact, and the table of the tracks' parameters, as tracks.
 
     Raises :class:`ServerError` unless there is a label for each hit, and a row for each track.
     """
+    if labels.dtype == np.uint8 and labels.ndim == 1:
+        try:
+            labels = decode_labels(labels, len(array))
+        except InputError as error:
+            message = f"{url} answered with labels that are none: {error}"
+            raise ServerError(message) from None
     if labels.shape != array.shape[:1] or labels.dtype != np.int64:
         message = (
             f"{url} answered {array.shape[0]} hits with labels {labels.dtype} "

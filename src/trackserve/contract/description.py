@@ -22,8 +22,8 @@ threads go by this name."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """What the networks of a bundle may be computed in, by an engine and on a device that has it."""
 
-NEWER = ("track_columns", "min_quality")
-"""What servers state since they fit tracks."""
+NEWER = ("track_columns", "min_quality", "compact")
+"""What older servers don't state."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Description:
     ``columns`` are those of ``HITS``, ``absent`` the value to send for a column that the hits don't
     have; ``features`` and ``scales`` describe ``FEATURES``. ``digest`` names the bundle's contents. ``track_columns`` are those of
     ``PARAMETERS``, none where the bundle has no fit; tracks of a quality below ``min_quality`` are
-    dropped unless a request has another cut, None where the bundle doesn't know their quality.
+    dropped unless a request has another cut, None where the bundle doesn't know their quality. ``compact``
+    is the version of ``HITS_COMPACT`` that the model takes, 0 for none.
     """
 
     columns: tuple[str, ...]
@@ -47,6 +48,7 @@ class Description:
     digest: str
     track_columns: tuple[str, ...] = ()
     min_quality: float | None = None
+    compact: int = 0
 
     def check(self, wanted: Wanted, model: Model) -> None:
         """Raise :class:`InputError` unless this model can give what is wanted."""

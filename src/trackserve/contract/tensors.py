@@ -6,13 +6,14 @@ each name is written here and nowhere else. Symbols in ``dims``:
     N   hits of an event        C   columns of a hit       F   features of a hit
     E   edges of a graph        K   edges that are kept    D   dimensions of the embedding
     P   edges past the filter   T   triplets               R   tracks
+    B   bytes
 
-N, E, P, K, T and R vary from event to event; C, F and D are those of the bundle that is served.
+N, E, P, K, T, R and B vary from event to event; C, F and D are those of the bundle that is served.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +28,7 @@ class Tensor:
     """One tensor: its name, KServe data type, dimensions and meaning."""
 
     name: str
-    dtype: Literal["FP32", "INT64"]
+    dtype: Literal["FP32", "INT64", "UINT8"]
     dims: tuple[str | int, ...]
     meaning: str
 
@@ -45,11 +46,24 @@ class Model:
     outputs: tuple[Tensor, ...]
     meaning: str
     on_request: tuple[Tensor, ...] = ()
+    compact: tuple[Tensor, Tensor] | None = None
+    """An input that may come instead of the one, and the output that then comes instead of the first."""
+
+    @property
+    def in_compact_form(self) -> Model:
+        """The model as it is for who sends and receives the compact tensors."""
+        assert self.compact is not None
+        given, returned = self.compact
+        return replace(self, inputs=(given,), outputs=(returned,), compact=None)
 
 
 HITS = Tensor("HITS", "FP32", ("N", "C"), "a row for each hit; x, y, z in mm are the first columns")
 FEATURES = Tensor("FEATURES", "FP32", ("N", "F"), "the hits' features, each divided by its scale")
 LABELS = Tensor("LABELS", "INT64", ("N",), "the track of each hit, numbered from 0; -1 for none")
+COMPACT_HITS = Tensor("HITS_COMPACT", "UINT8", ("B",), "the hits in fewer bytes, instead of `HITS`")
+COMPACT_LABELS = Tensor(
+    "LABELS_COMPACT", "UINT8", ("B",), "the labels in fewer bytes, for who sent `HITS_COMPACT`"
+)
 PARAMETERS = Tensor(
     "PARAMETERS",
     "FP32",
@@ -68,7 +82,9 @@ TRIPLETS = Tensor("TRIPLETS", "INT64", (2, "T"), "the kept edges that may follow
 GNN_LOGITS = Tensor("GNN_LOGITS", "FP32", ("K",), "the graph neural network's logit of each edge")
 
 TRACK_FINDING = Model(
-    "track_finding", (HITS,), (LABELS,), "hits in, tracks out", on_request=(PARAMETERS,)
+    *("track_finding", (HITS,), (LABELS,), "hits in, tracks out"),
+    on_request=(PARAMETERS,),
+    compact=(COMPACT_HITS, COMPACT_LABELS),
 )
 EXATRKX = Model(
     "exatrkx", (FEATURES,), (LABELS,), "the published Exa.TrkX service: scaled features"

@@ -195,10 +195,15 @@ def _ensemble_config(
 
 def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str]) -> Any:
     config = pb.ModelConfig(name=model.name)
-    outputs = (*model.outputs, *model.on_request)
-    for tensors, listed in ((model.inputs, config.input), (outputs, config.output)):
+    inputs, outputs = model.inputs, (*model.outputs, *model.on_request)
+    if model.compact is not None:
+        inputs, outputs = (*inputs, model.compact[0]), (*outputs, model.compact[1])
+    for tensors, listed in ((inputs, config.input), (outputs, config.output)):
         for tensor in tensors:
             listed.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape(sizes))
+    if model.compact is not None:
+        for given in config.input:  # one of them comes
+            given.optional = True
     for name, value in parameters.items():
         config.parameters[name].string_value = value
     return config

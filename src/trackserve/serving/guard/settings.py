@@ -82,9 +82,13 @@ def limits(bundle: Bundle, settings: Settings, guard: GuardSettings) -> dict[str
         model.name: {
             "inputs": {
                 tensor.name: {"datatype": tensor.dtype, "dims": list(tensor.shape(sizes))}
-                for tensor in model.inputs
+                for tensor in (*model.inputs, *(model.compact or ())[:1])
             },
-            "outputs": {tensor.name: True for tensor in model.outputs},
+            "expected": len(model.inputs),
+            "outputs": {
+                tensor.name: True
+                for tensor in (*model.outputs, *model.on_request, *(model.compact or ())[1:])
+            },
         }
         for model in (SERVED if served else MODELS.values())
     }

@@ -1,0 +1,71 @@
+"""The tables of docs/client.md, made from the JSON results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from studies.markdown import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def hit_encodings(record: dict[str, Any]) -> str:
+    """Return bytes, time and physics of each encoding of hits, on real events and the shipped one."""
+    real, shipped = record["folders"]["real"], record["folders"]["pu200"]
+    hits = real["events"] * real["hits"]
+    rows = [
+        (
+            *("encoding", "MB an event", "MB, shipped event", "write + read, ms"),
+            *("headline", "0.5-1 GeV", "fakes", "hits whose track changed"),
+        )
+    ]
+    for name, found in real["hits by codec"].items():
+        same = found["changed"] == 0
+        rows.append(
+            (
+                name,
+                f"{found['bytes'] / 1e6:.3f}",
+                f"{shipped['hits by codec'][name]['bytes'] / 1e6:.3f}",
+                _both_ways(found),
+                "same" if same else f"{found['found_headline']:,}",
+                "same" if same else f"{found['found_low_pt']:,}",
+                "same" if same else f"{found['fakes']:,}",
+                f"{100 * found['changed'] / hits:.2f} %",
+            )
+        )
+    first = real["hits by codec"]["float32"]
+    note = (
+        f"{real['events']} real events of {real['hits']:,.0f} hits; as they are, the bundle {record['bundle']} "
+        f"finds {first['found_headline']:,} of {first['total_headline']:,} headline targets, "
+        f"{first['found_low_pt']:,} of {first['total_low_pt']:,} from 0.5 to 1 GeV, and {first['fakes']:,} fakes "
+        f"among {first['tracks']:,} tracks."
+    )
+    return f"{markdown(rows)}\n\n{note}"
+
+
+def label_encodings(record: dict[str, Any]) -> str:
+    """Return bytes and time of each encoding of labels."""
+    real, shipped = record["folders"]["real"], record["folders"]["pu200"]
+    rows = [("encoding", "MB an event", "MB, shipped event", "write + read, ms")]
+    rows += [
+        (
+            name,
+            f"{found['bytes'] / 1e6:.3f}",
+            f"{shipped['labels by codec'][name]['bytes'] / 1e6:.3f}",
+            _both_ways(found),
+        )
+        for name, found in real["labels by codec"].items()
+    ]
+    return markdown(rows)
+
+
+def _both_ways(found: dict[str, Any]) -> str:
+    write, read = (1e3 * found[way]["median"] for way in ("encode", "decode"))
+    return f"{write:.1f} + {read:.1f}"
+
+
+ENCODINGS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "hit-encodings": hit_encodings,
+    "label-encodings": label_encodings,
+}
