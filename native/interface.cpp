@@ -13,9 +13,9 @@ namespace {
 
 using trackserve::Pairs;
 
-constexpr int ABI_VERSION = 3;  // raise it, here and in engines/native/library.py, when a function changes
+constexpr int ABI_VERSION = 4;  // raise it, here and in engines/native/library.py, when a function changes
 
-enum Status { DONE = 0, NO_MEMORY = 1, FAILED = 2 };
+enum Status { DONE = 0, NO_MEMORY = 1, FAILED = 2, OVER_EDGES = 3, OVER_TRIPLETS = 4, OVER_SECONDS = 5 };
 
 template <class Work>
 int guarded(const Work& work) {
@@ -24,6 +24,8 @@ int guarded(const Work& work) {
         return DONE;
     } catch (const std::bad_alloc&) {
         return NO_MEMORY;
+    } catch (const trackserve::OverBudget& over) {
+        return OVER_EDGES + int(over.bound);
     } catch (...) {
         return FAILED;
     }
@@ -49,12 +51,14 @@ int trackserve_canonical_order(const float* features, int64_t n, int columns, co
 // Gives edges.
 int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
                           const float* phi, const float* z, double squared_radius, int32_t limit,
-                          const float* cuts, float radian, int threads, int32_t* order, Rows* first,
-                          Rows* second, int64_t* count) {
+                          const float* cuts, float radian, const trackserve::Budget* budget,
+                          int threads, int32_t* order, Rows* first, Rows* second, int64_t* count) {
     return guarded([&] {
+        const trackserve::Deadline deadline(budget->seconds);
         const trackserve::NeighbourSettings settings{
             squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}, radian};
-        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, settings, order, threads),
+        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, settings, *budget, order,
+                                    threads),
              first, second, count);
     });
 }
@@ -85,11 +89,13 @@ int trackserve_keep_edges(const float* logits, float threshold, int64_t count, i
 // Gives triplets.
 int trackserve_join_edges(const float* r, const float* phi, const float* z, int64_t n,
                           const int32_t* inner, const int32_t* outer, int64_t edges,
-                          const float* cuts, int threads, Rows* first, Rows* second, int64_t* count) {
+                          const float* cuts, const trackserve::Budget* budget, int threads,
+                          Rows* first, Rows* second, int64_t* count) {
     return guarded([&] {
+        const trackserve::Deadline deadline(budget->seconds);
         give(trackserve::joined(
                  trackserve::join_edges(r, phi, z, n, inner, outer, edges,
-                                        {cuts[0], cuts[1], cuts[2], cuts[3]}, threads),
+                                        {cuts[0], cuts[1], cuts[2], cuts[3]}, *budget, threads),
                  threads),
              first, second, count);
     });
@@ -206,12 +212,16 @@ int trackserve_run_network(const void* network, const trackserve::Graph* graph, 
 // Gives triplets; the network is one on triplets.
 int trackserve_find_triplets(const void* network, const trackserve::Graph* graph, const float* r,
                              const float* phi, const float* z, const float* cuts, float threshold,
-                             int threads, Rows* first, Rows* second, int64_t* count) {
+                             const trackserve::Budget* budget, int threads, Rows* first, Rows* second,
+                             int64_t* count) {
     return guarded([&] {
+        const trackserve::Deadline deadline(budget->seconds);
+        const int64_t begins[] = {0, graph->hits};
         const auto& finder = dynamic_cast<const trackserve::TripletNetwork&>(
             *static_cast<const trackserve::Network*>(network));
         give(trackserve::joined(finder.find(*graph, {r, phi, z},
-                                            {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold, threads),
+                                            {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold,
+                                            {budget, begins, 1}, threads),
                                 threads),
              first, second, count);
     });
@@ -252,7 +262,7 @@ struct trackserve_pipeline {
 // [events, STAGES] and, where there is a table, the parameters of all tracks and how many each event has.
 int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, const float* r,
                            const float* phi, const float* z, const int64_t* begins, int64_t events,
-                           int threads, int64_t* labels, double* seconds, int64_t* edges,
+                           const trackserve::Budget* budgets, int threads, int64_t* labels, double* seconds, int64_t* edges,
                            float* table, int64_t* tracks) {
     return guarded([&] {
         const auto network = [](const void* given) {
@@ -282,7 +292,7 @@ int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, 
             .builder = builder,
         };
         const trackserve::StageTimings timings = trackserve::find_tracks(
-            pipeline, {features, {r, phi, z}, begins, events}, threads, labels, table, tracks);
+            pipeline, {features, {r, phi, z}, begins, events}, budgets, threads, labels, table, tracks);
         std::copy(timings.seconds.begin(), timings.seconds.end(), seconds);
         for (const auto& event : timings.edges) edges = std::copy(event.begin(), event.end(), edges);
     });
@@ -297,7 +307,7 @@ const char* trackserve_abi() {
         for (const size_t size : {sizeof(trackserve_description), sizeof(trackserve_pipeline),
                                   sizeof(trackserve::Graph), sizeof(Rows),
                                   sizeof(trackserve_fitting), sizeof(trackserve::FitSettings),
-                                  sizeof(trackserve::Region)})
+                                  sizeof(trackserve::Region), sizeof(trackserve::Budget)})
             text.append(" ").append(std::to_string(size));
         text += " bytes, stages";
         for (const char* name : trackserve::STAGE_NAMES) text.append(" ").append(name);

@@ -64,9 +64,12 @@ Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
 
 std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
                               const int32_t* inner, const int32_t* outer, int64_t count,
-                              const TripletCuts& cuts, int threads) {
+                              const TripletCuts& cuts, const Budget& budget, int threads) {
     constexpr int64_t edges_at_once = 4096;
     const List<int32_t> begin = begins(inner, count, n, threads);
+    int64_t meeting = 0;
+    for (int64_t e = 0; e < count; ++e) meeting += begin[outer[e] + 1] - begin[outer[e]];
+    if (meeting > budget.triplets) throw OverBudget{Bound::TRIPLETS};
     Steps steps;
     steps.resize(count);
     for_rows(threads, count, edges_at_once,

@@ -1,6 +1,7 @@
 // What the files of the engine offer each other, and, at the end, what they offer Python.
 #pragma once
 
+#include "budget.h"
 #include "memory.h"
 #include "pairs.h"
 
@@ -42,9 +43,10 @@ void space_order(const float* points, int64_t n, int dimensions, const float* ph
                  int32_t* order, int threads);
 
 // Edges between hits, which come in the order from the origin. They are told by places in space order,
-// which is written to `order`.
+// which is written to `order`. Throws OverBudget for more edges than these.
 Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
-                 const float* z, const NeighbourSettings& settings, int32_t* order, int threads);
+                 const float* z, const NeighbourSettings& settings, const Budget& budget, int32_t* order,
+                 int threads);
 
 // The edges whose logits reach the threshold, sorted by their inner hit.
 Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
@@ -55,10 +57,10 @@ struct TripletCuts {
 };
 
 // Triplets, in pieces, of edges [count] that are sorted by their inner hit; r, phi, z are [n]. They
-// are sorted by their first, then their second edge.
+// are sorted by their first, then their second edge. Throws OverBudget if more pairs of edges meet.
 std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
                               const int32_t* inner, const int32_t* outer, int64_t count,
-                              const TripletCuts& cuts, int threads);
+                              const TripletCuts& cuts, const Budget& budget, int threads);
 
 struct Chains {
     Pairs edges, triplets;

@@ -465,7 +465,8 @@ void limit_crowded(const Scan& scan, const List<int32_t>& degree, Pairs& edges, 
 }  // namespace
 
 Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
-                 const float* z, const NeighbourSettings& settings, int32_t* order, int threads) {
+                 const float* z, const NeighbourSettings& settings, const Budget& budget, int32_t* order,
+                 int threads) {
     const Turned turned = turn_to_principal_axes(embedding, n, dimensions, threads);
     space_order(turned.coordinates.data(), n, dimensions, phi, settings.radian, order, threads);
     Space space(embedding, turned, order, n, dimensions, threads);
@@ -482,6 +483,11 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
     std::vector<Pairs> found(std::max(threads, 1));
     for (Pairs& edges : found) edges.reserve(size * EDGES_A_HIT / found.size());
     std::vector<List<int32_t>> degrees(found.size(), List<int32_t>(size, 0));
+    // A pair is found by a hit that has at most as many neighbours as the limit, or a leaf more. So with
+    // this many pairs the hits together want more than twice the budget, and each edge is wanted twice at
+    // most: the limit won't bring them below the budget any more.
+    const int64_t far_too_many =
+        budget.edges < std::numeric_limits<int64_t>::max() / 4 ? 2 * budget.edges + LEAF * size : budget.edges;
     for_chunks(threads, space.leaves, LEAVES_AT_ONCE, [&](const Chunk& chunk) {
         const int thread = chunk.thread;
         std::vector<int32_t> near;
@@ -491,6 +497,7 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
             near.clear();
             scan.leaves_near(box, scan.box(leaf), leaf, scan.radius.possible, near);
             scan.compare(leaf, near, degrees[thread], found[thread]);
+            if (int64_t(found[thread].size()) > far_too_many) throw OverBudget{Bound::EDGES};
         }
         parts[chunk.number] = {thread, begin, found[thread].size()};
     });
@@ -515,6 +522,7 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
                 degrees[0][hit] += degrees[thread][hit];
     });
     limit_crowded(scan, degrees[0], edges, threads);
+    if (int64_t(edges.size()) > budget.edges) throw OverBudget{Bound::EDGES};
     return edges;
 }
 

@@ -31,9 +31,10 @@ struct Network {
 };
 
 struct TripletNetwork : Network {
-    // The triplets, in pieces, that join_edges and then this network's logits leave.
+    // The triplets, in pieces, that join_edges and then this network's logits leave; throws OverBudget if
+    // more pairs of edges meet in the hits of an event.
     virtual std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
-                                    float threshold, int threads) const = 0;
+                                    float threshold, const Budgets& budgets, int threads) const = 0;
 };
 
 template <class Number>

@@ -1,5 +1,7 @@
 #include "parallel.h"
 
+#include "budget.h"
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -112,16 +114,23 @@ Crew& Crew::own() {
 
 void for_each_chunk(int threads, int64_t chunks, void (*work)(const void*, int64_t, int),
                     const void* about) {
+    const Deadline::Time end = Deadline::own();
     threads = static_cast<int>(std::min<int64_t>({threads, chunks, Crew::MOST + 1}));
     if (threads <= 1) {
-        for (int64_t chunk = 0; chunk < chunks; ++chunk) work(about, chunk, 0);
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+            Deadline::check(end);
+            work(about, chunk, 0);
+        }
         return;
     }
     std::atomic<int64_t> next{0};
     std::vector<std::exception_ptr> failures(threads);
     Crew::own().run(threads - 1, [&](int thread) {
         try {
-            for (int64_t chunk; (chunk = next++) < chunks;) work(about, chunk, thread);
+            for (int64_t chunk; (chunk = next++) < chunks;) {
+                Deadline::check(end);
+                work(about, chunk, thread);
+            }
         } catch (...) {
             failures[thread] = std::current_exception();
         }

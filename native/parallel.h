@@ -11,7 +11,8 @@ void for_each_chunk(int threads, int64_t chunks, void (*work)(const void* about,
                     const void* about);
 
 // Call work(chunk, thread) for every chunk in [0, chunks), in any order, on this many threads; the calling
-// thread is thread 0. What a call throws is thrown here, after the others.
+// thread is thread 0. What a call throws is thrown here, after the others. No call begins after the
+// Deadline of the calling thread.
 template <class Work>
 void parallel_for(int threads, int64_t chunks, const Work& work) {
     const auto call = [](const void* about, int64_t chunk, int thread) {

@@ -76,14 +76,15 @@ List<int64_t> in_order(const Hits& hits, int columns) {
 // The neighbours of each event, counted. No edge leads from one event to another, so that the next stages
 // may take them for one.
 Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<float>& embedding,
-                     const Sorted& sorted, List<int32_t>& place, int threads, StageTimings& timings) {
+                     const Sorted& sorted, const Budget* budgets, List<int32_t>& place, int threads,
+                     StageTimings& timings) {
     std::vector<Pairs> pieces;
     for (int64_t event = 0; event < hits.events; ++event) {
         const int64_t begin = hits.begins[event], n = hits.begins[event + 1] - begin;
         pieces.push_back(neighbours(embedding.data() + begin * pipeline.dimension, n,
                                     pipeline.dimension, sorted.r.data() + begin,
                                     sorted.phi.data() + begin, sorted.z.data() + begin,
-                                    pipeline.neighbours, place.data() + begin, threads));
+                                    pipeline.neighbours, budgets[event], place.data() + begin, threads));
         timings.edges[event][NEAR] = pieces.back().size();
         if (!begin) continue;
         for (int64_t i = 0; i < n; ++i) place[begin + i] += begin;
@@ -137,9 +138,12 @@ void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& o
 
 }  // namespace
 
-StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels,
-                         float* table, int64_t* many) {
+StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, const Budget* budgets, int threads,
+                         int64_t* labels, float* table, int64_t* many) {
     StageClock clock(hits);
+    double seconds = 0;
+    for (int64_t event = 0; event < hits.events; ++event) seconds += budgets[event].seconds;
+    const Deadline deadline(seconds);
     const int64_t n = hits.begins[hits.events];
     if (!n) {
         if (table) std::fill_n(many, hits.events, 0);
@@ -158,7 +162,7 @@ StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, int threads
         List<float> embedding(n * pipeline.dimension);
         pipeline.embedding->run(graph, embedding.data(), threads);
         clock.stop(EMBED);
-        edges = all_neighbours(pipeline, hits, embedding, sorted, place, threads, clock.timings);
+        edges = all_neighbours(pipeline, hits, embedding, sorted, budgets, place, threads, clock.timings);
     }
     const auto row_of = [&](int64_t i) { return order[place[i]]; };
     const Sorted local(hits, pipeline.features, row_of, threads);
@@ -183,7 +187,8 @@ StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, int threads
     of_edges(edges);
     const Pairs triplets =
         joined(pipeline.triplets->find(graph, local.position(), pipeline.triplet_cuts,
-                                       pipeline.triplet_threshold, threads),
+                                       pipeline.triplet_threshold,
+                                       {budgets, hits.begins, hits.events}, threads),
                threads);
     const Chains chains =
         keep_chains(pipeline.chain, triplets.size(), triplets.first(), triplets.second(), edges.size(),

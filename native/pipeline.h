@@ -43,8 +43,9 @@ struct StageTimings {
 };
 
 // The track of each hit, numbered in each event from 0; -1 for none. If there is a table, each track's
-// parameters are written to it, event after event, and how many each event has to `many` [events].
-StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, int threads, int64_t* labels,
-                         float* table, int64_t* many);
+// parameters are written to it, event after event, and how many each event has to `many` [events]. Throws
+// OverBudget if an event exceeds its budget [events], or all of them their time.
+StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, const Budget* budgets, int threads,
+                         int64_t* labels, float* table, int64_t* many);
 
 }  // namespace trackserve

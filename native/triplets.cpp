@@ -13,6 +13,16 @@ Vec soft(Vec x, float scale) { return x / (abs(x) + broadcast(scale)); }
 
 constexpr int64_t EDGES_AT_ONCE = 512;
 
+// Throw if more pairs of edges meet in the hits of an event than its budget allows.
+void check_meeting(const List<int32_t>& in, const List<int32_t>& out, const Budgets& budgets) {
+    for (int64_t event = 0; event < budgets.events; ++event) {
+        int64_t pairs = 0;
+        for (int64_t hit = budgets.begins[event]; hit < budgets.begins[event + 1]; ++hit)
+            pairs += int64_t(in[hit + 1] - in[hit]) * (out[hit + 1] - out[hit]);
+        if (pairs > budgets.each[event].triplets) throw OverBudget{Bound::TRIPLETS};
+    }
+}
+
 template <class Number>
 class TripletFilter final : public TripletNetwork {
   public:
@@ -37,10 +47,11 @@ class TripletFilter final : public TripletNetwork {
     // Edges come sorted by their inner hit; those that end in a hit are listed beside them. What
     // meets in some hits at a time is joined, scored and forgotten but for what is kept.
     std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
-                            float threshold, int threads) const override {
+                            float threshold, const Budgets& budgets, int threads) const override {
         const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         const List<int32_t> out = begins(graph.inner, graph.edges, graph.hits, threads);
         const auto [in, ending] = group(graph.outer, graph.edges, graph.hits, threads);
+        check_meeting(in, out, budgets);
 
         std::vector<int64_t> starts{0};  // the hits with which chunks begin
         for (int64_t hit = 0, edges = 0; hit < graph.hits; ++hit) {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from served import FREE_PORTS, MAX_HITS
+from served import BUDGET_HITS, FREE_PORTS, MAX_HITS
 from tiny_bundle import write_tiny_bundle
 from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # tests interrupt programs as Ctrl-C does.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+BUDGET = {"hits": BUDGET_HITS}
+MONOLITH = Settings(shape="monolith", max_hits=MAX_HITS, budget=BUDGET)
+ENSEMBLE = Settings(shape="ensemble", max_hits=MAX_HITS, budget=BUDGET)
 LONG = ("studies", "training", "native")
 """Folders with files that take minutes."""
 
@@ -39,13 +42,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def monolith(tiny_bundle: Bundle) -> Iterator[Service]:
-    with serve(tiny_bundle, Settings(shape="monolith", max_hits=MAX_HITS), **FREE_PORTS) as server:
+    with serve(tiny_bundle, MONOLITH, **FREE_PORTS) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def ensemble(tiny_bundle: Bundle) -> Iterator[Service]:
-    with serve(tiny_bundle, Settings(shape="ensemble", max_hits=MAX_HITS), **FREE_PORTS) as server:
+    with serve(tiny_bundle, ENSEMBLE, **FREE_PORTS) as server:
         yield server
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trackserve.event import Hits, Int64
+    from trackserve.serving.service import Service
 
 FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 MAX_HITS = 2000
+BUDGET_HITS = 1990
+"""Most hits by the budget of an event, which is looked at after the limit of a request."""
 
 
 def refusals(urls: Sequence[str], hits: Hits, labels: Int64) -> list[RefusedError]:
@@ -35,3 +40,20 @@ def refusals(urls: Sequence[str], hits: Hits, labels: Int64) -> list[RefusedErro
 
     with ThreadPoolExecutor(len(urls)) as pool:
         return [refused for refused in pool.map(ask, urls) if refused is not None]
+
+
+def counted(server: Service) -> dict[str, float]:
+    """The pipeline's own metrics, as ``name{labels}``."""
+    with urllib.request.urlopen(server.metrics_url) as answer:
+        lines = answer.read().decode().splitlines()
+    found = (line.rsplit(" ", 1) for line in lines if re.match(r"trackserve_(?!guard_)", line))
+    return {name: float(value) for name, value in found}
+
+
+def wait_for(server: Service, name: str, value: float) -> dict[str, float]:
+    """The metrics once one of them has reached a value: they are told twice a second."""
+    for _ in range(600):
+        if (now := counted(server)).get(name, 0.0) >= value:
+            return now
+        threading.Event().wait(0.05)
+    raise AssertionError(now)

@@ -236,6 +236,23 @@ def test_an_unknown_shipped_bundle(tmp_path, monkeypatch):
         ("absent = {", "absent = { charge = inf", "charge is inf where absent; expected a finite"),
         ("absent = {", "absent = 3 #", "features.absent is 3; expected dict"),
         ("[filter]", "[filter", "is not valid TOML: "),
+        ("[filter]", "[extent]\nr = 1\nz = 2\n[filter]", "expected r = .least, greatest."),
+        (
+            "[filter]",
+            "[extent]\nr = [9, 1]\nz = 2\n[filter]",
+            "expected the least and the greatest r",
+        ),
+        (
+            "[filter]",
+            "[budget]\nedge = 2\n[filter]",
+            "budget.edge is 2; expected a number for one of",
+        ),
+        (
+            "[filter]",
+            "[budget]\nedges = 0\n[filter]",
+            "budget.edges is 0; expected a positive number",
+        ),
+        ("[filter]", "[budget]\noutside = 'no'\n[filter]", "'no'; expected refuse or warn"),
     ],
 )
 def test_a_description_that_cannot_be_used(folder, old, new, reason):

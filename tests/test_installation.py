@@ -14,7 +14,8 @@ import pytest
 from trackserve import __version__
 from trackserve.bundle import read_bundle
 from trackserve.cli import main
-from trackserve.engines.native.library import built, library
+from trackserve.engines.native.abi import built
+from trackserve.engines.native.library import library
 
 ROOT = Path(__file__).parents[1]
 

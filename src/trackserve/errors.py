@@ -16,6 +16,14 @@ class InputError(TrackserveError, ValueError):
     """Hits, files or arguments that cannot be used as they are."""
 
 
+OVER_BUDGET = "over budget: "
+"""How the message of a :class:`BudgetError` begins; a client knows one by it."""
+
+
+class BudgetError(InputError):
+    """An event that would need more than its budget; sending it again won't help."""
+
+
 class BundleError(TrackserveError, ValueError):
     """A bundle that is incomplete, corrupt or does not fit together."""
 

@@ -10,12 +10,12 @@ import onnx
 import pytest
 import tritonclient.grpc
 
-from served import FREE_PORTS, MAX_HITS, refusals
+from served import BUDGET_HITS, FREE_PORTS, MAX_HITS, counted, refusals, wait_for
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.engines.reference import ReferencePipeline
-from trackserve.errors import InputError, RefusedError, ServerError
+from trackserve.errors import BudgetError, InputError, RefusedError, ServerError
 from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
@@ -58,6 +58,17 @@ def test_more_hits_than_the_limit(client):
     )
     with pytest.raises(InputError, match="at most"):
         client.find_tracks_from_features(np.ones((MAX_HITS + 1, 3)))
+
+
+def test_an_event_beyond_its_budget_is_refused_once_and_counted(client, server):
+    name = 'trackserve_requests_total{model="track_finding",outcome="over_budget"}'
+    before = counted(server).get(name, 0)
+    with pytest.raises(BudgetError) as raised:
+        client.find_tracks(np.ones((BUDGET_HITS + 5, 3)))
+    assert str(raised.value) == "over budget: the event has 1,995 hits; expected at most 1,990"
+    with pytest.raises(BudgetError, match="1,995 hits"):
+        client.find_tracks_from_features(np.ones((BUDGET_HITS + 5, 3)))
+    assert wait_for(server, name, before + 1)[name] == before + 1, "it was sent more than once"
 
 
 @pytest.mark.parametrize(

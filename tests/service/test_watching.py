@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from served import FREE_PORTS
+from served import FREE_PORTS, counted, wait_for
 from tiny_bundle import straight_tracks
 from trackserve.client import Client
 from trackserve.contract import metrics
 from trackserve.contract.tensors import STAGES
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError, UnreachableError
-from trackserve.serving.service import Service, serve
+from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 pytestmark = pytest.mark.service
 HITS = straight_tracks(tracks=20, noise=10)
-
-
-def counted(server: Service) -> dict[str, float]:
-    """The pipeline's own metrics, as ``name{labels}``."""
-    with urllib.request.urlopen(server.metrics_url) as answer:
-        lines = answer.read().decode().splitlines()
-    found = (line.rsplit(" ", 1) for line in lines if re.match(r"trackserve_(?!guard_)", line))
-    return {name: float(value) for name, value in found}
-
-
-def wait_for(server: Service, name: str, value: float) -> dict[str, float]:
-    """The metrics once one of them has reached a value: they are told twice a second."""
-    for _ in range(600):
-        if (now := counted(server)).get(name, 0.0) >= value:
-            return now
-        threading.Event().wait(0.05)
-    raise AssertionError(now)
 
 
 def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):

@@ -52,7 +52,8 @@ class Entry(ABC):
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
         self.max_hits = int(parameters["max_hits"]["string_value"])
-        self.bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
+        bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
+        self.bundle = bundle.with_budget(json.loads(parameters["budget"]["string_value"]))
         self._table = MODELS[args["model_name"]]
         self.load()
         self._warm_up()

@@ -81,6 +81,7 @@ class TritonPythonModel:
             return [Ensemble(parameters["worker"])] * places
         sys.setswitchinterval(SWITCH_SECONDS)
         bundle, (tensor,) = read_bundle(repository / BUNDLE_FOLDER), self._table.inputs
+        bundle = bundle.with_budget(json.loads(parameters["budget"]))
         return [Monolith(bundle, parameters, tensor, self._counters) for _ in range(at_once)]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trackserve.backend.counters import Counters
     from trackserve.backend.workers import Outcome
 
-FAILURES = {"unusable", "failed"}
+FAILURES = {"unusable", "over_budget", "failed"}
 """The outcomes that are logged unless nothing is."""
 
 

@@ -16,7 +16,7 @@ from trackserve.backend.inputs import hits_of, tensor_of
 from trackserve.contract import metrics
 from trackserve.contract.tensors import FEATURES, LABELS, MODELS, PARAMETERS, UNUSABLE
 from trackserve.engines.registry import open_pipeline
-from trackserve.errors import InputError
+from trackserve.errors import OVER_BUDGET, InputError
 from trackserve.pipeline.features import feature_matrix
 from trackserve.pipeline.timings import StageClock
 
@@ -43,9 +43,15 @@ class Outcome:
     @property
     def code(self) -> int:
         """Triton's code for the error."""
-        codes = {"unusable": pb.TritonError.INVALID_ARG, "failed": pb.TritonError.INTERNAL}
+        bad, fault = pb.TritonError.INVALID_ARG, pb.TritonError.INTERNAL
+        codes = {"unusable": bad, "over_budget": bad, "failed": fault}
         code: int = codes.get(self.kind, pb.TritonError.UNAVAILABLE)
         return code
+
+    @classmethod
+    def unusable(cls, reason: str) -> Outcome:
+        """Return what becomes of an event that can't be used as it is."""
+        return cls("over_budget" if reason.startswith(OVER_BUDGET) else "unusable", reason)
 
 
 Answer = tuple[Outcome, list[Any] | None]
@@ -101,7 +107,7 @@ class Monolith:
             self._count(clock.timings(), found)
             return [(Outcome("answered"), _outputs(each.tracks)) for each in found]
         except InputError as error:
-            outcome = Outcome("unusable", str(error))
+            outcome = Outcome.unusable(str(error))
         except Exception as error:
             names = ", ".join(request.request_id for request in requests)
             pb.Logger.log_error(f"request {names}: {traceback.format_exc()}")
@@ -167,4 +173,4 @@ class Ensemble:
             reason = f"the server failed: {type(error).__name__}: {error}"
         # An error's code is lost on the way, so its text says what it is.
         _, unusable, why = reason.partition(UNUSABLE)
-        return (Outcome("unusable", why) if unusable else Outcome("failed", reason)), None
+        return (Outcome.unusable(why) if unusable else Outcome("failed", reason)), None

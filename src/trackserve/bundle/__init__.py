@@ -11,18 +11,20 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trackserve.bundle.budget import event_budget
 from trackserve.bundle.fitting import fit_settings, quality_model
 from trackserve.bundle.networks import check_network
 from trackserve.contract.description import PRECISIONS
 from trackserve.errors import BundleError, InputError
+from trackserve.pipeline.budget import Budget
 from trackserve.pipeline.components import TrackBuilder
-from trackserve.pipeline.features import FeatureColumns, check_finite
+from trackserve.pipeline.features import FeatureColumns, check_finite, cylindrical
 from trackserve.pipeline.fit import FEWEST_HITS
 from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.pipeline.tracks import TrackStage
@@ -54,7 +56,8 @@ class Bundle:
 
     ``radius`` and ``neighbour_limit`` bound the neighbour search in the embedding of
     ``embedding_dimension`` dimensions; ``filter_cut`` is the least filter score that an edge needs,
-    in [0, 1]; ``fit`` and ``quality`` are there where tracks can be fitted; ``provenance`` tells data, seeds, versions and the physics measured after training.
+    in [0, 1]; ``fit`` and ``quality`` are there where tracks can be fitted; ``budget`` bounds an event;
+    ``provenance`` tells data, seeds, versions and the physics measured after training.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     fit: FitSettings | None = None
     quality: QualityModel | None = None
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         builder = self.track_builder
@@ -137,8 +141,15 @@ class Bundle:
             content.update((self.path / member).read_bytes())
         return content.hexdigest()[:12]
 
+    def with_budget(self, changes: Mapping[str, float | str]) -> Bundle:
+        """Return the bundle with other bounds of an event; raises :class:`BundleError` for one unknown."""
+        return replace(self, budget=self.budget.changed(changes))
+
     def check_features(self, features: Float32) -> None:
-        """Raise :class:`InputError` unless features are finite float32 ``[N, F]`` of this bundle."""
+        """Raise :class:`InputError` unless features are finite float32 ``[N, F]`` of this bundle.
+
+        Raises :class:`BudgetError`, one of those, for hits that this bundle's budget doesn't allow.
+        """
         width = len(self.features.columns)
         if features.ndim != 2 or features.shape[1] != width or features.dtype != np.float32:
             message = (
@@ -147,6 +158,8 @@ class Bundle:
             )
             raise InputError(message)
         check_finite(features, self.features.columns)
+        with np.errstate(over="ignore"):  # an infinite distance is outside of any detector
+            self.budget.check(*cylindrical(features, self.features))
 
 
 def shipped_bundles() -> list[Path]:
@@ -291,6 +304,9 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
         provenance=value("provenance", dict, {}),
         fit=fit_settings(value("fit", dict, {})),
         quality=quality_model(value("quality", dict, {})),
+        budget=event_budget(
+            value("extent", dict, {}), value("budget", dict, {}), value("detector", str)
+        ),
     )
     if unknown := sorted(_keys(description, known) - known):
         near = difflib.get_close_matches(unknown[0], known, n=1)

@@ -70,6 +70,14 @@ def _add_numbers(group: argparse._ArgumentGroup) -> None:
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-hits", type=int, default=500_000, help="maximum hits of one event")
+    group.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="bound of one event, instead of the bundle's: edges, triplets or seconds (per hit), "
+        "memory (MiB), dense, outside (refuse or warn), see docs/bundle.md (repeatable)",
+    )
     group.add_argument("--max-queue", type=int, default=64, help="maximum waiting requests")
     group.add_argument(
         "--queue-timeout",
@@ -117,7 +125,7 @@ class _SettingsFile(argparse.Action):
             settings = vars(read_settings(values))
         except (InputError, OSError) as error:
             parser.error(str(error))
-        for name in ("instances", "threads"):
+        for name in ("instances", "threads", "budget"):
             settings = settings | {name: [f"{m}={n}" for m, n in settings[name].items()]}
         vars(namespace).update(settings, settings=values)
 
@@ -141,7 +149,21 @@ def chosen_settings(options: argparse.Namespace) -> Settings:
         batch=options.batch,
         log_requests=options.log_requests,
         shared_memory=options.shared_memory,
+        budget=_bounds(options.budget),
     )
+
+
+def _bounds(given: Sequence[str]) -> dict[str, float | str]:
+    """Return the bounds of an event from values such as ``edges=300``, the last one of a name wins."""
+    bounds: dict[str, float | str] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            bounds[name] = value if name == "outside" else float(value)
+        except ValueError:
+            message = f"--budget {text}: expected NAME=NUMBER, or outside=refuse or outside=warn"
+            raise InputError(message) from None
+    return bounds
 
 
 def _numbers(option: str, given: Sequence[str], models: Sequence[str]) -> dict[str, int]:

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from trackserve.errors import (
+    OVER_BUDGET,
+    BudgetError,
     InputError,
     NobodyListensError,
     RefusedError,
@@ -48,7 +50,7 @@ def explain(error: InferenceServerException, url: str, timeout: float) -> Tracks
     if status in _GONE or any(broken in reason for broken in _BROKEN):
         return unreachable(url, reason)
     if status in {"INVALID_ARGUMENT", "400"}:
-        return InputError(reason)
+        return BudgetError(reason) if reason.startswith(OVER_BUDGET) else InputError(reason)
     return ServerError(f"{url} failed: {reason}")
 
 

@@ -81,7 +81,7 @@ class Status:
         counts = {name: f"{self.outcomes.get(name, 0):,} {name}" for name in metrics.OUTCOMES}
         return {
             "requests": f"{self.under_way} in flight; since the start {counts['answered']}, "
-            f"{counts['unusable']}, {counts['failed']}",
+            f"{counts['unusable']}, {counts['over_budget']}, {counts['failed']}",
             "refused": ", ".join(counts[name] for name in metrics.REFUSALS),
         }
 

@@ -20,9 +20,12 @@ class Metric:
     kind: Literal["counter", "gauge"] = "counter"
 
 
-OUTCOMES = ("answered", "full", "timeout", "stopping", "cancelled", "unusable", "failed")
+OUTCOMES = (
+    *("answered", "full", "timeout", "stopping", "cancelled"),
+    *("unusable", "over_budget", "failed"),
+)
 """What becomes of a request: its tracks; refused for one of four reasons (a client that has gone is the
-last); hits that can't be used; a fault of the server's."""
+last); hits that can't be used; an event that would need more than its budget; a fault of the server's."""
 REFUSALS = OUTCOMES[1:5]
 
 REQUESTS = Metric(

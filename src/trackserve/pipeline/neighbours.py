@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from trackserve.errors import BundleError
 from trackserve.event import Float32, Float64, Graph, Int64
+from trackserve.pipeline.budget import EdgeMeter, Limits
 from trackserve.pipeline.features import FeatureColumns, cylindrical
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def neighbours(
     radius: float,
     limit: int,
     cuts: DoubletCuts,
+    limits: Limits | None = None,
     threads: int = 1,
 ) -> Graph:
     """Return the graph that links each hit to its nearest neighbours within a radius.
@@ -62,7 +64,7 @@ def neighbours(
     when they are at most ``radius`` apart, differ in their distance from the origin, pass the cuts
     and one of them is among the ``limit`` nearest such hits of the other; of equally near ones the
     lower row is nearer. A hit whose embedding is not finite has no neighbours. Edges are sorted by
-    their inner, then their outer hit.
+    their inner, then their outer hit. Raises :class:`BudgetError` beyond the ``limits``, if there are any.
     """
     finite = np.isfinite(embedding).all(axis=1)
     if not finite.all():
@@ -74,53 +76,94 @@ def neighbours(
             radius=radius,
             limit=limit,
             cuts=cuts,
+            limits=limits,
             threads=threads,
         )
         return Graph(features, rows[among.edges])
     hits = len(embedding)
-    position = cylindrical(features, columns)
-    tree = cKDTree(embedding)
-
-    def search(first: int, last: int) -> Int64:
-        """Return the pairs, as inner * hits + outer, that a block of hits wants."""
-        pair: Int64
-        if not np.isfinite([cuts.slope, cuts.z0]).any() and (last - first) * limit < PAIRS_AT_ONCE:
-            # Nearly all pairs pass, so the limit's nearest are among the first few.
-            distance, near = tree.query(
-                embedding[first:last],
-                k=min(limit + SPARE, hits),
-                distance_upper_bound=np.nextafter(radius, np.inf),
-            )
-            near = np.asarray(near).reshape(last - first, -1)
-            distance = np.asarray(distance).reshape(near.shape)
-            here = np.broadcast_to(np.arange(first, last)[:, None], near.shape)
-            there = (near < hits) & (near != here)
-            there[there] = passes_cuts(
-                position, np.minimum(here, near)[there], np.maximum(here, near)[there], cuts
-            )
-            surely = there & (distance < distance[:, -1:])
-            if (
-                (surely.sum(axis=1) >= limit) | (near[:, -1] == hits) | (near.shape[1] == hits)
-            ).all():
-                here, near, distance = here[there], near[there], distance[there]
-                pair = np.minimum(here, near) * hits + np.maximum(here, near)
-                return pair[nearest(here, near, distance, limit)]
-        block = cKDTree(embedding[first:last])
-        if last - first > 1 and block.count_neighbors(tree, radius) > PAIRS_AT_ONCE:
-            middle = (first + last) // 2
-            return np.concatenate([search(first, middle), search(middle, last)])
-        found = block.sparse_distance_matrix(tree, radius, output_type="ndarray")
-        here, near, distance = found["i"] + first, found["j"], found["v"]
-        inner, outer = np.minimum(here, near), np.maximum(here, near)
-        passed = passes_cuts(position, inner, outer, cuts)
-        pair = (inner * hits + outer)[passed]
-        return pair[nearest(here[passed], near[passed], distance[passed], limit)]
-
+    search = _Search(
+        embedding=embedding,
+        tree=cKDTree(embedding),
+        position=cylindrical(features, columns),
+        radius=radius,
+        limit=limit,
+        cuts=cuts,
+        meter=None if limits is None else EdgeMeter(limits),
+    )
     with ThreadPoolExecutor(threads) as pool:
         blocks = range(0, hits, HITS_AT_ONCE)
-        wanted = list(pool.map(search, blocks, (min(b + HITS_AT_ONCE, hits) for b in blocks)))
+        wanted = list(pool.map(search.block, blocks, (min(b + HITS_AT_ONCE, hits) for b in blocks)))
     pair = np.unique(np.concatenate([np.empty(0, np.int64), *wanted]))
+    if limits is not None:
+        limits.check_edges(len(pair))
     return Graph(features, np.stack(np.divmod(pair, max(hits, 1))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The search around the hits of a block; pairs are numbers, inner * hits + outer."""
+
+    embedding: Float32
+    tree: cKDTree
+    position: tuple[Float32, Float32, Float32]
+    radius: float
+    limit: int
+    cuts: DoubletCuts
+    meter: EdgeMeter | None
+
+    def block(self, first: int, last: int) -> Int64:
+        """Return the pairs that the hits [first, last) want."""
+        if self.meter is not None:
+            self.meter.check()
+        pair = self._few(first, last)
+        if pair is None:
+            block = cKDTree(self.embedding[first:last])
+            if last - first > 1 and block.count_neighbors(self.tree, self.radius) > PAIRS_AT_ONCE:
+                middle = (first + last) // 2
+                return np.concatenate([self.block(first, middle), self.block(middle, last)])
+            pair = self._all(block, first)
+        if self.meter is not None:
+            self.meter.add(len(pair))
+        return pair
+
+    def _few(self, first: int, last: int) -> Int64 | None:
+        """Return the pairs from a look at the nearest few alone, None where that may not do."""
+        hits, limit = len(self.embedding), self.limit
+        if (
+            np.isfinite([self.cuts.slope, self.cuts.z0]).any()
+            or (last - first) * limit >= PAIRS_AT_ONCE
+        ):
+            return None
+        # Nearly all pairs pass, so the limit's nearest are among the first few.
+        distance, near = self.tree.query(
+            self.embedding[first:last],
+            k=min(limit + SPARE, hits),
+            distance_upper_bound=np.nextafter(self.radius, np.inf),
+        )
+        near = np.asarray(near).reshape(last - first, -1)
+        distance = np.asarray(distance).reshape(near.shape)
+        here = np.broadcast_to(np.arange(first, last)[:, None], near.shape)
+        there = (near < hits) & (near != here)
+        there[there] = passes_cuts(
+            self.position, np.minimum(here, near)[there], np.maximum(here, near)[there], self.cuts
+        )
+        surely = there & (distance < distance[:, -1:])
+        enough = (surely.sum(axis=1) >= limit) | (near[:, -1] == hits) | (near.shape[1] == hits)
+        if not enough.all():
+            return None
+        return self._nearest(here[there], near[there], distance[there])
+
+    def _all(self, block: cKDTree, first: int) -> Int64:
+        """Return the pairs from a look at all hits within the radius of a block that begins here."""
+        found = block.sparse_distance_matrix(self.tree, self.radius, output_type="ndarray")
+        here, near, distance = found["i"] + first, found["j"], found["v"]
+        inner, outer = np.minimum(here, near), np.maximum(here, near)
+        passed = passes_cuts(self.position, inner, outer, self.cuts)
+        return self._nearest(here[passed], near[passed], distance[passed])
+
+    def _nearest(self, here: Int64, near: Int64, distance: Float64) -> Int64:
+        pair: Int64 = np.minimum(here, near) * len(self.embedding) + np.maximum(here, near)
+        return pair[nearest(here, near, distance, self.limit)]
 
 
 def nearest(here: Int64, near: Int64, distance: Float64, limit: int) -> Int64:

@@ -17,6 +17,7 @@ import numpy as np
 from trackserve.contract import tensors
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.event import Float32, Graph, Int64, ScoredGraph, Tracks, TripletGraph
+from trackserve.pipeline.budget import Watch
 from trackserve.pipeline.embedding import embed
 from trackserve.pipeline.features import canonical_order, feature_matrix
 from trackserve.pipeline.filter import filter_logits, keep_edges, least_logit
@@ -95,6 +96,7 @@ def _neighbours(context: StageContext, embedding: Float32, features: Float32) ->
         radius=bundle.radius,
         limit=bundle.neighbour_limit,
         cuts=bundle.doublet_cuts,
+        limits=bundle.budget.limits(len(features)),
         threads=context.threads,
     )
     return (graph.edges,)
@@ -113,7 +115,8 @@ def _triplets(context: StageContext, features: Float32, edges: Int64) -> tuple[I
     if settings is None:
         return edges, np.empty((2, 0), np.int64)
     graph = Graph(features, edges)
-    triplets = join_edges(graph, context.bundle.features, settings.cuts)
+    limits = context.bundle.budget.limits(len(features))
+    triplets = join_edges(graph, context.bundle.features, settings.cuts, limits)
     logits = triplet_logits(context.networks["triplets"], graph, triplets)
     kept = keep_triplets(graph, triplets, logits, least_logit(settings.cut), settings.chain)
     return kept.edges, kept.triplets
@@ -198,14 +201,15 @@ def run_stages(
     """Run every stage on scaled features ``[N, F]``.
 
     Returns every tensor, the tracks in the order of the input, with what was fitted of each if that
-    is wanted, and the timings.
+    is wanted, and the timings. Raises :class:`BudgetError` for an event beyond its budget.
     """
     values: dict[tensors.Tensor, NDArray[Any]] = {tensors.FEATURES: features}
-    clock = StageClock()
+    clock, watch = StageClock(), Watch(context.bundle.budget.limits(len(features)))
     *stages, last = STAGES[1:]
     for stage in stages:
         outputs = stage.run(context, *(values[tensor] for tensor in stage.model.inputs))
         clock.stop(stage.name, stage.edges(outputs))
+        watch.check()
         values.update(zip(stage.model.outputs, outputs, strict=True))
     inputs = [values[tensor] for tensor in last.model.inputs]
     tracks = tracks_in_input_order(context, *inputs, wanted=wanted)

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from trackserve.event import Bool
+    from trackserve.pipeline.budget import Limits
 
-EDGES_AT_ONCE = 131_072
-"""Edges whose triplets are made in one go, to bound memory."""
+PAIRS_AT_ONCE = 1_048_576
+"""Pairs of edges that are looked at in one go, to bound memory; the pairs of one edge are not parted."""
 LONGEST_CHAIN = 100
 
 
@@ -68,25 +69,35 @@ class TripletSettings:
             raise BundleError(message)
 
 
-def join_edges(graph: Graph, columns: FeatureColumns, cuts: TripletCuts) -> Int64:
+def join_edges(
+    graph: Graph, columns: FeatureColumns, cuts: TripletCuts, limits: Limits | None = None
+) -> Int64:
     """Return the triplets ``[2, T]`` that pass the cuts: rows of the inner and of the outer edge.
 
-    The edges are sorted by their inner, then their outer hit, as :func:`neighbours` gives them; the
-    triplets are sorted by their inner, then their outer edge.
+    The edges are sorted by their inner, then their outer hit, as :func:`neighbours` returns them; the
+    triplets are sorted by their inner, then their outer edge. Raises :class:`BudgetError` beyond the
+    ``limits``, if there are any.
     """
     inner, outer = graph.edges
+    if limits is not None:
+        limits.check_triplets(inner, outer)
     first_edge = np.searchsorted(inner, np.arange(len(graph.features) + 1))
     step = _steps(graph, columns)
+    follow = first_edge[outer + 1] - first_edge[outer]  # so many edges follow each edge
+    total = np.cumsum(follow)
     kept = [np.empty((2, 0), np.int64)]
-    for first in range(0, len(inner), EDGES_AT_ONCE):
-        here = outer[first : first + EDGES_AT_ONCE]
-        count = first_edge[here + 1] - first_edge[here]
-        one = np.repeat(np.arange(first, first + len(here)), count)
+    first = 0
+    while first < len(inner):
+        before = int(total[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(total, before + PAIRS_AT_ONCE, side="right")))
+        here, count = outer[first:last], follow[first:last]
+        one = np.repeat(np.arange(first, last), count)
         other = np.arange(len(one)) + np.repeat(
             first_edge[here] - (np.cumsum(count) - count), count
         )
         passed = passes_cuts(step[:, one], step[:, other], cuts)
         kept.append(np.stack([one[passed], other[passed]]))
+        first = last
     return np.concatenate(kept, axis=1)
 
 

@@ -8,6 +8,7 @@ embedding/ ...       config.pbtxt  1/model.py             its stages
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -147,6 +148,7 @@ def _how(name: str, settings: Settings) -> dict[str, str]:
         "engine": settings.engine,
         "device": settings.device,
         "precision": settings.precision,
+        "budget": json.dumps({"hits": settings.max_hits, **settings.budget}),
     }
 
 

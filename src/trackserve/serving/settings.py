@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import STAGES
 from trackserve.engines.registry import STAGES_ENGINE, engine, fastest
-from trackserve.errors import InputError
+from trackserve.errors import BundleError, InputError
+from trackserve.pipeline.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Settings:
     ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
     wait, when it has waited for ``queue_timeout`` seconds, or when it has more than ``max_hits`` hits.
+    ``budget`` replaces bounds of an event that the bundle sets (:mod:`trackserve.pipeline.budget`), by name.
     Up to ``batch`` waiting events of few hits go to a monolith's instance in one execution.
     ``log_requests`` says which requests get a line in the server's log: ``none``, the ``failures``
     (unusable events and the server's own faults), or ``all``, the refused ones among them. With
@@ -50,6 +52,7 @@ class Settings:
     queue_timeout: float = 60.0
     batch: int = 1
     shared_memory: bool = False
+    budget: Mapping[str, float | str] = field(default_factory=dict)
     log_requests: Literal["none", "failures", "all"] = "failures"
 
     def __post_init__(self) -> None:
@@ -81,6 +84,10 @@ class Settings:
         _check_at_least_one("max_hits", self.max_hits)
         _check_at_least_one("max_queue", self.max_queue)
         _check_at_least_one("batch", self.batch)
+        try:
+            Budget().changed(self.budget)
+        except BundleError as error:
+            raise InputError(str(error)) from None
         if not 0 < self.queue_timeout < 86_400:
             message = f"queue_timeout is {self.queue_timeout}; expected seconds, at most a day"
             raise InputError(message)

@@ -41,7 +41,7 @@ def write_settings(settings: Settings, path: Path | str, comment: str = "") -> N
     tables = {name: value for name, value in values.items() if isinstance(value, Mapping)}
     lines += [f"{name} = {json.dumps(v)}" for name, v in values.items() if name not in tables]
     for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{model} = {number}" for model, number in table.items())]
+        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in table.items())]
     write_text(Path(path), "\n".join(lines) + "\n")
 
 
@@ -50,7 +50,9 @@ def _default(field: Any) -> Any:
 
 
 def _check_kind(what: str, value: object, default: object) -> None:
-    if isinstance(default, Mapping):
+    if what.endswith(": budget"):  # its values are checked by name
+        right, expected = isinstance(value, dict), "a table of bounds by name"
+    elif isinstance(default, Mapping):
         right = isinstance(value, dict) and all(type(n) is int for n in value.values())
         expected = "a table of whole numbers by model"
     elif isinstance(default, float):

@@ -13,8 +13,9 @@ from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client.status import read_status
+from trackserve.engines.native.abi import variants
 from trackserve.engines.native.engine import NativePipeline
-from trackserve.engines.native.library import Library, library, variants
+from trackserve.engines.native.library import Library, library
 from trackserve.engines.native.networks import NativeNetwork
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.engines.registry import open_pipeline

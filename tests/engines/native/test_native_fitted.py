@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fitted_tracks import FALLING, FLAT, event, helix, stage
+from trackserve.engines.native.abi import variants
 from trackserve.engines.native.engine import find_tracks
-from trackserve.engines.native.library import library, variants
+from trackserve.engines.native.library import library
 from trackserve.pipeline.tracks import find_tracks as reference
 
 each_variant = pytest.mark.parametrize("variant", variants())

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from known_networks import COLUMNS, describe, inputs_of, made_up_event, network, write_numbers
-from trackserve.engines.native.library import library, variants
+from trackserve.engines.native.abi import variants
+from trackserve.engines.native.library import library
 from trackserve.engines.native.networks import NativeNetwork, UnknownNetworkError
 from trackserve.pipeline.networks import METADATA
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from trackserve.engines.native.abi import variants
 from trackserve.engines.native.engine import canonical_order, neighbours
-from trackserve.engines.native.library import library, variants
+from trackserve.engines.native.library import library
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.features import canonical_order as reference_order
 from trackserve.pipeline.neighbours import DoubletCuts

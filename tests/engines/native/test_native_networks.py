@@ -14,7 +14,8 @@ from known_networks import (
     network,
     write_numbers,
 )
-from trackserve.engines.native.library import library, variants
+from trackserve.engines.native.abi import variants
+from trackserve.engines.native.library import library
 from trackserve.engines.native.networks import NativeNetwork, UnknownNetworkError
 
 TOLERANCE = {"float32": 2e-5, "bfloat16": 3e-2}

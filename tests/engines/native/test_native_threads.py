@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackserve.engines.native.library import library, variants
+from trackserve.engines.native.abi import variants
+from trackserve.engines.native.library import library
 
 HITS = 3000
 

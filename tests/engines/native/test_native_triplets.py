@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from trackserve.engines.native.abi import variants
 from trackserve.engines.native.engine import join_edges
-from trackserve.engines.native.library import library, variants
+from trackserve.engines.native.library import library
 from trackserve.event import Graph
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.triplets import TripletCuts, keep_triplets

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from trackserve.engines.native.library import variants
+from trackserve.engines.native.abi import variants
 
 ROOT = Path(__file__).parents[3]
 COMPILER = os.environ.get("CXX", "g++")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from trackserve.contract.description import PRECISIONS
 from trackserve.engines.base import Engine
+from trackserve.engines.native.abi import StaleLibraryError, built, variants
 from trackserve.engines.native.engine import TOLERANCE, NativePipeline
-from trackserve.engines.native.library import StaleLibraryError, built, library, variants
+from trackserve.engines.native.library import library
 from trackserve.errors import MissingDependencyError
 
 if TYPE_CHECKING:

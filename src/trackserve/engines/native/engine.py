@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 import numpy as np
 
 from trackserve.engines.base import Pipeline, TimedTracks
+from trackserve.engines.native.abi import EventBudget, PipelineConfig
 from trackserve.engines.native.fitting import Fitting
-from trackserve.engines.native.library import Library, Pairs, PipelineConfig, library
+from trackserve.engines.native.library import Library, OverBudgetError, Pairs, library
 from trackserve.engines.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
 from trackserve.event import (
     Float32,
@@ -30,6 +31,7 @@ from trackserve.event import (
     Tracks,
     TripletGraph,
 )
+from trackserve.pipeline.budget import Watch
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
 from trackserve.pipeline.networks import load_network, run_network
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from trackserve.bundle import Bundle
     from trackserve.contract.wanted import Wanted
     from trackserve.engines.native.networks import Family
+    from trackserve.pipeline.budget import Limits
     from trackserve.pipeline.features import FeatureColumns
     from trackserve.pipeline.neighbours import DoubletCuts
     from trackserve.pipeline.tracks import TrackStage
@@ -179,15 +182,21 @@ class NativePipeline(Pipeline):
             assert config is not None, "the networks are the same"
         features = np.ascontiguousarray(events[0] if len(events) == 1 else np.concatenate(events))
         begins = np.cumsum([0, *map(len, events)])
-        position = _position(features, self.bundle.features)
-        labels, seconds, edges, tables = self.library.find_tracks(
-            config,
-            features,
-            position,
-            begins,
-            threads=self.threads,
-            parameters=wanted.parameters,
-        )
+        limits = [self.bundle.budget.limits(len(each)) for each in events]
+        try:
+            labels, seconds, edges, tables = self.library.find_tracks(
+                config,
+                features,
+                _position(features, self.bundle.features),
+                begins,
+                [EventBudget.of(each) for each in limits],
+                threads=self.threads,
+                parameters=wanted.parameters,
+            )
+        except OverBudgetError as over:
+            if len(events) == 1:
+                raise limits[0].over(over.bound) from None
+            return [self._run_events([each], wanted)[0] for each in events]
         timings = shared(seconds, [len(each) for each in events], edges)
         return [
             TimedTracks(
@@ -201,13 +210,13 @@ class NativePipeline(Pipeline):
         ]
 
     def _stage_by_stage(self, features: Float32, wanted: Wanted) -> TimedTracks:
-        found = self._find(features, wanted)
+        found = self._find_within_budget(features, wanted)
         labels = np.empty_like(found.tracks.labels)
         labels[found.order] = found.tracks.labels
         return TimedTracks(Tracks(labels, found.tracks.parameters), found.timings)
 
     def _run(self, features: Float32, wanted: Wanted) -> StageOutputs:
-        found = self._find(features, wanted)
+        found = self._find_within_budget(features, wanted)
         candidates, _ = sorted_edges(found.candidates, found.place)
         filtered, _ = sorted_edges(found.filtered, found.place)
         edges, which = sorted_edges(found.joined, found.place)
@@ -230,8 +239,16 @@ class NativePipeline(Pipeline):
             found.timings,
         )
 
-    def _find(self, features: Float32, wanted: Wanted) -> NativeOutputs:
+    def _find_within_budget(self, features: Float32, wanted: Wanted) -> NativeOutputs:
+        limits = self.bundle.budget.limits(len(features))
+        try:
+            return self._find(features, wanted, limits)
+        except OverBudgetError as over:
+            raise limits.over(over.bound) from None
+
+    def _find(self, features: Float32, wanted: Wanted, limits: Limits) -> NativeOutputs:
         bundle, run, threads, clock = self.bundle, self.library, self.threads, StageClock()
+        watch = Watch(limits)
         order = canonical_order(features, bundle.features, run)
         features = features.take(order, axis=0)
         clock.stop("order")
@@ -241,23 +258,27 @@ class NativePipeline(Pipeline):
             embedding,
             _position(features, bundle.features),
             **_near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts),
+            budget=EventBudget.of(limits, watch.left),
             threads=threads,
         )
         local = features.take(place, axis=0)
         clock.stop("neighbours", len(candidates[0]))
         logits = self._filter_logits(local, candidates, threads=threads)
         clock.stop("filter")
+        watch.check()
         least = float(least_logit(bundle.filter_cut))
         filtered = run.keep_edges(logits, least, candidates, len(features), threads=threads)
         clock.stop("cut", len(filtered[0]))
         joined, triplets = filtered, None
         if self._triplet_logits is not None and bundle.triplets is not None:
-            triplets = self._find_triplets(local, filtered, bundle.triplets)
+            budget = EventBudget.of(limits, watch.left)
+            triplets = self._find_triplets(local, filtered, bundle.triplets, budget)
             chain = bundle.triplets.chain
             joined, triplets = run.keep_chains(filtered, triplets, chain, threads=threads)
         clock.stop("triplets", len(joined[0]))
         scores = run.scores_of(self._gnn_logits(local, joined, triplets, threads=threads))
         clock.stop("gnn")
+        watch.check()
         inner, outer = place.take(joined[0]), place.take(joined[1])
         position = _position(features, bundle.features)
         tracks = _tracks(
@@ -283,7 +304,9 @@ class NativePipeline(Pipeline):
             timings=clock.timings(),
         )
 
-    def _find_triplets(self, local: Float32, edges: Pairs, settings: TripletSettings) -> Pairs:
+    def _find_triplets(
+        self, local: Float32, edges: Pairs, settings: TripletSettings, budget: EventBudget
+    ) -> Pairs:
         """Return the triplets that the cuts and the network leave; joined and scored in one go if it is native."""
         assert self._triplet_logits is not None, "this bundle has no triplets"
         network, threads = self._triplet_logits, self.threads
@@ -291,9 +314,17 @@ class NativePipeline(Pipeline):
         least = float(least_logit(settings.cut))
         if isinstance(network, NativeNetwork):
             return network.find_triplets(
-                local, edges, position, cuts=cuts, threshold=least, threads=threads
+                local,
+                edges,
+                position,
+                cuts=cuts,
+                threshold=least,
+                budget=budget,
+                threads=threads,
             )
-        triplets = self.library.join_edges(position, edges, cuts=cuts, threads=threads)
+        triplets = self.library.join_edges(
+            position, edges, cuts=cuts, budget=budget, threads=threads
+        )
         kept = network(local, edges, triplets, threads=threads) >= least
         return triplets[0][kept], triplets[1][kept]
 

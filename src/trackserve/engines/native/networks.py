@@ -13,14 +13,15 @@ import onnx
 from onnx import numpy_helper
 
 from trackserve.contract.description import PRECISIONS
-from trackserve.engines.native.library import KINDS, Description, Library
+from trackserve.engines.native.abi import KINDS, Description
 from trackserve.pipeline.networks import METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trackserve.engines.native.library import Pairs
+    from trackserve.engines.native.abi import EventBudget
+    from trackserve.engines.native.library import Library, Pairs
     from trackserve.event import Float32, Float64
 
 METRE = 1000.0
@@ -213,6 +214,7 @@ class NativeNetwork:
         *,
         cuts: Sequence[float],
         threshold: float,
+        budget: EventBudget | None = None,
         threads: int = 1,
     ) -> Pairs:
         """Return the triplets that the cuts and this network, one on triplets, leave."""
@@ -223,6 +225,7 @@ class NativeNetwork:
             position,
             cuts=cuts,
             threshold=threshold,
+            budget=budget,
             threads=threads,
         )
 
