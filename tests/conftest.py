@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What starts the tests in the background may have SIGINT ignored, and a program inherits that; the
 # tests interrupt programs as Ctrl-C does.
+# The gpu engine's kernels run in Triton's interpreter, on the processor.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BUDGET = {"hits": BUDGET_HITS}

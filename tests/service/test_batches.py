@@ -13,6 +13,7 @@ from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.engines.native import variants
 from trackserve.engines.registry import available, open_pipeline
+from trackserve.engines.registry import engine as engine_of
 from trackserve.errors import InputError
 from trackserve.pipeline.features import hit_features
 from trackserve.serving.service import serve
@@ -21,7 +22,7 @@ from trackserve.serving.settings import Settings
 pytestmark = pytest.mark.service
 
 
-@pytest.mark.parametrize("engine", available())
+@pytest.mark.parametrize("engine", [n for n in available() if engine_of(n).chosen_by_auto()])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_events_of_one_execution_are_answered_apart(tiny_bundle, engine, batch):
     if engine == "native" and not variants():

@@ -132,6 +132,10 @@ class Engine(ABC):
     def unavailable(self) -> str | None:
         """Return in one sentence why it cannot run on this machine, None if it can."""
 
+    def chosen_by_auto(self) -> bool:
+        """Return whether ``auto`` may choose it on this machine."""
+        return self.unavailable() is None
+
     @abstractmethod
     def details(self) -> str:
         """Return in a few words what of it is installed; it is available."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trackserve.engines.base import Engine, Pipeline
 
 BUILT_IN = {
+    "gpu": "trackserve.engines.gpu",
     "native": "trackserve.engines.native",
     "reference": "trackserve.engines.reference",
 }
@@ -56,7 +57,7 @@ def engine(name: str) -> Engine:
 
 def fastest() -> str:
     """Return the name of the fastest engine that is available on this machine."""
-    return next(name for name in names() if engine(name).unavailable() is None)
+    return next(name for name in names() if engine(name).chosen_by_auto())
 
 
 def available() -> tuple[str, ...]:

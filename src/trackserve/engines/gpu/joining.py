@@ -1,0 +1,160 @@
+"""Join the pieces of one track on the device, as pipeline/joining.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trackserve.engines.gpu.components import NO_TRACK, best_steps, components, number_sets
+from trackserve.engines.gpu.fit import circles, fit_tracks
+from trackserve.engines.gpu.kernels.fit import near_pieces_kernel
+from trackserve.engines.gpu.launch import blocks, rows
+from trackserve.engines.gpu.lists import Room, begins, sort
+from trackserve.pipeline.joining import (
+    FEWEST_TOGETHER,
+    MOST_NEAR,
+    NEAR_COT,
+    NEAR_DIRECTION,
+    NEAR_U,
+    NEAR_Z,
+)
+
+if TYPE_CHECKING:
+    from trackserve.engines.gpu.fit import Detector, Fits, Points
+    from trackserve.engines.gpu.lists import Pairs
+
+PIECES = rows(32)
+"""Pieces of a program."""
+PAIRS_A_PIECE = 16
+"""There is room for so many at first."""
+FITTED_BYTES = 512
+"""Bytes that a hit of a track takes while it is fitted."""
+assert NEAR_U[1] == NEAR_Z[1], "the kernel takes one slope for both"
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Pieces as lists of hits: piece t has the hits ``rows[begin[t]:begin[t + 1]]``, outwards."""
+
+    rows: Tensor
+    begin: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self.begin) - 1
+
+    @classmethod
+    def of(cls, labels: Tensor) -> Pieces:
+        """Return the pieces of labels ``[N]`` that number them without gaps; -1 is on none."""
+        at = torch.nonzero(labels > NO_TRACK).flatten()
+        in_order = torch.sort(labels[at], stable=True)
+        count = int(in_order.values[-1]) + 1 if len(at) else 0
+        return cls(at[in_order.indices], begins(in_order.values, count))
+
+    @property
+    def first(self) -> Tensor:
+        """The row of each piece's innermost hit ``[T]``."""
+        return self.rows[self.begin[:-1]]
+
+    @property
+    def last(self) -> Tensor:
+        """The row of each piece's outermost hit ``[T]``."""
+        return self.rows[self.begin[1:] - 1]
+
+    def joined(self, inner: Tensor, outer: Tensor, room: Room) -> Pieces:
+        """Return a piece for each pair ``[K]`` with the hits of both.
+
+        Raises :class:`InputError` where they are too many to be fitted.
+        """
+        hits = self.begin.diff()
+        ends = torch.cumsum(hits[inner] + hits[outer], 0)
+        total = int(ends[-1]) if len(ends) else 0
+        room.check("hits of pieces of tracks that may be one", total, FITTED_BYTES)
+        begin = torch.cat([ends.new_zeros(1), ends])
+        pair = torch.repeat_interleave(begin.diff(), output_size=total)
+        place = torch.arange(total, device=begin.device) - begin[pair]
+        beyond = place - hits[inner][pair]
+        source = torch.where(
+            beyond < 0, self.begin[inner[pair]] + place, self.begin[outer[pair]] + beyond
+        )
+        return Pieces(self.rows[source], begin)
+
+
+def join_pieces(
+    points: Points,
+    labels: Tensor,
+    event: Tensor,
+    *,
+    most_chi2: float,
+    detector: Detector,
+    room: Room,
+) -> Tensor:
+    """Return the labels ``[N]`` after pieces of one track are joined; numbered by the innermost hit."""
+    pieces = Pieces.of(labels)
+    if len(pieces) < 2:
+        return labels
+    alone = fit_tracks(points.take(pieces.rows), pieces.begin, detector)
+    near = near_pieces(points, pieces, alone, event, room)
+    inner, outer = near.first, near.second
+    pairs = pieces.joined(inner, outer, room)
+    together = fit_tracks(points.take(pairs.rows), pairs.begin, detector)
+    rise = together.chi2 - alone.chi2[inner] - alone.chi2[outer]
+    small = rise < most_chi2
+    inner, outer, rise = inner[small], outer[small], rise[small]
+    # The best first: pairs are sorted by their pieces, which breaks ties.
+    order = torch.sort(rise, stable=True).indices
+    inner, outer = inner[order], outer[order]
+    key = torch.arange(len(order), 0, -1, device=order.device)
+    taken = best_steps(inner, outer, key)
+    number = number_sets(components(inner[taken], outer[taken], len(pieces)), 1)
+    return torch.where(labels > NO_TRACK, number[labels], NO_TRACK)
+
+
+def near_pieces(points: Points, pieces: Pieces, fits: Fits, event: Tensor, room: Room) -> Pairs:
+    """Return the inner and the outer piece of each pair that may be one track, sorted."""
+    circle = circles(points.take(pieces.rows), pieces.begin)
+    every = torch.arange(len(pieces), device=event.device)
+    first, last = pieces.first, pieces.last
+    end = circle.project(every, points.x[last], points.y[last])
+    bound = fits.cot + NEAR_COT * torch.sqrt(1 + fits.cot * fits.cot)
+    numbers = torch.stack(
+        [
+            *(circle.x, circle.y, points.z[first], torch.cos(circle.phi), torch.sin(circle.phi)),
+            *(circle.curvature, points.x[last], points.y[last], points.z[last]),
+            *(end.cos, end.sin, fits.cot, bound),
+        ]
+    )
+    by_cot = torch.sort(fits.cot, stable=True).indices
+    by_cot = by_cot[torch.sort(event[first[by_cot]], stable=True).indices]
+    events = event[first[by_cot]]
+    event_end = torch.searchsorted(events, events, right=True)
+    numbers = numbers[:, by_cot].contiguous()
+
+    def fill(entries: Tensor, count: Tensor, places: int) -> None:
+        near_pieces_kernel[blocks(len(pieces), PIECES)](
+            numbers,
+            first[by_cot],
+            last[by_cot],
+            pieces.begin.diff()[by_cot],
+            by_cot,
+            event_end,
+            len(pieces),
+            entries,
+            count,
+            places,
+            NEAR_DIRECTION,
+            NEAR_U[0],
+            NEAR_Z[0],
+            NEAR_Z[1],
+            FEWEST_TOGETHER,
+            MOST_NEAR,
+            len(pieces).bit_length(),
+            B=PIECES,
+            num_warps=1,
+            enable_fp_fusion=False,
+        )
+
+    return sort(room.take("pairs of pieces of tracks", PAIRS_A_PIECE * len(pieces), fill))
