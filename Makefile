@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics realism real speed service-study clean
+.PHONY: help demo test lint format bundle physics realism real fit speed service-study clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ realism: .venv/dev  ## Compare simulated events with real TrackML events: EVENTS
 
 real: .venv/dev  ## Judge a bundle on real TrackML events: EVENTS=DIR (BUNDLE=DIR OUT=DIR)
 	@$(BIN)/python -m studies.physics.real $(EVENTS) $(foreach option,BUNDLE OUT,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+fit: .venv/dev  ## Judge the fit of tracks and their quality: EVENTS=DIR (BUNDLE=DIR)
+	$(BIN)/python -m studies.physics.fitted $(EVENTS) $(if $(BUNDLE),--bundle $(BUNDLE))
+	$(BIN)/python -m tools.documents
 
 SPEED_EVENTS := data/speed
 speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and other searches and each technique (a quiet hour)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from studies.client.tables import ENCODINGS
 from studies.markdown import markdown as table
+from studies.physics.fitted import FITTED
+from studies.physics.fitted import TABLES as FITS
 from studies.physics.realism_tables import REALISM
 from studies.physics.tables import TABLES
 from studies.record import RESULTS, ROOT
@@ -312,6 +314,7 @@ MADE = {
     **{name: partial(lambda make: make(measured(LIKENESS)), m) for name, m in REALISM.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},
+    **{name: partial(lambda make: make(measured(FITTED)), m) for name, m in FITS.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
     "speed-techniques-processors": lambda: techniques_elsewhere(

@@ -19,7 +19,13 @@ from studies.record import installation, write_json
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.engines.registry import open_pipeline
-from trackserve.evaluate.report import add_up, evaluate_event, pixels_of, with_stages
+from trackserve.evaluate.report import (
+    add_up,
+    definitions_text,
+    evaluate_event,
+    pixels_of,
+    with_stages,
+)
 
 if TYPE_CHECKING:
     from trackserve.bundle import Bundle
@@ -44,10 +50,9 @@ def main() -> None:
     record: dict[str, object] = {"bundle": bundle.digest, **installation(), "limits": LIMITS}
     for name, pixels in (("whole events", False), ("the pixel detector alone", True)):
         found, seconds = judged(bundle, options.events, pixels=pixels)
-        table, _, definitions = found.table().partition("\n\nDefinitions")
-        print(f"\n== {name}: {seconds:.2f} processor seconds an event\n\n{table}")
+        print(f"\n== {name}: {seconds:.2f} processor seconds an event\n\n{found.table()}")
         record[name] = {"processor_seconds": seconds, **found.to_json()}
-    print(f"\nDefinitions{definitions}\n\n{LIMITS}")
+    print(f"\n{definitions_text()}\n\n{LIMITS}")
     if options.out is not None:
         write_json(options.out, record)
 

@@ -20,6 +20,7 @@ from trackserve.evaluate.report import (
     with_stages,
 )
 from trackserve.evaluate.stages import true_edges
+from trackserve.evaluate.targets import OwnTargets
 from trackserve.event import Event, Hits, Modules, Tracks
 
 
@@ -107,8 +108,41 @@ def test_an_evaluation_is_read_back_from_its_json() -> None:
     assert (read + whole).to_json() == (whole + whole).to_json()
 
 
+def test_targets_of_ones_own_are_judged_and_survive_json() -> None:
+    own = OwnTargets("hits < 5"), OwnTargets("hits > 90")
+    found = Tracks(labels(0, 0, 0, 0, 0, 0, 0, -1, -1, 1, 1, -1, -1))
+    result = evaluate([EVENT], lambda _: found, own)
+    few, many = (result.targets[each.name].efficiency for each in own)
+    assert (few.passed, few.total, many.total) == (0, 1, 0)
+    read = Evaluation.from_json(json.loads(json.dumps(result.to_json())))
+    assert (read + result).targets["hits < 5"].efficiency.total == 2
+    assert "particles with hits < 5" in read.table(explain=True)
+    assert "Definitions" not in read.table()
+
+
+def test_fakes_and_duplicates_are_counted_in_bins_of_tracks() -> None:
+    result = evaluate_event(EVENT, Tracks(labels(0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, -1, -1)))
+    assert result.track_bins["hits"]["fake rate"].total[:2].tolist() == [1, 2]
+    assert result.track_bins["hits"]["fake rate"].passed[:2].tolist() == [0, 1]
+    assert result.track_bins["hits"]["duplicate rate"].passed[:2].tolist() == [1, 0]
+    for variable in ("pt", "eta"):
+        rates = result.track_bins[variable]
+        assert (rates["fake rate"].total.sum(), rates["fake rate"].passed.sum()) == (3, 1)
+        assert rates["duplicate rate"].passed.sum() == result.duplicates.passed == 1
+        assert "duplicate rate" in result.table(variables=[variable])
+    assert "tracks by" not in result.table(variables=["density"])
+
+
+def test_hits_without_weights_have_no_score() -> None:
+    truth = replace(EVENT.truth, weight=np.zeros(13))
+    result = evaluate_event(replace(EVENT, truth=truth), SPLIT)
+    assert "no weights" in result.table()
+    assert result.to_json()["trackml_score"]["mean"] is None
+    assert Evaluation.from_json(result.to_json()).to_json() == result.to_json()
+
+
 def test_table_is_aligned_and_complete() -> None:
-    text = evaluate_event(EVENT, perfect(EVENT)).table()
+    text = evaluate_event(EVENT, perfect(EVENT)).table(explain=True)
     blocks = text.split("\n\n")
     assert len(blocks) == 6
     for block in blocks[:5]:

@@ -18,6 +18,8 @@ from trackserve.cli.options import (
 )
 from trackserve.cli.output import check_place, written
 from trackserve.errors import InputError
+from trackserve.evaluate.metrics import UNITS
+from trackserve.evaluate.targets import COLUMNS, OwnTargets
 
 if TYPE_CHECKING:
     import argparse
@@ -57,6 +59,25 @@ def add(commands: Subparsers) -> None:
         help="use only the hits of the pixel detector (volumes 7, 8, 9)",
     )
     parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="targets of your own, as often as you like, such as "
+        '"pt > 0.5 and 2 < production_radius < 30 and hits >= 6"; '
+        f"particles have {', '.join(COLUMNS)}",
+    )
+    parser.add_argument(
+        "--bins",
+        action="append",
+        default=[],
+        choices=tuple(UNITS),
+        metavar="VARIABLE",
+        help=f"print efficiencies in bins of {', '.join(UNITS)}; for pt, eta and hits the rates of fakes "
+        "and duplicates, too",
+    )
+    parser.add_argument("--explain", action="store_true", help="print what every number means")
+    parser.add_argument(
         "--json", type=Path, metavar="OUT", help="write every number, with bins, as JSON"
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write the plots")
@@ -65,6 +86,7 @@ def add(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print and write the evaluation."""
     _check(options)
+    options.own = [OwnTargets(condition) for condition in dict.fromkeys(options.target)]
     sources = find_sources(options.events)
     if options.tracks is not None:
         result = _of_file(options, sources)
@@ -72,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
         result = _of_server(options, sources)
     else:
         result = _in_process(options, sources)
-    print(result.table())
+    print(result.table(explain=options.explain, variables=options.bins))
     if options.json is not None:
         with written(options.json) as file:
             file.write(json.dumps(result.to_json(), indent=1) + "\n")
@@ -105,7 +127,7 @@ def _of_file(options: argparse.Namespace, sources: Sequence[EventSource]) -> Eva
 
     check_distinct(sources)
     events = (source.read() for source in progress(sources, "evaluate"))
-    result, absent = evaluate_tracks(events, read_tracks(options.tracks))
+    result, absent = evaluate_tracks(events, read_tracks(options.tracks), options.own)
     if absent:
         print(f"{options.tracks} lacks {absent:,} hits: they are on no track", file=sys.stderr)
     return result
@@ -116,7 +138,7 @@ def _of_server(options: argparse.Namespace, sources: Sequence[EventSource]) -> E
     from trackserve.finding import server_finder
 
     with server_finder(options.server, timeout=options.timeout) as finder:
-        return evaluate(_events(options, sources, finder.columns), finder.find_tracks)
+        return evaluate(_events(options, sources, finder.columns), finder.find_tracks, options.own)
 
 
 def _in_process(options: argparse.Namespace, sources: Sequence[EventSource]) -> Evaluation:
@@ -128,7 +150,7 @@ def _in_process(options: argparse.Namespace, sources: Sequence[EventSource]) -> 
     engine, threads = options.engine or "auto", options.threads or 1
     pipeline = open_pipeline(bundle, engine=engine, threads=threads)
     events = _events(options, sources, bundle.features.wire_columns)
-    return evaluate(events, with_stages(pipeline))
+    return evaluate(events, with_stages(pipeline), options.own)
 
 
 def _events(

@@ -87,6 +87,16 @@ class Matches:
         return np.maximum(np.bincount(pure, minlength=len(self.particle_hits)) - 1, 0)
 
     @property
+    def track_duplicate(self) -> Bool:
+        """Which tracks are the further ones of :attr:`duplicates` ``[T]``: all but the one with most hits."""
+        order = np.lexsort((-self.track_shared, self.track_particle, ~self.track_pure))
+        pure = order[: int(self.track_pure.sum())]
+        again = np.zeros(len(self.track_hits), np.bool_)
+        particle = self.track_particle[pure]
+        again[pure[1:]] = particle[1:] == particle[:-1]
+        return again
+
+    @property
     def trackml_score(self) -> float:
         """The score of the TrackML challenge: the weights of the hits that matched tracks share.
 

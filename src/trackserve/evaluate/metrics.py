@@ -30,7 +30,8 @@ class TargetSet:
 
     Charged particles produced from ``min_radius`` to ``max_radius`` from the beam line count, only
     primary ones where ``primary``. A set of ``pixels`` sees the hits of the pixel detector alone, and
-    its particles have hits on at least ``min_hits`` different layers of it.
+    its particles have hits on at least ``min_hits`` different layers of it. ``own`` sets are those of
+    :mod:`trackserve.evaluate.targets`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TargetSet:
     min_radius: float = 0.0
     max_radius: float = MAX_PRODUCTION_RADIUS
     pixels: bool = False
+    own: bool = False
 
     @property
     def definition(self) -> str:
@@ -248,6 +250,31 @@ class Binned:
         )
 
 
+def track_bins(matches: Matches, truth: Truth) -> dict[str, dict[str, Binned]]:
+    """Return the shares of fakes and duplicates in bins of pT, eta (of the majority particle) and hits.
+
+    A track of noise alone has no particle: it is counted in the bins of hits only.
+    """
+    named = matches.track_particle != NO_PARTICLE
+    particle = matches.track_particle[named]
+    rates = {"fake rate": ~matches.track_pure, "duplicate rate": matches.track_duplicate}
+    edges = {
+        "pt": np.concatenate([[0.0, 0.1, 0.2, 0.3, 0.5, 0.7], np.geomspace(1, 50, 8)]),
+        "eta": np.linspace(-4, 4, 17),
+        "hits": np.arange(3, 21) - 0.5,
+    }
+    values = {"pt": truth.particles.pt[particle], "eta": truth.particles.eta[particle]}
+    binned = {
+        variable: {
+            name: Binned.count(edges[variable], value, rate[named]) for name, rate in rates.items()
+        }
+        for variable, value in values.items()
+    }
+    hits = matches.track_hits.astype(np.float64)
+    binned["hits"] = {n: Binned.count(edges["hits"], hits, rate) for n, rate in rates.items()}
+    return binned
+
+
 def fakes_above(matches: Matches, particles: Bool) -> Ratio:
     """Return the share of fakes among the tracks whose majority particle is one of these ``[P]``."""
     named = matches.track_particle != NO_PARTICLE
@@ -314,7 +341,7 @@ class TargetCounts:
             single_majority=Ratio(single, total),
             perfect=Ratio(int(matches.particle_perfect[chosen].sum()), total),
             duplicates=Ratio(further, single + further),
-            fakes=fakes_above(matches, targets.in_pt(particles.pt)),
+            fakes=fakes_above(matches, chosen if targets.own else targets.in_pt(particles.pt)),
             losses=losses,
             bins={
                 name: Binned.count(bin_edges(name, targets), value[chosen], found)

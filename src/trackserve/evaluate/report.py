@@ -18,16 +18,20 @@ from trackserve.evaluate.metrics import (
     HEADLINE,
     PIXEL_VOLUMES,
     TARGET_SETS,
+    Binned,
     TargetCounts,
     fakes_above,
     layers_of,
     particle_density,
+    track_bins,
 )
 from trackserve.evaluate.stages import EdgeCounts, losses, same_particle, true_edges
+from trackserve.evaluate.targets import OwnTargets
+from trackserve.evaluate.text import blocks
 from trackserve.event import Event, Int64, Tracks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from trackserve.engines.base import Pipeline
     from trackserve.evaluate.metrics import TargetSet
@@ -47,6 +51,8 @@ DEFINITIONS = {
     "`pixel`, tracks are judged by their hits in the pixel detector",
     "duplicate_rate": "further tracks matched (single majority) to an already matched particle of "
     "any kind, over all tracks",
+    "target_fake_rate of one's own targets": "the same among tracks whose majority particle is one of them",
+    "tracks by pt, eta": "of the majority particle; tracks of noise alone have none and are left out",
     "target_duplicate_rate": "the same for target particles only, over the tracks matched to them",
     "trackml_score": "sum of the weights of the hits that double-majority tracks share with their "
     "particles (arXiv:1904.06778), mean over events",
@@ -103,8 +109,9 @@ class Evaluation:
 
     ``hits`` counts hits, ``fakes`` and ``duplicates`` are over all tracks, ``hard_fakes`` over those
     whose majority particle is above HARD_PT, ``scores`` holds the
-    TrackML score of each event; ``targets`` has one entry for each set of targets, ``stages`` one
-    for each stage whose edges were given.
+    TrackML score of each event, nan where its hits have no weights; ``targets`` has one entry for each
+    set of targets, ``own`` are those that were asked for beside the usual ones; ``stages`` has one entry
+    for each stage whose edges were given, ``track_bins`` the rates of fakes and duplicates by variable.
     """
 
     hits: int
@@ -114,6 +121,8 @@ class Evaluation:
     scores: tuple[float, ...]
     targets: Mapping[str, TargetCounts]
     stages: Mapping[str, EdgeCounts]
+    track_bins: Mapping[str, Mapping[str, Binned]]
+    own: tuple[TargetSet, ...] = ()
 
     def __add__(self, other: Evaluation) -> Evaluation:
         return Evaluation(
@@ -124,6 +133,13 @@ class Evaluation:
             self.scores + other.scores,
             {name: self.targets[name] + other.targets[name] for name in self.targets},
             {name: self.stages[name] + other.stages[name] for name in self.stages},
+            {
+                variable: {
+                    name: bins + other.track_bins[variable][name] for name, bins in each.items()
+                }
+                for variable, each in self.track_bins.items()
+            },
+            self.own,
         )
 
     @property
@@ -157,13 +173,18 @@ class Evaluation:
                     **self.targets[targets.name].to_json(),
                     **rates,
                 }
-                for targets in TARGET_SETS
+                for targets in (*TARGET_SETS, *self.own)
             },
             **rates,
             "trackml_score": {
-                "mean": float(np.mean(self.scores)),
-                "spread": self.score_spread,
-                "per_event": list(self.scores),
+                "mean": _or_none(float(np.mean(self.scores))),
+                "spread": _or_none(self.score_spread),
+                "per_event": [_or_none(score) for score in self.scores],
+            },
+            "own_targets": [targets.name for targets in self.own],
+            "track_bins": {
+                variable: {name: binned.to_json() for name, binned in each.items()}
+                for variable, each in self.track_bins.items()
             },
             "stages": {name: counts.to_json(self.events) for name, counts in self.stages.items()},
             "definitions": DEFINITIONS,
@@ -172,99 +193,49 @@ class Evaluation:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation that :meth:`to_json` wrote, so that it can be added to others."""
+        own = tuple(OwnTargets(name) for name in written["own_targets"])
         return cls(
             hits=written["hits"],
             fakes=Ratio.from_json(written["fake_rate"]),
             hard_fakes=Ratio.from_json(written["hard_fake_rate"]),
             duplicates=Ratio.from_json(written["duplicate_rate"]),
-            scores=tuple(written["trackml_score"]["per_event"]),
-            targets={t.name: TargetCounts.from_json(written[t.name]) for t in TARGET_SETS},
+            scores=tuple(
+                np.nan if score is None else score
+                for score in written["trackml_score"]["per_event"]
+            ),
+            targets={t.name: TargetCounts.from_json(written[t.name]) for t in (*TARGET_SETS, *own)},
             stages={name: EdgeCounts.from_json(each) for name, each in written["stages"].items()},
+            track_bins={
+                variable: {name: Binned.from_json(each) for name, each in bins.items()}
+                for variable, bins in written["track_bins"].items()
+            },
+            own=own,
         )
 
-    def table(self) -> str:
-        """Return every number that is not binned, and the definitions, as aligned plain text."""
-        died = list(self.targets[HEADLINE.name].losses)
-        rows = [
-            ["", "targets", "efficiency", "single majority", "perfect", "duplicates", "fakes"],
-            *(
-                [
-                    name,
-                    f"{c.efficiency.total:,}",
-                    *map(str, (c.efficiency, c.single_majority, c.perfect, c.duplicates, c.fakes)),
-                ]
-                for name, c in self.targets.items()
-            ),
-        ]
-        lost = [
-            ["lost", *(name.replace("_", " ") for name in died), "of"],
-            *(
-                [name, *(f"{c.losses[d]:,}" for d in died), f"{c.efficiency.total:,}"]
-                for name, c in self.targets.items()
-            ),
-        ]
-        stages = [
-            ["stage", "edges/event", "edge efficiency", "edge purity", "edge target purity"],
-            *(
-                [
-                    name,
-                    f"{c.edges / self.events:,.0f}",
-                    str(c.efficiency),
-                    str(c.purity),
-                    str(c.target_purity),
-                ]
-                for name, c in self.stages.items()
-            ),
-        ]
-        totals = [
-            ["events", f"{self.events:,}"],
-            ["hits", f"{self.hits:,}"],
-            ["tracks", f"{self.fakes.total:,}"],
-            ["fake rate", str(self.fakes)],
-            [f"of tracks above {HARD_PT:g} GeV", str(self.hard_fakes)],
-            ["duplicate rate", str(self.duplicates)],
-            ["TrackML score", f"{np.mean(self.scores):.4f} +- {self.score_spread:.4f} per event"],
-        ]
-        blocks = [totals, rows, self._by_hits(), lost, *([stages] if self.stages else [])]
-        return "\n\n".join([*map(_aligned, blocks), definitions_text()])
+    def table(self, *, explain: bool = False, variables: Sequence[str] = ()) -> str:
+        """Return every number that is not binned as aligned plain text, and the bins of these variables.
 
-    def _by_hits(self) -> list[list[str]]:
-        """Return the efficiency of each set by the number of hits of the particle, as rows."""
-        ranges = [(n, n) for n in range(3, 10)] + [(10, 12), (13, 15), (16, 99)]
-        names = [f"{a}" if a == b else f"{a}-{b}" if b < 99 else f"{a} or more" for a, b in ranges]
-        rows = [["efficiency by hits, %", *names]]
-        for name, counts in self.targets.items():
-            binned = counts.bins["hits"]
-            first = np.round(binned.edges[:-1] + 0.5)
-            row = [name]
-            for low, high in ranges:
-                inside = (first >= low) & (first <= high)
-                total = binned.total[inside].sum()
-                row.append(f"{100 * binned.passed[inside].sum() / total:.1f}" if total else "-")
-            rows.append(row)
-        return rows
+        With ``explain`` the definitions of them all follow.
+        """
+        text = blocks(self, variables)
+        return "\n\n".join([*text, definitions_text(self.own)] if explain else text)
 
 
-def definitions_text() -> str:
+def definitions_text(own: Sequence[TargetSet] = ()) -> str:
     """Return the definitions of every number in an evaluation, one line each."""
-    return "\n".join(["Definitions", *(f"  {term}: {text}" for term, text in DEFINITIONS.items())])
+    terms = {**{each.name: each.definition for each in own}, **DEFINITIONS}
+    return "\n".join(["Definitions", *(f"  {term}: {text}" for term, text in terms.items())])
 
 
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    )
+def _or_none(number: float) -> float | None:
+    """Return a number as JSON has it."""
+    return None if np.isnan(number) else number
 
 
-def evaluate_event(event: Event, found: Tracks | StagedTracks) -> Evaluation:
-    """Judge the tracks of one event, and its stages where they are given.
+def evaluate_event(
+    event: Event, found: Tracks | StagedTracks, own: Sequence[TargetSet] = ()
+) -> Evaluation:
+    """Judge the tracks of one event, its stages where they are given, and ``own`` sets of targets.
 
     Raises InputError for an event without truth, and for tracks of another number of hits.
     """
@@ -275,20 +246,24 @@ def evaluate_event(event: Event, found: Tracks | StagedTracks) -> Evaluation:
     tracks, stages = (found, {}) if isinstance(found, Tracks) else (found.tracks, found.stages)
     whole = _View.of(truth, tracks.labels, stages)
     pixels = _pixels(event, truth, tracks.labels, stages)
-    seen = {t.name: pixels if t.pixels else whole for t in TARGET_SETS}
-    chosen = {t.name: t.select(truth, seen[t.name].crossed) for t in TARGET_SETS}
+    sets = (*TARGET_SETS, *own)
+    seen = {t.name: pixels if t.pixels else whole for t in sets}
+    chosen = {t.name: t.select(truth, seen[t.name].crossed) for t in sets}
     density = particle_density(event.hits, truth, np.any(list(chosen.values()), axis=0))
     wanted = true_edges(event.hits, truth, chosen[HEADLINE.name])
     matches = whole.matches
     found_tracks = len(matches.track_hits)
+    weighted = truth.weight.any() or not len(truth)
     return Evaluation(
         hits=len(event.hits),
         fakes=Ratio(int((~matches.track_pure).sum()), found_tracks),
         hard_fakes=fakes_above(matches, truth.particles.pt > HARD_PT),
         duplicates=Ratio(int(matches.duplicates.sum()), found_tracks),
-        scores=(matches.trackml_score,),
-        targets={t.name: seen[t.name].count(t, chosen[t.name], density) for t in TARGET_SETS},
+        scores=(matches.trackml_score if weighted else np.nan,),
+        targets={t.name: seen[t.name].count(t, chosen[t.name], density) for t in sets},
         stages={name: EdgeCounts.count(edges, truth, wanted) for name, edges in stages.items()},
+        track_bins=track_bins(matches, truth),
+        own=tuple(own),
     )
 
 
@@ -349,13 +324,17 @@ def pixels_of(event: Event) -> Event:
     return Event(event.event_id, event.hits.select(rows), truth)
 
 
-def evaluate(events: Iterable[Event], find: Callable[[Hits], Tracks | StagedTracks]) -> Evaluation:
+def evaluate(
+    events: Iterable[Event],
+    find: Callable[[Hits], Tracks | StagedTracks],
+    own: Sequence[TargetSet] = (),
+) -> Evaluation:
     """Run a track finder on events with truth and judge it on all of them together.
 
     ``find`` is, for example, ``pipeline.find_tracks``, ``with_stages(pipeline)``, or a client's
     ``find_tracks``. Wrap ``events`` to see progress. Raises InputError where there is no event.
     """
-    return add_up(evaluate_event(event, find(event.hits)) for event in events)
+    return add_up(evaluate_event(event, find(event.hits), own) for event in events)
 
 
 def add_up(evaluations: Iterable[Evaluation]) -> Evaluation:
