@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiny_bundle import straight_tracks
-from trackserve.errors import InputError, TrackserveError
+from trackserve.errors import InputError, MissingDependencyError, TrackserveError
 from trackserve.event import (
     WIRE_COLUMNS,
     Clusters,
@@ -220,6 +221,22 @@ def test_tracks_as_columns():
     assert (columns["track_id"].tolist(), columns["hits"].tolist()) == ([0, 1, 2], [3, 1, 2])
     assert columns["pt"].tolist() == [0, 14, 28]
     assert Tracks(np.array([0, 0])).columns().keys() == {"track_id", "hits"}
+
+
+def test_tracks_as_an_awkward_array():
+    awkward = pytest.importorskip("awkward")
+    array = fitted_tracks().to_awkward()
+    assert array.hits.to_list() == [[2, 5, 6], [4], [0, 3]]
+    assert array[array.pt > 10].track_id.to_list() == [1, 2]
+    assert set(array.fields) == {"track_id", *TRACK_COLUMNS}
+    assert len(Tracks(np.full(4, -1)).to_awkward()) == 0
+    assert isinstance(array, awkward.Array)
+
+
+def test_without_awkward_what_to_install_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "awkward", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'trackserve\[root\]'"):
+        fitted_tracks().to_awkward()
 
 
 def test_some_of_the_tracks():

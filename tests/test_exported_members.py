@@ -65,6 +65,17 @@ def test_hits_come_from_what_people_have(given):
     np.testing.assert_array_equal(hits.hit_id, [0, 1])
 
 
+def test_hits_come_from_awkward_arrays():
+    awkward = pytest.importorskip("awkward")
+    for given in (
+        awkward.Array({**HITS, "name": ["a", "b"]}),
+        awkward.Record({**HITS, "event": 7}),
+    ):
+        hits = as_hits(given)
+        for name, expected in HITS.items():
+            np.testing.assert_array_equal(getattr(hits, name), expected.astype(np.float32))
+
+
 def test_ids_modules_and_clusters_are_taken_along():
     more = {name: [3, 4] for name in ("hit_id", "volume_id", "layer_id", "module_id", "cells")}
     hits = as_hits({**HITS, **more})

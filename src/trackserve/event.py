@@ -12,13 +12,14 @@ Lengths are in mm, momenta in GeV, charges in units of e, angles in rad.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackserve.checks import check_column, check_columns
-from trackserve.errors import InputError
+from trackserve.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -411,3 +412,20 @@ class Tracks:
         columns: dict[str, NDArray[Any]] = {"track_id": np.arange(len(count)), "hits": count}
         fitted = {} if self.parameters is None else self.parameters.columns()
         return columns | {name: column for name, column in fitted.items() if name != "hits"}
+
+    def to_awkward(self) -> Any:
+        """Return an Awkward Array of tracks, each a record of :meth:`columns` with ``hits``, its rows of hits.
+
+        Raises :class:`MissingDependencyError` without awkward (``trackserve[root]``).
+        """
+        try:
+            awkward = import_module("awkward")
+        except ImportError as error:
+            message = (
+                f"tracks as an Awkward Array need awkward ({error}): pip install 'trackserve[root]'"
+            )
+            raise MissingDependencyError(message) from error
+        columns, lists = self.columns(), self.hits()
+        rows = np.concatenate(lists) if lists else np.empty(0, np.int64)
+        hits = awkward.unflatten(rows, columns["hits"])
+        return awkward.zip({**columns, "hits": hits}, depth_limit=1)
