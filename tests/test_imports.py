@@ -111,6 +111,7 @@ def test_the_client_loads_numpy_and_tritonclient_only():
         *("client.failures", "client.http", "client.table", "client.tries", "errors", "event"),
         *("checks", "track_table"),
         *("contract", "contract.description", "contract.tensors", "contract.wanted"),
+        "contract.compact",
     }
 
 
