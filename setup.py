@@ -14,26 +14,14 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"]
-AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-VARIANTS = {
-    "portable": [],
-    "avx2": AVX2,
-    "avx512": AVX512,
-    "avx512vnni": [*AVX512, "-mavx512vnni"],
-    "avx512bf16": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
+# How the sources are compiled, and with what instructions each variant: native/CMakeLists.txt reads it, too.
+_LINES = (Path(__file__).parent / "native/flags.txt").read_text(encoding="utf-8").splitlines()
+_FLAGS = {
+    name: flags.split()
+    for name, _, flags in (line.partition(":") for line in _LINES if not line.startswith("#"))
 }
-# Products and sums stay apart unless the source says fma: the results must equal numpy's. GCC's own
-# headers of intrinsics trip its warning about uninitialised values.
-FLAGS = [
-    "-std=c++20",
-    "-O3",
-    "-g0",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-Wno-uninitialized",
-    "-Wno-maybe-uninitialized",
-]
+FLAGS = _FLAGS.pop("all")
+VARIANTS = _FLAGS
 
 
 class BuildInParallel(build_ext):

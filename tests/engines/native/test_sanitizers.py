@@ -24,7 +24,8 @@ def test_kernels_stay_in_bounds(tmp_path):
     with mock.patch("setuptools.setup"):
         build = runpy.run_path(str(ROOT / "setup.py"))
     flags = [*build["FLAGS"], *build["VARIANTS"][variants()[-1]], *SANITIZERS, "-O1", "-pthread"]
-    sources = [*(ROOT / "native").glob("*.cpp"), ROOT / "tests/engines/native/hostile_events.cpp"]
+    sources = [*(ROOT / "native").glob("*.cpp"), ROOT / "native/fuzz/drive.cpp"]
+    sources.append(ROOT / "tests/engines/native/hostile_events.cpp")
 
     def compiled(source):
         target = tmp_path / f"{source.stem}.o"
