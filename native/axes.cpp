@@ -10,10 +10,10 @@
 namespace trackserve {
 namespace {
 
-constexpr int MOST = 16;           // dimensions: the turn is worth it, and the axes found quickly
-constexpr int TOGETHER = 8;        // axes, which stay in registers
-constexpr int64_t SAMPLE = 4096;   // points that the axes are found from
-constexpr double LARGEST = 1e15;   // of a coordinate: its square is far from overflow
+constexpr int MOST = 16;          // dimensions: the turn is worth it, and the axes found quickly
+constexpr int TOGETHER = 8;       // axes, which stay in registers
+constexpr int64_t SAMPLE = 4096;  // points that the axes are found from
+constexpr double LARGEST = 1e15;  // of a coordinate: its square is far from overflow
 
 using Matrix = std::array<std::array<double, MOST>, MOST>;
 
@@ -88,8 +88,8 @@ Turned turn_to_principal_axes(const float* points, int64_t n, int dimensions, in
             const float* point = points + i * dimensions;
             float* to = &turned.coordinates[i * dimensions];
             if (!usable(point, dimensions)) {
-                const bool finite = std::all_of(point, point + dimensions,
-                                                [](float x) { return std::isfinite(x); });
+                const bool finite =
+                    std::all_of(point, point + dimensions, [](float x) { return std::isfinite(x); });
                 if (finite) largest[chunk.number] = INFINITY;
                 std::fill_n(to, dimensions, NAN);
                 continue;

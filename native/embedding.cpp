@@ -34,8 +34,7 @@ class Embedding final : public Network {
                 }
                 last_({here, last_.inputs}, last_.start(), false, points.data());
                 for (int64_t i = 0; i < rows; ++i)
-                    std::copy_n(&points[i * last_.outputs], dimension_,
-                                embedding + (hit + i) * dimension_);
+                    std::copy_n(&points[i * last_.outputs], dimension_, embedding + (hit + i) * dimension_);
             }
         });
     }
@@ -59,8 +58,8 @@ class Embedding final : public Network {
         for (int64_t i = 0; i < rows; ++i) {
             const float r = positions[i * 4], phi = positions[i * 4 + 1];
             const float cos = std::cos(phi), sin = std::sin(phi);
-            const float seen[] = {r, positions[i * 4 + 2], positions[i * 4 + 3] / 4, cos, sin,
-                                  r * cos, r * sin};
+            const float seen[] = {r,      positions[i * 4 + 2], positions[i * 4 + 3] / 4, cos, sin, r * cos,
+                                  r * sin};
             for (int k = 0; k < 7; ++k) inputs[k * BLOCK + i] = seen[k];
             for (size_t k = 0; k < columns_.further.size(); ++k)
                 inputs[(7 + k) * BLOCK + i] = features[i * columns_.features + columns_.further[k]];
@@ -71,16 +70,13 @@ class Embedding final : public Network {
 }  // namespace
 
 template <class Number>
-std::unique_ptr<Network> make_embedding(const HitColumns& columns, const Sizes& sizes,
-                                                 Tensors tensors) {
+std::unique_ptr<Network> make_embedding(const HitColumns& columns, const Sizes& sizes, Tensors tensors) {
     return std::make_unique<Embedding<Number>>(columns, sizes, tensors);
 }
 
-template std::unique_ptr<Network> make_embedding<float>(const HitColumns&, const Sizes&,
-                                                                 Tensors);
+template std::unique_ptr<Network> make_embedding<float>(const HitColumns&, const Sizes&, Tensors);
 #if defined(__AVX512BF16__)
-template std::unique_ptr<Network> make_embedding<bfloat16>(const HitColumns&, const Sizes&,
-                                                                    Tensors);
+template std::unique_ptr<Network> make_embedding<bfloat16>(const HitColumns&, const Sizes&, Tensors);
 #endif
 
 }  // namespace trackserve

@@ -56,8 +56,7 @@ class Filter final : public Network {
 }  // namespace
 
 template <class Number>
-std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& sizes,
-                                         Tensors tensors) {
+std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& sizes, Tensors tensors) {
     return std::make_unique<Filter<Number>>(columns, sizes, tensors);
 }
 

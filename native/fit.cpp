@@ -120,8 +120,12 @@ List<Point> points_of(int64_t n, const float* r, const float* phi, const float* 
         while (region != last && r[i] > region->r) ++region;
         const double radius = r[i], angle = phi[i], height = z[i];
         const bool disc = std::abs(height) > region->z;
-        points[i] = {radius * std::cos(angle), radius * std::sin(angle), height,
-                     field_at(height, settings), disc ? region->disc : region->barrel, disc};
+        points[i] = {radius * std::cos(angle),
+                     radius * std::sin(angle),
+                     height,
+                     field_at(height, settings),
+                     disc ? region->disc : region->barrel,
+                     disc};
     }
     return points;
 }
@@ -147,8 +151,8 @@ Fit fit_track(const Point* points, const int32_t* rows, int64_t hits, const FitS
         const Circle::Place at = circle.project(hit.x, hit.y);
         if (i < hits - 1) {
             const Point& before = points[rows[i + 1]];
-            state.move(at.s - s, circle.curvature, before.field,
-                       field_at(0.5 * (before.z + hit.z), settings), hit.field);
+            state.move(at.s - s, circle.curvature, before.field, field_at(0.5 * (before.z + hit.z), settings),
+                       hit.field);
         }
         s = at.s;
         // Of the angle between the track and the radius, in the transverse plane.
@@ -162,8 +166,8 @@ Fit fit_track(const Point* points, const int32_t* rows, int64_t hits, const FitS
         const double kick = scattering * thickness * slant / steep;
         // A disc measures r where a barrel measures z.
         const double u_variance = across * cos + (hit.disc ? along * sin : 0);
-        const double v_variance = hit.disc ? cot * cot * (along * cos + across * sin)
-                                           : along + cot * cot * across * sin;
+        const double v_variance =
+            hit.disc ? cot * cot * (along * cos + across * sin) : along + cot * cot * across * sin;
         state.take_across(at.u, std::max(u_variance, LEAST_VARIANCE), kick * steepness);
         state.take_along(hit.z - first.z - cot * at.s, std::max(v_variance, LEAST_VARIANCE),
                          kick * steepness * steepness);

@@ -84,9 +84,9 @@ int64_t keep(int64_t n, const List<uint8_t>& kept, int64_t* labels) {
 
 }  // namespace
 
-int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z,
-                      const int32_t* inner, const int32_t* outer, const float* scores, int64_t count,
-                      const Builder& builder, int64_t* labels, float* table) {
+int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z, const int32_t* inner,
+                      const int32_t* outer, const float* scores, int64_t count, const Builder& builder,
+                      int64_t* labels, float* table) {
     const List<int32_t> taken = taken_edges(n, inner, outer, scores, count, builder.cut, builder.walk);
     const bool joins = builder.join > 0;
     const int64_t least = joins ? std::min(SHORTEST_PIECE, builder.min_hits) : builder.min_hits;
@@ -108,10 +108,9 @@ int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* 
     for (int64_t t = 0; t < tracks; ++t) {
         const Fit fit = fit_track(points.data(), found.of(t), found.hits(t), *builder.fit);
         const Point &first = points[found.first(t)], &last = points[found.last(t)];
-        const double quality =
-            quality_of(fit, score[t] / double(std::max<int64_t>(fit.hits - 1, 1)),
-                       std::sqrt(first.x * first.x + first.y * first.y),
-                       std::sqrt(last.x * last.x + last.y * last.y), builder);
+        const double quality = quality_of(fit, score[t] / double(std::max<int64_t>(fit.hits - 1, 1)),
+                                          std::sqrt(first.x * first.x + first.y * first.y),
+                                          std::sqrt(last.x * last.x + last.y * last.y), builder);
         good[t] = !(builder.min_quality > 0) || quality >= builder.min_quality;
         if (row && good[t]) {
             write(fit, quality, *builder.fit, row);

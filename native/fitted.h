@@ -20,8 +20,8 @@ struct Builder {
 
 // Labels hits [n], in canonical order, by edges [count] between them; returns how many tracks there are.
 // Their parameters [tracks, TRACK_COLUMNS] are written to `table` unless it is null.
-int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z,
-                      const int32_t* inner, const int32_t* outer, const float* scores, int64_t count,
-                      const Builder& builder, int64_t* labels, float* table);
+int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z, const int32_t* inner,
+                      const int32_t* outer, const float* scores, int64_t count, const Builder& builder,
+                      int64_t* labels, float* table);
 
 }  // namespace trackserve

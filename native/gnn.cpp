@@ -28,7 +28,10 @@ struct Links {
     List<int32_t> incoming_links;
 
     Links(const Graph& graph, int threads)
-        : nodes(graph.edges), inner(graph.edges), outer(graph.edges), first(graph.triplets + BLOCK),
+        : nodes(graph.edges),
+          inner(graph.edges),
+          outer(graph.edges),
+          first(graph.triplets + BLOCK),
           second(first.size()) {
         std::fill_n(&first[graph.triplets], BLOCK, 0);
         std::fill_n(&second[graph.triplets], BLOCK, 0);
@@ -121,7 +124,8 @@ template <class Number>
 class Gnn final : public Network {
   public:
     Gnn(const HitColumns& columns, const Sizes& sizes, Tensors tensors)
-        : columns_(columns), width_(sizes.width),
+        : columns_(columns),
+          width_(sizes.width),
           encode_node_(tensors.linear<float>(columns.pair_inputs(), width_)),
           encode_node_last_(tensors.linear<Number>(width_, width_)),
           encode_link_(columns, tensors, width_),
@@ -149,8 +153,7 @@ class Gnn final : public Network {
             encode_nodes(state, scratch, first, rows);
         });
         for (size_t step = 0; step < node_steps_.size(); ++step) {
-            const LinkStep<Number>* link_step =
-                step < link_steps_.size() ? &link_steps_[step] : nullptr;
+            const LinkStep<Number>* link_step = step < link_steps_.size() ? &link_steps_[step] : nullptr;
             blocks(graph.edges, [&](Scratch& scratch, int64_t first, int64_t rows) {
                 update_nodes(node_steps_[step], state, scratch, first, rows);
                 if (link_step)
@@ -185,10 +188,13 @@ class Gnn final : public Network {
         List<Number> to_first, to_second;  // what a node adds as first and as second of a link
 
         State(const Gnn& gnn, const Graph& given, const Links& sorted, int threads)
-            : links_of(sorted), graph(given),
+            : links_of(sorted),
+              graph(given),
               positions(hit_positions(gnn.columns_, given.features, given.hits, threads)),
-              nodes(rows(gnn, given.edges)), links(rows(gnn, given.triplets)),
-              to_first(rows(gnn, given.edges)), to_second(rows(gnn, given.edges)) {
+              nodes(rows(gnn, given.edges)),
+              links(rows(gnn, given.triplets)),
+              to_first(rows(gnn, given.edges)),
+              to_second(rows(gnn, given.edges)) {
             graph.inner = sorted.inner.data();
             graph.outer = sorted.outer.data();
             graph.first = sorted.first.data();
@@ -216,8 +222,7 @@ class Gnn final : public Network {
             Block<Number> active{};
             part.prepare(encode_link_, graph, state.positions.data(), begin, end);
             for (int64_t link = begin; link < end; link += BLOCK) {
-                encode_link_(part.scratch, link - begin, std::min<int64_t>(BLOCK, end - link),
-                             active.data());
+                encode_link_(part.scratch, link - begin, std::min<int64_t>(BLOCK, end - link), active.data());
                 encode_link_last_({active.data(), width_}, encode_link_last_.start(), false,
                                   &state.links[link * width_]);
             }
@@ -228,16 +233,15 @@ class Gnn final : public Network {
         const Graph& graph = state.graph;
         pair_inputs(columns_, graph.features, state.positions.data(), graph.inner + first,
                     graph.outer + first, rows, scratch.inputs.data());
-        encode_node_({scratch.inputs.data(), 1, BLOCK}, encode_node_.start(), true,
-                     scratch.active.data());
+        encode_node_({scratch.inputs.data(), 1, BLOCK}, encode_node_.start(), true, scratch.active.data());
         encode_node_last_({scratch.active.data(), width_}, encode_node_last_.start(), false,
                           &state.nodes[first * width_]);
     }
 
     // Bring these rows of a table into the cache while a block before them is worked on. (Always
     // inline: GCC takes a function that only does this for one that does nothing.)
-    [[gnu::always_inline]] void fetch(const List<Number>& table, const List<int32_t>& rows,
-                                      int64_t first, int64_t last) const {
+    [[gnu::always_inline]] void fetch(const List<Number>& table, const List<int32_t>& rows, int64_t first,
+                                      int64_t last) const {
         for (int64_t i = first; i < std::min<int64_t>(last, rows.size()); ++i)
             for (int k = 0; k < width_; k += 64 / sizeof(Number))
                 __builtin_prefetch(&table[int64_t(rows[i]) * width_ + k]);
@@ -270,8 +274,8 @@ class Gnn final : public Network {
         }
         const int begin = in[0] < in[rows] ? 0 : width_;
         const int end = out[0] < out[rows] ? 3 * width_ : 2 * width_;
-        step.node({scratch.joint.data(), 3 * width_}, step.node.start(), false,
-                  scratch.totals.data(), begin, end);
+        step.node({scratch.joint.data(), 3 * width_}, step.node.start(), false, scratch.totals.data(), begin,
+                  end);
         step.normalisation(scratch.totals.data(), scratch.active.data());
         step.last({scratch.active.data(), width_}, step.last.start(nodes), false, nodes);
     }
@@ -286,13 +290,12 @@ class Gnn final : public Network {
             step.second(nodes, step.second.start(), false, &state.to_second[at]);
     }
 
-    void update_links(const LinkStep<Number>& step, State& state, Scratch& scratch,
-                      int64_t first) const {
+    void update_links(const LinkStep<Number>& step, State& state, Scratch& scratch, int64_t first) const {
         fetch(state.to_second, state.links_of.second, first + BLOCK, first + 2 * BLOCK);
         const Number *to_first = &state.to_first[0], *to_second = &state.to_second[0];
         const int32_t *one = &state.graph.first[first], *other = &state.graph.second[first];
-        const auto from_nodes = [=, bias = step.link.bias.data(), width = int64_t(width_)](
-                                    int row, int column) {
+        const auto from_nodes = [=, bias = step.link.bias.data(), width = int64_t(width_)](int row,
+                                                                                           int column) {
             return load(bias + column) + widen(to_first + one[row] * width + column) +
                    widen(to_second + other[row] * width + column);
         };

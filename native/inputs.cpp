@@ -23,8 +23,8 @@ List<float> hit_positions(const HitColumns& columns, const float* features, int6
     return positions;
 }
 
-void hit_inputs(const HitColumns& columns, const float* features, const float* positions,
-                int64_t rows, float* inputs) {
+void hit_inputs(const HitColumns& columns, const float* features, const float* positions, int64_t rows,
+                float* inputs) {
     for (int64_t i = 0; i < rows; ++i) {
         const float* position = positions + i * 4;
         inputs[0 * BLOCK + i] = position[0];
@@ -80,8 +80,7 @@ void pair_inputs(const HitColumns& columns, const float* features, const float* 
         for (size_t k = 0; k < columns.further.size(); ++k) {
             float* further = inputs + (PAIR_INPUTS + 3 + k) * BLOCK + i;
             further[0] = features[int64_t(inner[i]) * columns.features + columns.further[k]];
-            further[per_hit * BLOCK] =
-                features[int64_t(outer[i]) * columns.features + columns.further[k]];
+            further[per_hit * BLOCK] = features[int64_t(outer[i]) * columns.features + columns.further[k]];
         }
     const BlockRows inner_rows(inner, rows), outer_rows(outer, rows);
     const Vec least = broadcast(1e-3f), most = broadcast(5.0f), half = broadcast(0.5f);
@@ -109,8 +108,8 @@ void pair_inputs(const HitColumns& columns, const float* features, const float* 
     }
 }
 
-void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
-            bool in_outer, float* result) {
+void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows, bool in_outer,
+            float* result) {
     const BlockRows inner_rows(inner, rows), outer_rows(outer, rows);
     const Vec one = broadcast(1.0f), half = broadcast(0.5f), sixth = broadcast(float(1.0 / 6));
     const Vec small = broadcast(float(1.0 / 24));

@@ -10,10 +10,10 @@ namespace trackserve {
 inline constexpr int PAIR_INPUTS = 7;
 
 struct HitColumns {
-    int features;             // columns of the feature matrix
-    int r, phi, z;            // which of them these are
+    int features;                       // columns of the feature matrix
+    int r, phi, z;                      // which of them these are
     float r_scale, phi_scale, z_scale;  // to m, rad, m
-    std::vector<int> further;  // the others
+    std::vector<int> further;           // the others
 
     int hit_inputs() const { return 3 + int(further.size()); }
     int pair_inputs() const { return PAIR_INPUTS + 2 * hit_inputs(); }
@@ -23,8 +23,8 @@ struct HitColumns {
 List<float> hit_positions(const HitColumns& columns, const float* features, int64_t n, int threads = 1);
 
 // The inputs of a block of hits: r, z / 2, eta / 2, further features; [hit_inputs, BLOCK].
-void hit_inputs(const HitColumns& columns, const float* features, const float* positions,
-                int64_t rows, float* inputs);
+void hit_inputs(const HitColumns& columns, const float* features, const float* positions, int64_t rows,
+                float* inputs);
 
 // The inputs of a block of edges: of the pair, of the inner and of the outer hit; [pair_inputs, BLOCK].
 void pair_inputs(const HitColumns& columns, const float* features, const float* positions,
@@ -35,9 +35,10 @@ void pair_inputs(const HitColumns& columns, const float* features, const float* 
 // its whole length (m), and twice its turn about the beam line for its transverse length. Side by side.
 inline constexpr int CHORD = 8;  // numbers, of which two are nothing
 
-// The chords of a block of edges that meet others in their outer hits, or in their inner ones: [BLOCK, CHORD].
-void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows,
-            bool in_outer, float* result);
+// The chords of a block of edges that meet others in their outer hits, or in their inner ones: [BLOCK,
+// CHORD].
+void chords(const float* positions, const int32_t* inner, const int32_t* outer, int64_t rows, bool in_outer,
+            float* result);
 
 // The trained numbers in the order in which torch lists them.
 //

@@ -49,16 +49,15 @@ int trackserve_canonical_order(const float* features, int64_t n, int columns, co
 }
 
 // Gives edges.
-int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r,
-                          const float* phi, const float* z, double squared_radius, int32_t limit,
-                          const float* cuts, float radian, const trackserve::Budget* budget,
-                          int threads, int32_t* order, Rows* first, Rows* second, int64_t* count) {
+int trackserve_neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
+                          const float* z, double squared_radius, int32_t limit, const float* cuts,
+                          float radian, const trackserve::Budget* budget, int threads, int32_t* order,
+                          Rows* first, Rows* second, int64_t* count) {
     return guarded([&] {
         const trackserve::Deadline deadline(budget->seconds);
         const trackserve::NeighbourSettings settings{
             squared_radius, limit, {cuts[0], cuts[1], cuts[2], cuts[3]}, radian};
-        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, settings, *budget, order,
-                                    threads),
+        give(trackserve::neighbours(embedding, n, dimensions, r, phi, z, settings, *budget, order, threads),
              first, second, count);
     });
 }
@@ -78,38 +77,36 @@ void trackserve_give_back(void* rows, int64_t bytes) {
 
 // Gives edges.
 int trackserve_keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
-                          const int32_t* inner, const int32_t* outer, int threads, Rows* first,
-                          Rows* second, int64_t* kept) {
+                          const int32_t* inner, const int32_t* outer, int threads, Rows* first, Rows* second,
+                          int64_t* kept) {
     return guarded([&] {
-        give(trackserve::keep_edges(logits, threshold, count, n, inner, outer, threads), first,
-             second, kept);
+        give(trackserve::keep_edges(logits, threshold, count, n, inner, outer, threads), first, second, kept);
     });
 }
 
 // Gives triplets.
-int trackserve_join_edges(const float* r, const float* phi, const float* z, int64_t n,
-                          const int32_t* inner, const int32_t* outer, int64_t edges,
-                          const float* cuts, const trackserve::Budget* budget, int threads,
-                          Rows* first, Rows* second, int64_t* count) {
+int trackserve_join_edges(const float* r, const float* phi, const float* z, int64_t n, const int32_t* inner,
+                          const int32_t* outer, int64_t edges, const float* cuts,
+                          const trackserve::Budget* budget, int threads, Rows* first, Rows* second,
+                          int64_t* count) {
     return guarded([&] {
         const trackserve::Deadline deadline(budget->seconds);
-        give(trackserve::joined(
-                 trackserve::join_edges(r, phi, z, n, inner, outer, edges,
-                                        {cuts[0], cuts[1], cuts[2], cuts[3]}, *budget, threads),
-                 threads),
-             first, second, count);
+        give(
+            trackserve::joined(trackserve::join_edges(r, phi, z, n, inner, outer, edges,
+                                                      {cuts[0], cuts[1], cuts[2], cuts[3]}, *budget, threads),
+                               threads),
+            first, second, count);
     });
 }
 
 // Gives edges, and triplets of these.
-int trackserve_keep_chains(int32_t chain, int64_t triplets, const int32_t* first,
-                           const int32_t* second, int64_t edges, const int32_t* inner,
-                           const int32_t* outer, int threads, Rows* kept_inner, Rows* kept_outer,
-                           int64_t* kept_edges, Rows* kept_first, Rows* kept_second,
-                           int64_t* kept_triplets) {
+int trackserve_keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
+                           int64_t edges, const int32_t* inner, const int32_t* outer, int threads,
+                           Rows* kept_inner, Rows* kept_outer, int64_t* kept_edges, Rows* kept_first,
+                           Rows* kept_second, int64_t* kept_triplets) {
     return guarded([&] {
-        trackserve::Chains kept = trackserve::keep_chains(chain, triplets, first, second, edges, inner,
-                                                          outer, threads);
+        trackserve::Chains kept =
+            trackserve::keep_chains(chain, triplets, first, second, edges, inner, outer, threads);
         give(std::move(kept.edges), kept_inner, kept_outer, kept_edges);
         give(std::move(kept.triplets), kept_first, kept_second, kept_triplets);
     });
@@ -119,20 +116,18 @@ int trackserve_scores_of(const float* logits, int64_t count, float* scores) {
     return guarded([&] { trackserve::scores_of(logits, count, scores); });
 }
 
-int trackserve_build_tracks(int64_t n, const int32_t* inner, const int32_t* outer,
-                            const float* scores, int64_t count, float cut, int walk,
-                            int64_t min_hits, int64_t* labels) {
-    return guarded([&] {
-        trackserve::build_tracks(n, inner, outer, scores, count, cut, walk, min_hits, labels);
-    });
+int trackserve_build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
+                            int64_t count, float cut, int walk, int64_t min_hits, int64_t* labels) {
+    return guarded(
+        [&] { trackserve::build_tracks(n, inner, outer, scores, count, cut, walk, min_hits, labels); });
 }
 
 // The instruction sets this processor has, of those that variants are compiled for.
 int trackserve_processor_level() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-        !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
+        !__builtin_cpu_supports("bmi2"))
         return 0;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
@@ -172,15 +167,14 @@ struct trackserve_description {
 int trackserve_make_network(const trackserve_description* d, void** network) {
     return guarded([&] {
         const trackserve::HitColumns columns{
-            d->features, d->r, d->phi, d->z, d->r_scale, d->phi_scale, d->z_scale,
-            {d->further_columns, d->further_columns + d->further}};
+            d->features, d->r,         d->phi,     d->z,
+            d->r_scale,  d->phi_scale, d->z_scale, {d->further_columns, d->further_columns + d->further}};
         const trackserve::Sizes sizes{d->width, d->depth, d->dimension};
         const auto make = [&]<class Number>(Number) -> std::unique_ptr<trackserve::Network> {
             constexpr bool in_8_bits = std::is_same_v<Number, uint8_t>;
             const trackserve::Tensors tensors(d->tensors, in_8_bits ? d->ranges : nullptr);
             if (d->kind == FILTER) return trackserve::make_filter<Number>(columns, sizes, tensors);
-            if (d->kind == TRIPLETS)
-                return trackserve::make_triplet_filter<Number>(columns, sizes, tensors);
+            if (d->kind == TRIPLETS) return trackserve::make_triplet_filter<Number>(columns, sizes, tensors);
             if constexpr (in_8_bits)
                 throw std::invalid_argument("this network has no 8 bits");
             else if (d->kind == EMBEDDING)
@@ -202,11 +196,8 @@ int trackserve_make_network(const trackserve_description* d, void** network) {
     });
 }
 
-int trackserve_run_network(const void* network, const trackserve::Graph* graph, float* result,
-                           int threads) {
-    return guarded([&] {
-        static_cast<const trackserve::Network*>(network)->run(*graph, result, threads);
-    });
+int trackserve_run_network(const void* network, const trackserve::Graph* graph, float* result, int threads) {
+    return guarded([&] { static_cast<const trackserve::Network*>(network)->run(*graph, result, threads); });
 }
 
 // Gives triplets; the network is one on triplets.
@@ -219,9 +210,8 @@ int trackserve_find_triplets(const void* network, const trackserve::Graph* graph
         const int64_t begins[] = {0, graph->hits};
         const auto& finder = dynamic_cast<const trackserve::TripletNetwork&>(
             *static_cast<const trackserve::Network*>(network));
-        give(trackserve::joined(finder.find(*graph, {r, phi, z},
-                                            {cuts[0], cuts[1], cuts[2], cuts[3]}, threshold,
-                                            {budget, begins, 1}, threads),
+        give(trackserve::joined(finder.find(*graph, {r, phi, z}, {cuts[0], cuts[1], cuts[2], cuts[3]},
+                                            threshold, {budget, begins, 1}, threads),
                                 threads),
              first, second, count);
     });
@@ -236,16 +226,15 @@ struct trackserve_fitting {
 
 // Gives the labels of hits [n], which are in canonical order, and, where there is a table, the parameters
 // of the tracks.
-int trackserve_fitted_tracks(const trackserve_fitting* fitting, int64_t n, const float* r,
-                             const float* phi, const float* z, const int32_t* inner,
-                             const int32_t* outer, const float* scores, int64_t count, float cut,
-                             int walk, int64_t min_hits, int64_t* labels, float* table,
-                             int64_t* tracks) {
+int trackserve_fitted_tracks(const trackserve_fitting* fitting, int64_t n, const float* r, const float* phi,
+                             const float* z, const int32_t* inner, const int32_t* outer, const float* scores,
+                             int64_t count, float cut, int walk, int64_t min_hits, int64_t* labels,
+                             float* table, int64_t* tracks) {
     return guarded([&] {
-        const trackserve::Builder builder{cut, walk != 0, min_hits, fitting->join,
-                                          fitting->min_quality, fitting->fit, fitting->quality};
-        *tracks = trackserve::fitted_tracks(n, r, phi, z, inner, outer, scores, count, builder, labels,
-                                            table);
+        const trackserve::Builder builder{
+            cut, walk != 0, min_hits, fitting->join, fitting->min_quality, fitting->fit, fitting->quality};
+        *tracks =
+            trackserve::fitted_tracks(n, r, phi, z, inner, outer, scores, count, builder, labels, table);
     });
 }
 
@@ -262,12 +251,10 @@ struct trackserve_pipeline {
 // [events, STAGES] and, where there is a table, the parameters of all tracks and how many each event has.
 int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, const float* r,
                            const float* phi, const float* z, const int64_t* begins, int64_t events,
-                           const trackserve::Budget* budgets, int threads, int64_t* labels, double* seconds, int64_t* edges,
-                           float* table, int64_t* tracks) {
+                           const trackserve::Budget* budgets, int threads, int64_t* labels, double* seconds,
+                           int64_t* edges, float* table, int64_t* tracks) {
     return guarded([&] {
-        const auto network = [](const void* given) {
-            return static_cast<const trackserve::Network*>(given);
-        };
+        const auto network = [](const void* given) { return static_cast<const trackserve::Network*>(given); };
         const float *doublet = p->doublet_cuts, *triplet = p->triplet_cuts;
         trackserve::Builder builder{p->track_cut, p->walk != 0, p->min_hits, 0, 0, nullptr, nullptr};
         if (const trackserve_fitting* fitting = p->fitting) {
@@ -283,8 +270,10 @@ int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, 
             .gnn = network(p->gnn),
             .features = p->features,
             .dimension = p->dimension,
-            .neighbours = {p->squared_radius, p->limit,
-                           {doublet[0], doublet[1], doublet[2], doublet[3]}, p->radian},
+            .neighbours = {p->squared_radius,
+                           p->limit,
+                           {doublet[0], doublet[1], doublet[2], doublet[3]},
+                           p->radian},
             .filter_threshold = p->filter_threshold,
             .triplet_cuts = {triplet[0], triplet[1], triplet[2], triplet[3]},
             .triplet_threshold = p->triplet_threshold,
@@ -304,10 +293,10 @@ const char* trackserve_abi() {
     static const std::string text = [] {
         std::string text = "version ";
         text.append(std::to_string(ABI_VERSION)).append(", structures of");
-        for (const size_t size : {sizeof(trackserve_description), sizeof(trackserve_pipeline),
-                                  sizeof(trackserve::Graph), sizeof(Rows),
-                                  sizeof(trackserve_fitting), sizeof(trackserve::FitSettings),
-                                  sizeof(trackserve::Region), sizeof(trackserve::Budget)})
+        for (const size_t size :
+             {sizeof(trackserve_description), sizeof(trackserve_pipeline), sizeof(trackserve::Graph),
+              sizeof(Rows), sizeof(trackserve_fitting), sizeof(trackserve::FitSettings),
+              sizeof(trackserve::Region), sizeof(trackserve::Budget)})
             text.append(" ").append(std::to_string(size));
         text += " bytes, stages";
         for (const char* name : trackserve::STAGE_NAMES) text.append(" ").append(name);

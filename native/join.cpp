@@ -24,8 +24,8 @@ List<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n, int threads) 
     return begin;
 }
 
-Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
-                 const int32_t* inner, const int32_t* outer, int threads) {
+Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n, const int32_t* inner,
+                 const int32_t* outer, int threads) {
     std::vector<Pairs> pieces(chunks_of(count, AT_ONCE));
     for_chunks(threads, count, AT_ONCE, [&](const Chunk& chunk) {
         const auto [number, begin, end, thread] = chunk;

@@ -34,7 +34,7 @@ inline void Steps::set(int64_t e, const Position& at, int32_t inner, int32_t out
 
 // One bit for each of LANES edges, from `second` on, that passes the cuts with edge `first`.
 inline uint32_t passing(const Steps& firsts, int64_t first, const Steps& seconds, int64_t second,
-                 const TripletCuts& cuts) {
+                        const TripletCuts& cuts) {
     VecInt passed = broadcast(int32_t(-1));
     const Vec dr = broadcast(firsts.dr[first]), other_dr = load(&seconds.dr[second]);
     if (std::isfinite(cuts.kink)) {
@@ -46,10 +46,9 @@ inline uint32_t passing(const Steps& firsts, int64_t first, const Steps& seconds
     }
     if (std::isfinite(cuts.slope)) {
         const Vec size = abs(dr), other_size = abs(other_dr);
-        const Vec turn =
-            abs(broadcast(firsts.dphi[first]) * other_size - load(&seconds.dphi[second]) * size);
-        passed &= turn <= broadcast(cuts.slope) * (size * other_size) +
-                              broadcast(cuts.dphi) * (size + other_size);
+        const Vec turn = abs(broadcast(firsts.dphi[first]) * other_size - load(&seconds.dphi[second]) * size);
+        passed &=
+            turn <= broadcast(cuts.slope) * (size * other_size) + broadcast(cuts.dphi) * (size + other_size);
     }
     return bits(passed);
 }

@@ -52,8 +52,8 @@ Pieces::Pieces(int64_t n, const int64_t* labels, int64_t pieces) : begin(pieces 
         if (labels[hit] >= 0) rows[next[labels[hit]]++] = int32_t(hit);
 }
 
-int64_t join_pieces(const List<Point>& points, double most_chi2, const FitSettings& settings,
-                    int64_t count, int64_t* labels) {
+int64_t join_pieces(const List<Point>& points, double most_chi2, const FitSettings& settings, int64_t count,
+                    int64_t* labels) {
     if (count < 2) return count;
     const Pieces pieces(int64_t(points.size()), labels, count);
     std::vector<Piece> all;
@@ -62,8 +62,8 @@ int64_t join_pieces(const List<Point>& points, double most_chi2, const FitSettin
         const Circle circle(points.data(), pieces.of(t), pieces.hits(t));
         const Point& end = points[pieces.last(t)];
         const Circle::Place at = circle.project(end.x, end.y);
-        all.push_back({fit_track(points.data(), pieces.of(t), pieces.hits(t), settings), circle, at.cos,
-                       at.sin});
+        all.push_back(
+            {fit_track(points.data(), pieces.of(t), pieces.hits(t), settings), circle, at.cos, at.sin});
     }
     List<int32_t> by_cot(count);
     std::iota(by_cot.begin(), by_cot.end(), 0);

@@ -22,7 +22,7 @@ struct Pieces {
 
 // Joins pieces [count] that the labels [n] number by their innermost hits, and numbers them again; returns
 // how many are left.
-int64_t join_pieces(const List<Point>& points, double most_chi2, const FitSettings& settings,
-                    int64_t count, int64_t* labels);
+int64_t join_pieces(const List<Point>& points, double most_chi2, const FitSettings& settings, int64_t count,
+                    int64_t* labels);
 
 }  // namespace trackserve

@@ -31,8 +31,7 @@ struct NeighbourSettings {
 };
 
 // Rows of hits [n, columns] by distance from the origin, then by their features.
-void canonical_order(const float* features, int64_t n, int columns, const float* distance,
-                     int64_t* order);
+void canonical_order(const float* features, int64_t n, int columns, const float* distance, int64_t* order);
 
 // So many consecutive hits in space order are looked at together.
 inline constexpr int LEAF = 32;
@@ -49,8 +48,8 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
                  int threads);
 
 // The edges whose logits reach the threshold, sorted by their inner hit.
-Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n,
-                 const int32_t* inner, const int32_t* outer, int threads);
+Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n, const int32_t* inner,
+                 const int32_t* outer, int threads);
 
 struct TripletCuts {
     float kink, off, slope, dphi;
@@ -80,12 +79,12 @@ List<int32_t> taken_edges(int64_t n, const int32_t* inner, const int32_t* outer,
                           int64_t count, float cut, bool walk);
 
 // Labels the sets of at least min_hits hits that these edges connect; returns how many there are.
-int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer,
-                        const List<int32_t>& edges, int64_t min_hits, int64_t* labels);
+int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer, const List<int32_t>& edges,
+                        int64_t min_hits, int64_t* labels);
 
 // The track of each hit, -1 for none: edges [count] that pass the cut, or, where hits walk, of them
 // those that are the best for both their hits; components of at least min_hits hits.
-void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
-                  int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels);
+void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores, int64_t count,
+                  float cut, bool walk, int64_t min_hits, int64_t* labels);
 
 }  // namespace trackserve

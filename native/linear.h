@@ -109,9 +109,8 @@ struct Arithmetic<uint8_t> {
         VecInt w;
         std::memcpy(&w, weights, sizeof w);
 #if defined(__AVX512VNNI__)
-        return reinterpret_cast<VecInt>(
-            _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(total), _mm512_set1_epi32(four),
-                                reinterpret_cast<__m512i>(w)));
+        return reinterpret_cast<VecInt>(_mm512_dpbusd_epi32(
+            reinterpret_cast<__m512i>(total), _mm512_set1_epi32(four), reinterpret_cast<__m512i>(w)));
 #else  // the same, more slowly than in float: for tests
         for (int t = 0; t < 32; t += 8) total += (four >> t & 255) * (w << (24 - t) >> 24);
         return total;
@@ -156,7 +155,9 @@ class Linear {
 
     // `weight` is [outputs, inputs], as torch has it; no bias is a bias of zero.
     Linear(const std::vector<float>& weight, const float* b, int in, int out)
-        : inputs(in), outputs((out + WIDTH_STEP - 1) / WIDTH_STEP * WIDTH_STEP), bias(outputs),
+        : inputs(in),
+          outputs((out + WIDTH_STEP - 1) / WIDTH_STEP * WIDTH_STEP),
+          bias(outputs),
           units_(outputs, 1.0f) {
         for (int o = 0; o < out; ++o) {
             units_[o] = Arithmetic<Number>::unit(&weight[o * inputs], inputs, b ? b[o] : 0.0f);
@@ -188,15 +189,21 @@ class Linear {
         (*this)(in, start, relu, out, 0, inputs);
     }
     template <class Start, class Out>
-    void operator()(Rows<Number> in, const Start& start, bool relu, Out* out, int begin,
-                    int end) const {
+    void operator()(Rows<Number> in, const Start& start, bool relu, Out* out, int begin, int end) const {
         const Weight* weights = weights_.data();
         for (int first = 0; first < outputs; first += panel(first)) {
             switch (panel(first) / LANES) {
-                case 1: multiply<1>(in, start, relu, out, first, weights, begin, end); break;
-                case 2: multiply<2>(in, start, relu, out, first, weights, begin, end); break;
-                case 3: multiply<3>(in, start, relu, out, first, weights, begin, end); break;
-                default: multiply<4>(in, start, relu, out, first, weights, begin, end);
+                case 1:
+                    multiply<1>(in, start, relu, out, first, weights, begin, end);
+                    break;
+                case 2:
+                    multiply<2>(in, start, relu, out, first, weights, begin, end);
+                    break;
+                case 3:
+                    multiply<3>(in, start, relu, out, first, weights, begin, end);
+                    break;
+                default:
+                    multiply<4>(in, start, relu, out, first, weights, begin, end);
             }
             weights += panel(first) * ((inputs + TOGETHER - 1) / TOGETHER * TOGETHER);
         }
@@ -210,7 +217,7 @@ class Linear {
 #else
     static constexpr int SUMS = 12, VECTORS = 2;  // of the 16 registers
 #endif
-    List<Weight> weights_;  // on whole cache lines: a load across two takes twice as long
+    List<Weight> weights_;      // on whole cache lines: a load across two takes twice as long
     std::vector<float> units_;  // [outputs] of weights and sums
 
     // Outputs that are worked out together.
@@ -218,8 +225,8 @@ class Linear {
 
     // A tile of sums stays in registers while the inputs go by.
     template <int V, class Start, class Out>
-    void multiply(Rows<Number> in, const Start& start, bool relu, Out* out, int first,
-                  const Weight* weights, int begin, int end) const {
+    void multiply(Rows<Number> in, const Start& start, bool relu, Out* out, int first, const Weight* weights,
+                  int begin, int end) const {
         constexpr int R = std::min(SUMS / V, 12);
         static_assert(BLOCK % R == 0);
         for (int row = 0; row < BLOCK; row += R) {
@@ -227,8 +234,7 @@ class Linear {
 #pragma GCC unroll 12
             for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-                for (int v = 0; v < V; ++v)
-                    sums[r][v] = start(row + r, first + v * LANES);
+                for (int v = 0; v < V; ++v) sums[r][v] = start(row + r, first + v * LANES);
             const Number* x = in.values + row * in.per_row + begin * in.per_element;
             const Weight* w = weights + begin * V * LANES;
             for (int k = begin; k < end; k += TOGETHER) {
@@ -236,8 +242,8 @@ class Linear {
                 for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
                     for (int v = 0; v < V; ++v)
-                        sums[r][v] = Arithmetic<Number>::add_product(
-                            sums[r][v], x + r * in.per_row, w + v * LANES * TOGETHER);
+                        sums[r][v] = Arithmetic<Number>::add_product(sums[r][v], x + r * in.per_row,
+                                                                     w + v * LANES * TOGETHER);
                 x += TOGETHER * in.per_element;
                 w += V * LANES * TOGETHER;
             }

@@ -7,9 +7,9 @@
 // the reference's order of summation where float32 can't tell on which side of the radius a pair lies, so
 // the pairs are exactly those of scipy's cKDTree.
 //
-// A hit with more than `limit` neighbours that pass the cuts is crowded. Once both hits of a pair are known to be
-// crowded the pair is passed over, which bounds time and memory by the limit however dense the
-// hits are; in the end, pairs of two crowded hits come from a search for their nearest neighbours.
+// A hit with more than `limit` neighbours that pass the cuts is crowded. Once both hits of a pair are known
+// to be crowded the pair is passed over, which bounds time and memory by the limit however dense the hits
+// are; in the end, pairs of two crowded hits come from a search for their nearest neighbours.
 
 #include "axes.h"
 #include "kernels.h"
@@ -65,9 +65,7 @@ struct Intervals {
 Vec gap(const Interval<Vec>& a, const Interval<Vec>& b) {
     return max(max(a.low - b.high, b.low - a.high), Vec{});
 }
-Vec reach(const Interval<Vec>& a, const Interval<Vec>& b) {
-    return max(a.high - b.low, b.high - a.low);
-}
+Vec reach(const Interval<Vec>& a, const Interval<Vec>& b) { return max(a.high - b.low, b.high - a.low); }
 
 // The float32 distances (squared) below which a pair surely is within the radius, and above which
 // it surely is not: float32 is off by at most (dimensions + 3) half units in the last place, and by
@@ -94,16 +92,23 @@ struct Space {
     const float* embedding;  // [hits, dimensions]
     const int32_t* order;    // [hits] its row for each
     int64_t hits, leaves;
-    int dimensions, padded;          // padded to a multiple of 4 with zeros
-    double error;                    // of a distance along the principal axes
-    List<float> coordinates;         // [leaves, padded, LEAF] along them; NaN beyond the last hit
-    std::vector<Intervals> axes;     // [dimensions]
-    std::vector<Intervals> cuts;     // [QUANTITIES]
+    int dimensions, padded;       // padded to a multiple of 4 with zeros
+    double error;                 // of a distance along the principal axes
+    List<float> coordinates;      // [leaves, padded, LEAF] along them; NaN beyond the last hit
+    std::vector<Intervals> axes;  // [dimensions]
+    std::vector<Intervals> cuts;  // [QUANTITIES]
 
     Space(const float* embedding, const Turned& turned, const int32_t* order, int64_t n, int d, int threads)
-        : embedding(embedding), order(order), hits(n), leaves((n + LEAF - 1) / LEAF), dimensions(d),
-          padded((d + 3) / 4 * 4), error(turned.error), coordinates(leaves * padded * LEAF),
-          axes(d, Intervals(leaves)), cuts(QUANTITIES, Intervals(leaves)) {
+        : embedding(embedding),
+          order(order),
+          hits(n),
+          leaves((n + LEAF - 1) / LEAF),
+          dimensions(d),
+          padded((d + 3) / 4 * 4),
+          error(turned.error),
+          coordinates(leaves * padded * LEAF),
+          axes(d, Intervals(leaves)),
+          cuts(QUANTITIES, Intervals(leaves)) {
         for_leaves(threads, [&](int64_t leaf) {
             float* here = &coordinates[leaf * padded * LEAF];
             for (int64_t row = leaf * LEAF; row < (leaf + 1) * LEAF; ++row)
@@ -144,7 +149,7 @@ struct Space {
     }
 };
 
-struct Hits {  // [leaves * LEAF]
+struct Hits {                         // [leaves * LEAF]
     List<float> r, phi, z, distance;  // from the origin, squared
     List<float> cot, inverse_r;
     List<int32_t> rank;  // the place in the order from the origin
@@ -161,8 +166,11 @@ struct Scan {
     List<int32_t> lowest_rank;  // of each leaf
 
     Scan(Space& space, const NeighbourSettings& settings)
-        : space(space), settings(settings), hits(space.leaves * LEAF),
-          radius(settings.squared_radius, space.dimensions, space.error), lowest_rank(space.leaves) {}
+        : space(space),
+          settings(settings),
+          hits(space.leaves * LEAF),
+          radius(settings.squared_radius, space.dimensions, space.error),
+          lowest_rank(space.leaves) {}
 
     bool cuts_slope() const { return std::isfinite(settings.cuts.slope); }
     bool cuts_z0() const { return std::isfinite(settings.cuts.z0); }
@@ -201,8 +209,7 @@ struct Scan {
         if (cuts_slope()) {  // rounded as in `compare`, and rounding keeps the order of numbers
             const Interval<Vec> one = a(PHI), other = b(PHI);
             const Vec widest = broadcast(cuts.slope) * reach(a(R), b(R)) + broadcast(cuts.dphi);
-            possible = (gap(one, other) <= widest) |
-                       (broadcast(FULL_TURN) - reach(one, other) <= widest);
+            possible = (gap(one, other) <= widest) | (broadcast(FULL_TURN) - reach(one, other) <= widest);
         }
         if (cuts_z0()) {  // with room for rounding: `compare` multiplies by both radii
             const Interval<Vec> one = a(COT), other = b(COT), inverse = a(INVERSE_R);
@@ -262,8 +269,7 @@ struct Scan {
 #pragma GCC unroll 8
         for (int part = 0; part < PARTS; ++part) {
             const int64_t row = a * LEAF + part * LANES;
-            const float* quantities[] = {&hits.phi[row], &hits.r[row], &hits.cot[row],
-                                         &hits.inverse_r[row]};
+            const float* quantities[] = {&hits.phi[row], &hits.r[row], &hits.cot[row], &hits.inverse_r[row]};
             const auto points = [&](Quantity q) {
                 const Vec x = load(quantities[q]);
                 return Interval<Vec>{x, x};
@@ -367,10 +373,14 @@ struct Scan {
 
     void compare(int64_t a, const std::vector<int32_t>& near, List<int32_t>& degree, Pairs& edges) const {
         switch (space.padded) {  // widths known to the compiler stay in registers
-            case 4: return compare<4>(a, near, degree, edges);
-            case 8: return compare<8>(a, near, degree, edges);
-            case 12: return compare<12>(a, near, degree, edges);
-            default: return compare<0>(a, near, degree, edges);
+            case 4:
+                return compare<4>(a, near, degree, edges);
+            case 8:
+                return compare<8>(a, near, degree, edges);
+            case 12:
+                return compare<12>(a, near, degree, edges);
+            default:
+                return compare<0>(a, near, degree, edges);
         }
     }
 };
@@ -486,8 +496,9 @@ Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float*
     // A pair is found by a hit that has at most as many neighbours as the limit, or a leaf more. So with
     // this many pairs the hits together want more than twice the budget, and each edge is wanted twice at
     // most: the limit won't bring them below the budget any more.
-    const int64_t far_too_many =
-        budget.edges < std::numeric_limits<int64_t>::max() / 4 ? 2 * budget.edges + LEAF * size : budget.edges;
+    const int64_t far_too_many = budget.edges < std::numeric_limits<int64_t>::max() / 4
+                                     ? 2 * budget.edges + LEAF * size
+                                     : budget.edges;
     for_chunks(threads, space.leaves, LEAVES_AT_ONCE, [&](const Chunk& chunk) {
         const int thread = chunk.thread;
         std::vector<int32_t> near;

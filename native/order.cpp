@@ -13,7 +13,7 @@
 namespace trackserve {
 namespace {
 
-constexpr int64_t SEEN = 32;   // of the points of a range, to find along which axis they are spread
+constexpr int64_t SEEN = 32;    // of the points of a range, to find along which axis they are spread
 constexpr int64_t SORTED = 64;  // so many items are sorted to find a pivot among them
 
 // Points along each axis and, if a radian counts, along the azimuth: [axes][n].
@@ -80,8 +80,7 @@ void put_least_first(uint64_t* items, int64_t n, int64_t middle, uint64_t* spare
 
 }  // namespace
 
-void canonical_order(const float* features, int64_t n, int columns, const float* distance,
-                     int64_t* order) {
+void canonical_order(const float* features, int64_t n, int columns, const float* distance, int64_t* order) {
     List<Keyed> items(n);
     for (int64_t i = 0; i < n; ++i) items[i] = {ordered(distance[i]), int32_t(i)};
     sort_by_key(items);

@@ -2,13 +2,13 @@
 
 #include "budget.h"
 
+#include <unistd.h>
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -18,7 +18,8 @@
 namespace trackserve {
 namespace {
 
-constexpr int LOOKS = 60000;  // at what is waited for, about a millisecond: waking a core takes a part of that
+constexpr int LOOKS =
+    60000;  // at what is waited for, about a millisecond: waking a core takes a part of that
 
 void pause() {
 #if defined(__x86_64__)
@@ -112,8 +113,7 @@ Crew& Crew::own() {
 
 }  // namespace
 
-void for_each_chunk(int threads, int64_t chunks, void (*work)(const void*, int64_t, int),
-                    const void* about) {
+void for_each_chunk(int threads, int64_t chunks, void (*work)(const void*, int64_t, int), const void* about) {
     const Deadline::Time end = Deadline::own();
     threads = static_cast<int>(std::min<int64_t>({threads, chunks, Crew::MOST + 1}));
     if (threads <= 1) {

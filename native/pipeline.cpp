@@ -62,12 +62,11 @@ List<int64_t> in_order(const Hits& hits, int columns) {
     const int64_t n = hits.begins[hits.events];
     List<int64_t> order(n);
     List<float> distance(n);
-    for (int64_t i = 0; i < n; ++i)
-        distance[i] = hits.at.r[i] * hits.at.r[i] + hits.at.z[i] * hits.at.z[i];
+    for (int64_t i = 0; i < n; ++i) distance[i] = hits.at.r[i] * hits.at.r[i] + hits.at.z[i] * hits.at.z[i];
     for (int64_t event = 0; event < hits.events; ++event) {
         const int64_t begin = hits.begins[event], end = hits.begins[event + 1];
-        canonical_order(hits.features + begin * columns, end - begin, columns,
-                        distance.data() + begin, order.data() + begin);
+        canonical_order(hits.features + begin * columns, end - begin, columns, distance.data() + begin,
+                        order.data() + begin);
         for (int64_t i = begin; i < end; ++i) order[i] += begin;
     }
     return order;
@@ -81,10 +80,10 @@ Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<floa
     std::vector<Pairs> pieces;
     for (int64_t event = 0; event < hits.events; ++event) {
         const int64_t begin = hits.begins[event], n = hits.begins[event + 1] - begin;
-        pieces.push_back(neighbours(embedding.data() + begin * pipeline.dimension, n,
-                                    pipeline.dimension, sorted.r.data() + begin,
-                                    sorted.phi.data() + begin, sorted.z.data() + begin,
-                                    pipeline.neighbours, budgets[event], place.data() + begin, threads));
+        pieces.push_back(neighbours(embedding.data() + begin * pipeline.dimension, n, pipeline.dimension,
+                                    sorted.r.data() + begin, sorted.phi.data() + begin,
+                                    sorted.z.data() + begin, pipeline.neighbours, budgets[event],
+                                    place.data() + begin, threads));
         timings.edges[event][NEAR] = pieces.back().size();
         if (!begin) continue;
         for (int64_t i = 0; i < n; ++i) place[begin + i] += begin;
@@ -96,8 +95,8 @@ Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<floa
 
 // Label the hits of each event by its edges, which come event by event, from scores; fit where it is wanted.
 void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& order,
-                const List<int32_t>& place, const Graph& graph, const List<float>& scores,
-                int64_t* labels, float* table, int64_t* many) {
+                const List<int32_t>& place, const Graph& graph, const List<float>& scores, int64_t* labels,
+                float* table, int64_t* many) {
     const bool fits = table || builder.join > 0 || builder.min_quality > 0;
     List<int32_t> inner, outer;
     List<int64_t> found;
@@ -115,8 +114,8 @@ void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& o
         found.resize(n);
         const auto build = [&] {
             if (!fits) {
-                build_tracks(n, inner.data(), outer.data(), scores.data() + first, edge - first,
-                             builder.cut, builder.walk, builder.min_hits, found.data());
+                build_tracks(n, inner.data(), outer.data(), scores.data() + first, edge - first, builder.cut,
+                             builder.walk, builder.min_hits, found.data());
                 return int64_t(0);
             }
             for (auto [to, from] : {std::pair(&r, hits.at.r), {&phi, hits.at.phi}, {&z, hits.at.z}}) {
@@ -185,14 +184,12 @@ StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, const Budge
     }
 
     of_edges(edges);
-    const Pairs triplets =
-        joined(pipeline.triplets->find(graph, local.position(), pipeline.triplet_cuts,
-                                       pipeline.triplet_threshold,
-                                       {budgets, hits.begins, hits.events}, threads),
-               threads);
-    const Chains chains =
-        keep_chains(pipeline.chain, triplets.size(), triplets.first(), triplets.second(), edges.size(),
-                    edges.first(), edges.second(), threads);
+    const Pairs triplets = joined(
+        pipeline.triplets->find(graph, local.position(), pipeline.triplet_cuts, pipeline.triplet_threshold,
+                                {budgets, hits.begins, hits.events}, threads),
+        threads);
+    const Chains chains = keep_chains(pipeline.chain, triplets.size(), triplets.first(), triplets.second(),
+                                      edges.size(), edges.first(), edges.second(), threads);
     clock.stop(JOIN, chains.edges);
 
     of_edges(chains.edges);

@@ -34,7 +34,7 @@ struct Hits {
 // As trackserve.contract.tensors names them; the names are checked when the library is loaded.
 enum Stage { ORDER, EMBED, NEAR, FILTER_EDGES, CUT, JOIN, SCORE, BUILD, STAGES };
 inline constexpr const char* STAGE_NAMES[STAGES] = {"order", "embedding", "neighbours", "filter",
-                                                     "cut",   "triplets",  "gnn",        "tracks"};
+                                                    "cut",   "triplets",  "gnn",        "tracks"};
 
 // Seconds of each stage, and the edges of each event [events, STAGES] after the stages that leave edges.
 struct StageTimings {

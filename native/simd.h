@@ -234,8 +234,8 @@ inline void compress(int32_t* to, VecInt v, uint32_t set) {
     std::memcpy(to, &together, sizeof together);
 #elif defined(__AVX2__)
     const __m128i places = _mm_cvtsi64_si128(COMPRESSED[set]);
-    const __m256i together = _mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(v),
-                                                         _mm256_cvtepu8_epi32(places));
+    const __m256i together =
+        _mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(v), _mm256_cvtepu8_epi32(places));
     std::memcpy(to, &together, sizeof together);
 #else
     for (; set; set &= set - 1) *to++ = v[__builtin_ctz(set)];

@@ -58,8 +58,8 @@ List<int32_t> taken_edges(int64_t n, const int32_t* inner, const int32_t* outer,
     return walk ? best_steps(n, inner, outer, scores, edges) : std::move(edges);
 }
 
-int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer,
-                        const List<int32_t>& edges, int64_t min_hits, int64_t* labels) {
+int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer, const List<int32_t>& edges,
+                        int64_t min_hits, int64_t* labels) {
     // Union-find; the root of a set is its lowest hit.
     List<int32_t> parent(n);
     std::iota(parent.begin(), parent.end(), 0);
@@ -81,8 +81,8 @@ int64_t label_connected(int64_t n, const int32_t* inner, const int32_t* outer,
     return tracks;
 }
 
-void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores,
-                  int64_t count, float cut, bool walk, int64_t min_hits, int64_t* labels) {
+void build_tracks(int64_t n, const int32_t* inner, const int32_t* outer, const float* scores, int64_t count,
+                  float cut, bool walk, int64_t min_hits, int64_t* labels) {
     label_connected(n, inner, outer, taken_edges(n, inner, outer, scores, count, cut, walk), min_hits,
                     labels);
 }

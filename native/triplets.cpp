@@ -46,11 +46,12 @@ class TripletFilter final : public TripletNetwork {
 
     // Edges come sorted by their inner hit; those that end in a hit are listed beside them. What
     // meets in some hits at a time is joined, scored and forgotten but for what is kept.
-    std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
-                            float threshold, const Budgets& budgets, int threads) const override {
+    std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts, float threshold,
+                            const Budgets& budgets, int threads) const override {
         const List<float> positions = hit_positions(columns_, graph.features, graph.hits, threads);
         const List<int32_t> out = begins(graph.inner, graph.edges, graph.hits, threads);
-        const auto [in, ending] = group(graph.outer, graph.edges, graph.hits, threads);
+        const Grouping by_outer = group(graph.outer, graph.edges, graph.hits, threads);
+        const List<int32_t>&in = by_outer.begin, &ending = by_outer.rows;
         check_meeting(in, out, budgets);
 
         std::vector<int64_t> starts{0};  // the hits with which chunks begin
@@ -75,9 +76,7 @@ class TripletFilter final : public TripletNetwork {
                     for (int32_t other = out[hit] - first_out; other < last; other += LANES) {
                         uint32_t set = passing(found.firsts, one, found.seconds, other, cuts);
                         if (last - other < LANES) set &= ~(~0u << (last - other));
-                        if (set)
-                            found.triplets.add_several(broadcast(one),
-                                                       broadcast(other) + lanes(), set);
+                        if (set) found.triplets.add_several(broadcast(one), broadcast(other) + lanes(), set);
                     }
             }
             const int64_t triplets = found.triplets.size();
@@ -196,23 +195,20 @@ void TripletEnds::place(const int32_t* edges, int64_t triplets) {
     std::copy_n(edges, triplets, at.begin());
 }
 
-void TripletLayer::prepare(const float* features, const float* positions, int64_t firsts,
-                           int64_t seconds, Scratch& scratch) const {
+void TripletLayer::prepare(const float* features, const float* positions, int64_t firsts, int64_t seconds,
+                           Scratch& scratch) const {
     float* inputs = scratch.inputs.data();
     prepare(scratch.first, first_, true, firsts, features, positions, inputs);
     prepare(scratch.second, second_, false, seconds, features, positions, inputs);
 }
 
-void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, bool first,
-                           int64_t edges, const float* features, const float* positions,
-                           float* inputs) const {
+void TripletLayer::prepare(TripletEnds& ends, const Linear<float>& layer, bool first, int64_t edges,
+                           const float* features, const float* positions, float* inputs) const {
     for (int64_t edge = 0; edge < edges; edge += BLOCK) {
         const int64_t rows = std::min<int64_t>(BLOCK, edges - edge);
-        pair_inputs(columns_, features, positions, &ends.inner[edge], &ends.outer[edge], rows,
-                    inputs);
+        pair_inputs(columns_, features, positions, &ends.inner[edge], &ends.outer[edge], rows, inputs);
         layer({inputs, 1, BLOCK}, layer.start(), false, &ends.sums[edge * width_]);
-        chords(positions, &ends.inner[edge], &ends.outer[edge], rows, first,
-               &ends.chords[edge * CHORD]);
+        chords(positions, &ends.inner[edge], &ends.outer[edge], rows, first, &ends.chords[edge * CHORD]);
     }
 }
 
@@ -231,8 +227,7 @@ void TripletParts::prepare(const TripletLayer& layer, const Graph& graph, const 
     layer.prepare(graph.features, positions, firsts, seconds, scratch);
 }
 
-int64_t TripletParts::find_edges(TripletEnds& ends, const Graph& graph, const int32_t* edges,
-                                 int64_t count) {
+int64_t TripletParts::find_edges(TripletEnds& ends, const Graph& graph, const int32_t* edges, int64_t count) {
     int32_t different = 0;
     for (int64_t i = 0; i < count; ++i) {  // without branches: they would be hard to predict
         int32_t& place = place_[edges[i]];
@@ -265,26 +260,25 @@ void TripletLayer::own_inputs(Scratch& scratch, int64_t offset, int64_t rows) {
         const Vec kink = area / (u_length * v_length);
         const Vec off_along = area / (u_length + v_length);
         const Vec values[OWN_INPUTS] = {
-            soft(kink, 2e-3f), soft(kink, 5e-2f), soft(off_along, 1e-4f), soft(off_along, 2e-3f),
-            soft(bend, 1e-3f), soft(bend, 3e-2f), soft(off, 3e-5f),       soft(off, 5e-4f),
-            soft(u_curvature - v_curvature, 2e-2f)};
+            soft(kink, 2e-3f),      soft(kink, 5e-2f), soft(off_along, 1e-4f),
+            soft(off_along, 2e-3f), soft(bend, 1e-3f), soft(bend, 3e-2f),
+            soft(off, 3e-5f),       soft(off, 5e-4f),  soft(u_curvature - v_curvature, 2e-2f)};
         for (int k = 0; k < OWN_INPUTS; ++k) store(&scratch.inputs[k * BLOCK + i], values[k]);
     }
 }
 
 template <class Number>
-std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns,
-                                                    const Sizes& sizes, Tensors tensors) {
+std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
+                                                    Tensors tensors) {
     return std::make_unique<TripletFilter<Number>>(columns, sizes, tensors);
 }
 
-template std::unique_ptr<TripletNetwork> make_triplet_filter<float>(const HitColumns&, const Sizes&,
-                                                                    Tensors);
-template std::unique_ptr<TripletNetwork> make_triplet_filter<uint8_t>(const HitColumns&,
-                                                                      const Sizes&, Tensors);
+template std::unique_ptr<TripletNetwork> make_triplet_filter<float>(const HitColumns&, const Sizes&, Tensors);
+template std::unique_ptr<TripletNetwork> make_triplet_filter<uint8_t>(const HitColumns&, const Sizes&,
+                                                                      Tensors);
 #if defined(__AVX512BF16__)
-template std::unique_ptr<TripletNetwork> make_triplet_filter<bfloat16>(const HitColumns&,
-                                                                       const Sizes&, Tensors);
+template std::unique_ptr<TripletNetwork> make_triplet_filter<bfloat16>(const HitColumns&, const Sizes&,
+                                                                       Tensors);
 #endif
 
 }  // namespace trackserve

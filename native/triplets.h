@@ -45,8 +45,7 @@ class TripletLayer {
         const float *first = scratch.first.sums.data(), *second = scratch.second.sums.data();
         const int32_t *one = &scratch.first.at[offset], *other = &scratch.second.at[offset];
         const auto of_edges = [=, width = width_](int row, int column) {
-            return load(first + one[row] * width + column) +
-                   load(second + other[row] * width + column);
+            return load(first + one[row] * width + column) + load(second + other[row] * width + column);
         };
         own_({scratch.inputs.data(), 1, BLOCK}, of_edges, true, out);
     }
@@ -67,8 +66,8 @@ class TripletParts {
     TripletParts(const Graph& graph, int width);
 
     // Prepare the triplets [begin, end) of the graph, at most TRIPLETS_AT_ONCE, for a layer.
-    void prepare(const TripletLayer& layer, const Graph& graph, const float* positions,
-                 int64_t begin, int64_t end);
+    void prepare(const TripletLayer& layer, const Graph& graph, const float* positions, int64_t begin,
+                 int64_t end);
 
     TripletLayer::Scratch scratch;
 

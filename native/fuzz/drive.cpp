@@ -8,8 +8,7 @@
 namespace trackserve {
 namespace {
 
-void append(const std::vector<Pairs>& pieces, std::vector<int32_t>& first,
-            std::vector<int32_t>& second) {
+void append(const std::vector<Pairs>& pieces, std::vector<int32_t>& first, std::vector<int32_t>& second) {
     for (const Pairs& piece : pieces) {
         first.insert(first.end(), piece.first(), piece.first() + piece.size());
         second.insert(second.end(), piece.second(), piece.second() + piece.size());
@@ -19,8 +18,8 @@ void append(const std::vector<Pairs>& pieces, std::vector<int32_t>& first,
 // The whole way of two events, or of one where there are few hits.
 template <class Number>
 void run_pipeline(const HitColumns& columns, const Sizes& sizes, const Tensors& numbers,
-                  const std::vector<float>& features, const Position& at,
-                  const NeighbourSettings& settings, const Budget& budget, int threads) {
+                  const std::vector<float>& features, const Position& at, const NeighbourSettings& settings,
+                  const Budget& budget, int threads) {
     const int64_t n = features.size() / columns.features;
     const auto embedding = make_embedding<Number>(columns, sizes, numbers);
     const auto filter = make_filter<Number>(columns, sizes, numbers);
@@ -60,8 +59,8 @@ void run_pipeline(const HitColumns& columns, const Sizes& sizes, const Tensors& 
 
 template <class Number>
 void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vector<float>& features,
-                  const NeighbourSettings& settings, const Budget& budget,
-                  const std::vector<Pairs>& edges, int threads) {
+                  const NeighbourSettings& settings, const Budget& budget, const std::vector<Pairs>& edges,
+                  int threads) {
     const int64_t n = features.size() / columns.features;
     std::mt19937 generator(1);
     std::vector<float> numbers(3 * MAX_WIDTH * MAX_WIDTH);
@@ -80,8 +79,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     const Tensors in_8_bits(tensors.data(), ranges.data());
     run_network(make_filter<uint8_t>(columns, sizes, in_8_bits), graph.edges);
     run_network(make_embedding<Number>(columns, sizes, numbered), n * sizes.dimension);
-    std::vector<float> logits =
-        run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
+    std::vector<float> logits = run_network(make_filter<Number>(columns, sizes, numbered), graph.edges);
     const Pairs kept = keep_edges(logits.data(), -9, graph.edges, n, inner.data(), outer.data(), threads);
     graph.inner = kept.first();
     graph.outer = kept.second();
@@ -120,8 +118,7 @@ void run_networks(const HitColumns& columns, const Sizes& sizes, const std::vect
     logits = run_network(make_gnn<Number>(columns, sizes, numbered), graph.edges);
     std::vector<int64_t> labels(n);
     for (const bool walk : {false, true})
-        build_tracks(n, graph.inner, graph.outer, logits.data(), graph.edges, 0.0f, walk, 3,
-                     labels.data());
+        build_tracks(n, graph.inner, graph.outer, logits.data(), graph.edges, 0.0f, walk, 3, labels.data());
     run_pipeline<Number>(columns, sizes, numbered, features, at, settings, budget, threads);
 }
 
@@ -145,8 +142,8 @@ void drive(const HostileEvent& event, const Budget& budget) {
     std::vector<int32_t> place(n);
     const NeighbourSettings settings{0.3 * 0.3, limit, {1e-3f, 500.0f, 0.5f, 1.0f}, limit == 9 ? 0.0f : 2.0f};
     std::vector<Pairs> edges;
-    edges.push_back(neighbours(event.embedding.data(), n, dimensions, r.data(), phi.data(), z.data(), settings,
-                               budget, place.data(), threads));
+    edges.push_back(neighbours(event.embedding.data(), n, dimensions, r.data(), phi.data(), z.data(),
+                               settings, budget, place.data(), threads));
     const Sizes sizes{width, 1 + int(n % 2), dimensions};
     run_networks<float>(columns, sizes, features, settings, budget, edges, threads);
 #if defined(__AVX512BF16__)

@@ -27,8 +27,8 @@ class Bytes {
     // that hits coincide.
     float number() {
         constexpr float infinity = std::numeric_limits<float>::infinity();
-        constexpr float strange[] = {NAN,    infinity, -infinity, 3e38f, -3e38f, 1e-42f, 0.0f, -0.0f,
-                                     1.0f,   -1.0f,    0.5f,      1e-6f, 1e15f,  -1e15f, 2e9f, 3.1415927f};
+        constexpr float strange[] = {NAN,  infinity, -infinity, 3e38f, -3e38f, 1e-42f, 0.0f, -0.0f,
+                                     1.0f, -1.0f,    0.5f,      1e-6f, 1e15f,  -1e15f, 2e9f, 3.1415927f};
         const uint8_t high = byte();
         if (high < 32) return strange[high % 16];
         if (high < 64) return float(high - 48) / 8;
