@@ -11,6 +11,7 @@ from trackserve.contract.wanted import LABELS_ONLY
 from trackserve.event import Graph, ScoredGraph
 from trackserve.pipeline import components as reference_tracks
 from trackserve.pipeline import triplets as reference_triplets
+from trackserve.pipeline.budget import Budget
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, canonical_order
 from trackserve.pipeline.neighbours import DoubletCuts
@@ -121,7 +122,9 @@ def test_joined_edges_are_the_references(cuts):
     edges = np.ascontiguousarray(edges[:, edges[0] < edges[1]])
     graph = Graph(features[hits.row.numpy()], edges)
     expected = reference_triplets.join_edges(graph, COLUMNS, cuts)
-    found = triplets.join_edges(as_pairs(edges), hits.position, cuts, ROOM)
+    found = triplets.join_edges(
+        as_pairs(edges), hits.position, cuts, room=ROOM, limits=Budget().limits(300)
+    )
     np.testing.assert_array_equal(as_array(lists.sort(found)), expected)
     assert expected.shape[1] > 50
 

@@ -21,9 +21,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trackserve.engines.gpu import embedding, filter, gnn, neighbours, triplets
+from trackserve.engines.gpu import embedding, filter, fit, gnn, joining, neighbours, triplets
 from trackserve.engines.gpu.kernels.embedding import embedding_kernel
 from trackserve.engines.gpu.kernels.filter import filter_kernel
+from trackserve.engines.gpu.kernels.fit import fit_kernel, near_pieces_kernel
 from trackserve.engines.gpu.kernels.gnn import (
     encode_links_kernel,
     encode_nodes_kernel,
@@ -67,8 +68,10 @@ POINTERS_TO_INT64 = {
     *("edges", "edge_count", "kept", "kept_count", "outer", "inner", "first_edge", "ends"),
     *("found", "count", "triplets", "triplet_count", "one", "other", "outgoing", "incoming"),
     *("incoming_links", "tile_pairs", "tile_pair_count"),
+    *("begins", "first_hit", "last_hit", "sizes", "number", "event_end"),
 }
 POINTERS_TO_INT32 = {"rank", "event", "degree"}
+POINTERS_TO_FLOAT64 = {"radius", "hits", "tracks", "found_tracks", "pieces"}
 FLOATS = {"slope", "dphi", "z0", "dcot", "far", "sure", "possible", "least", "kink", "off"}
 IN_PRECISION = {
     *("hidden", "last", "own", "from_inside", "from_outside", "link_first", "link_second", "score"),
@@ -108,7 +111,7 @@ class Configuration:
             return "*i64"
         if name in POINTERS_TO_INT32:
             return "*i32"
-        if name == "radius":
+        if name in POINTERS_TO_FLOAT64:
             return "*fp64"
         narrow = precision == "bfloat16" and name in IN_PRECISION
         return "*bf16" if narrow else "*fp32"
@@ -155,6 +158,15 @@ def configurations(width: int | None = None) -> list[Configuration]:
         Configuration("gnn: nodes", update_nodes_kernel, {**rows, "WIDTH": width, "SCORE": False}, warps=gnn.WARPS),
         Configuration("gnn: last nodes", update_nodes_kernel, {**rows, "WIDTH": width, "SCORE": True}, warps=gnn.WARPS),
         Configuration("gnn: links", update_links_kernel, {**rows, "WIDTH": width}, warps=gnn.WARPS),
+        Configuration(
+            "tracks: fit", fit_kernel, {**fit.FIRST, "B": fit.TRACKS}, fused=False,
+            integers=("hit_count", "track_count"), warps=fit.WARPS,
+        ),
+        Configuration(
+            "tracks: near pieces", near_pieces_kernel,
+            {**joining.NEAR, "SEARCH": 14, "B": joining.PIECES}, fused=False,
+            integers=("piece_count", "room"), warps=joining.WARPS,
+        ),
     ]  # fmt: skip
 
 
@@ -189,7 +201,7 @@ def compile_kernel(configuration: Configuration, precision: str, target: Target)
         by_registers = target.registers // (-(-registers // 8) * 8)
     programs = target.shared // (shared + 1024) if shared else target.warps
     warps = configuration.warps
-    waves_a_program = warps if target.backend == "cuda" else warps // 4
+    waves_a_program = warps if target.backend == "cuda" else max(1, warps // 4)
     resident = min(target.warps, by_registers, programs * waves_a_program)
     resident -= resident % waves_a_program
     return Resources(
@@ -206,7 +218,8 @@ def compile_kernel(configuration: Configuration, precision: str, target: Target)
 def _read_ptxas(text: str) -> tuple[int, int]:
     """Return registers of a thread and bytes spilled, as ptxas reports them for this PTX."""
     (arch,) = re.findall(r"^\.target (\w+)", text, re.MULTILINE)
-    tool = "ptxas-blackwell" if int(re.findall(r"\d+", arch)[0]) >= 100 else "ptxas"
+    # The newest of those that come with triton reads whatever PTX triton writes.
+    tool = "ptxas-blackwell" if (TOOLS / "ptxas-blackwell").is_file() else "ptxas"
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(text)
         file.flush()

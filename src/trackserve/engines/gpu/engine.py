@@ -14,7 +14,7 @@ from trackserve.engines.base import Pipeline, TimedTracks
 from trackserve.engines.gpu.device import open_device
 from trackserve.engines.gpu.lists import Room, sort
 from trackserve.engines.gpu.stages import DeviceClock, DeviceStages, Outputs
-from trackserve.errors import InputError
+from trackserve.errors import BudgetError, InputError
 from trackserve.event import Graph, ScoredGraph, Tracks, TripletGraph
 from trackserve.pipeline.stages import StageOutputs
 from trackserve.track_table import TrackTable
@@ -66,6 +66,15 @@ class GpuPipeline(Pipeline):
         """Return the tracks and timings of each event; events go through the stages together."""
         if not events:
             return []
+        try:
+            return self._together(events, wanted)
+        except BudgetError:
+            if len(events) == 1:
+                raise
+        # Each has a budget of its own: only the event beyond it is refused.
+        return [self._together([event], wanted)[0] for event in events]
+
+    def _together(self, events: Sequence[Float32], wanted: Wanted) -> list[TimedTracks]:
         with torch.inference_mode(), self._on_device():
             found, clock = self._find(events, wanted=wanted)
             labels = torch.empty_like(found.tracks.labels)

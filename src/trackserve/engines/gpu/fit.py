@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 TRACKS = rows(32)
 """Tracks of a program."""
 WARPS = 1
+FIRST = dict(
+    zip(
+        ("ACROSS_U", "ACROSS_SLOPE", "ACROSS_K", "ALONG_Z", "ALONG_COT"),
+        (*FIRST_VARIANCE[0], *FIRST_VARIANCE[1]),
+        strict=True,
+    )
+)
+"""The kernel's variances before the first hit."""
 
 
 class Detector:
@@ -173,7 +181,6 @@ def fit_tracks(points: Points, begin: Tensor, detector: Detector) -> Fits:
     way = _way(perigee.s, points.z[first], z, detector)
     tracks = torch.stack([circle.curvature, cot, *way])
     found = torch.empty(11, len(first), dtype=torch.float64, device=begin.device)
-    (across, along) = FIRST_VARIANCE
     if len(first):
         fit_kernel[blocks(len(first), TRACKS)](
             hits,
@@ -182,8 +189,7 @@ def fit_tracks(points: Points, begin: Tensor, detector: Detector) -> Fits:
             len(first),
             begin,
             found,
-            *across,
-            *along,
+            **FIRST,
             B=TRACKS,
             num_warps=WARPS,
             enable_fp_fusion=False,

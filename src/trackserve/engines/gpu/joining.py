@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
 PIECES = rows(32)
 """Pieces of a program."""
+WARPS = 1
+NEAR = {
+    "DIRECTION": NEAR_DIRECTION,
+    "NEAR_U": NEAR_U[0],
+    "NEAR_Z": NEAR_Z[0],
+    "PER_MM": NEAR_Z[1],
+    "TOGETHER": FEWEST_TOGETHER,
+    "MOST": MOST_NEAR,
+}
+"""The kernel's cuts."""
 PAIRS_A_PIECE = 16
 """There is room for so many at first."""
 FITTED_BYTES = 512
@@ -145,15 +155,10 @@ def near_pieces(points: Points, pieces: Pieces, fits: Fits, event: Tensor, room:
             entries,
             count,
             places,
-            NEAR_DIRECTION,
-            NEAR_U[0],
-            NEAR_Z[0],
-            NEAR_Z[1],
-            FEWEST_TOGETHER,
-            MOST_NEAR,
-            len(pieces).bit_length(),
+            **NEAR,
+            SEARCH=len(pieces).bit_length(),
             B=PIECES,
-            num_warps=1,
+            num_warps=WARPS,
             enable_fp_fusion=False,
         )
 

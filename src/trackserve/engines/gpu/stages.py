@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trackserve.contract.wanted import Wanted
     from trackserve.engines.gpu.device import Device
     from trackserve.event import Float32
+    from trackserve.pipeline.budget import Limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,11 @@ class DeviceStages:
         return read_network(path, precision=precision, device=device, backend=backend)
 
     def run(self, events: Sequence[Float32], clock: DeviceClock, wanted: Wanted) -> Outputs:
-        """Return what the stages produce for the features ``[N, F]`` of events, taken together."""
+        """Return what the stages produce for the features ``[N, F]`` of events, taken together.
+
+        Raises :class:`BudgetError` where all together are beyond the budget of the smallest.
+        """
+        limits = self.bundle.budget.limits(min(map(len, events)))
         bundle, room = self.bundle, self.room
         features, position = upload(np.concatenate(events), bundle.features, self.device.name)
         numbers = np.repeat(np.arange(len(events), dtype=np.int32), [len(e) for e in events])
@@ -94,11 +99,12 @@ class DeviceStages:
             cuts=bundle.doublet_cuts,
             room=room,
         )
+        limits.check_edges(len(candidates.entries))
         clock.stop("neighbours", hits.event, candidates.first)
         filtered = self._filter(hits, seen, candidates)
         clock.stop("filter")
         clock.stop("cut", hits.event, filtered.first)
-        joined = self._join(hits, seen, filtered)
+        joined = self._join(hits, seen, filtered, limits)
         clock.stop("triplets", hits.event, joined.inner)
         scores = self._score(hits, seen, joined)
         clock.stop("gnn")
@@ -126,11 +132,11 @@ class DeviceStages:
             return _chosen(edges, logits >= float(least))
         return keep_edges(network, seen, edges, least=least, room=self.room)
 
-    def _join(self, hits: DeviceHits, seen: NetworkHits, edges: Pairs) -> Joined:
+    def _join(self, hits: DeviceHits, seen: NetworkHits, edges: Pairs, limits: Limits) -> Joined:
         settings = self.bundle.triplets
         if settings is None:
             return Joined(edges.first, edges.second, edges.first[:0], edges.first[:0])
-        triplets = join_edges(edges, hits.position, settings.cuts, self.room)
+        triplets = join_edges(edges, hits.position, settings.cuts, room=self.room, limits=limits)
         network, least = self._networks["triplets"], least_logit(settings.cut)
         if isinstance(network, ForeignNetwork):
             triplets = sort(triplets)

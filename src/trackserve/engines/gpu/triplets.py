@@ -16,6 +16,7 @@ from trackserve.engines.gpu.lists import Kept, Pairs, Room, begins, sort
 if TYPE_CHECKING:
     from trackserve.engines.gpu.order import NetworkHits
     from trackserve.engines.gpu.weights import Network
+    from trackserve.pipeline.budget import Limits
     from trackserve.pipeline.triplets import TripletCuts
 
 PAIRS = rows(256)
@@ -36,10 +37,13 @@ class Joined:
     other: Tensor
 
 
-def join_edges(edges: Pairs, position: Tensor, cuts: TripletCuts, room: Room) -> Pairs:
+def join_edges(
+    edges: Pairs, position: Tensor, cuts: TripletCuts, *, room: Room, limits: Limits
+) -> Pairs:
     """Return the triplets (rows of the inner and of the outer edge) that pass the cuts, in any order.
 
-    ``edges`` are sorted; ``position`` is ``[3, N]``.
+    ``edges`` are sorted; ``position`` is ``[3, N]``. Raises :class:`BudgetError` where more pairs of
+    edges meet than ``limits`` allow.
     """
     inner, outer = edges.first, edges.second
     if not len(inner):
@@ -48,6 +52,8 @@ def join_edges(edges: Pairs, position: Tensor, cuts: TripletCuts, room: Room) ->
     onward = first_edge[outer + 1] - first_edge[outer]
     ends = torch.cumsum(onward, 0)
     pairs = int(ends[-1])
+    if pairs > limits.triplets:
+        raise limits.over_triplets()
     steps = _steps(inner, outer, position)
 
     def fill(entries: Tensor, count: Tensor, places: int) -> None:

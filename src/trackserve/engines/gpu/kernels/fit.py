@@ -41,7 +41,7 @@ def fit_kernel(
     tracks,
     track_count,
     begins,
-    found,
+    found_tracks,
     ACROSS_U: tl.constexpr,
     ACROSS_SLOPE: tl.constexpr,
     ACROSS_K: tl.constexpr,
@@ -111,7 +111,7 @@ def fit_kernel(
     u, slope, n_uu, n_us, n_uk, n_ss, n_sk = move_along(
         a0, a1, a2, uu, us, uk, ss, sk, kk, k, h, once, twice
     )
-    at = found + rows
+    at = found_tracks + rows
     tl.store(at, u, mask=mask)
     tl.store(at + track_count, slope, mask=mask)
     tl.store(at + 2 * track_count, a2, mask=mask)
@@ -147,8 +147,8 @@ def offset_from(pieces, count, piece, x, y, mask):
 @triton.jit
 def near_pieces_kernel(
     pieces,
-    first,
-    last,
+    first_hit,
+    last_hit,
     sizes,
     number,
     event_end,
@@ -167,7 +167,7 @@ def near_pieces_kernel(
 ):
     """Append the pairs of pieces (inner * 2^32 + outer) that roughly continue each other.
 
-    ``pieces`` [13, P] are sorted by event and cot; ``first`` and ``last`` are the rows of their hits at
+    ``pieces`` [13, P] are sorted by event and cot; ``first_hit`` and ``last_hit`` are the rows of their hits at
     the ends, ``number`` is the piece's, ``event_end`` where its event ends. A piece is compared with
     up to MOST of higher cot.
     """
@@ -183,16 +183,16 @@ def near_pieces_kernel(
         low = tl.where(open_ & inside, middle + 1, low)
         high = tl.where(open_ & (inside == 0), middle, high)
     many = tl.where(mask, tl.minimum(low - one - 1, MOST), 0)
-    first_one = tl.load(first + one, mask=mask, other=0)
+    first_one = tl.load(first_hit + one, mask=mask, other=0)
     most = tl.max(many, axis=0)
     for step in range(1, most + 1):
         other = one + step
         here = mask & (step <= many)
-        swapped = first_one > tl.load(first + other, mask=here, other=0)
+        swapped = first_one > tl.load(first_hit + other, mask=here, other=0)
         inner = tl.where(swapped, other, one)
         outer = tl.where(swapped, one, other)
-        here &= tl.load(last + inner, mask=here, other=0) < tl.load(
-            first + outer, mask=here, other=0
+        here &= tl.load(last_hit + inner, mask=here, other=0) < tl.load(
+            first_hit + outer, mask=here, other=0
         )
         together = tl.load(sizes + inner, mask=here, other=0) + tl.load(
             sizes + outer, mask=here, other=0
