@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import runpy
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ FOLDER = ROOT / "build" / "fuzz"
 SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 MOST_BYTES, SLOWEST = 20_000, 10
 """Bytes of an input, and seconds after which one counts as a hang."""
+SEEDS = (40, 400, 1000, 4000, 12_000)
+"""Bytes of the inputs that it begins with."""
 
 
 def flags() -> list[str]:
@@ -60,7 +63,15 @@ def fuzz(program: Path, seconds: int) -> int:
     """Run the program for this long; return its exit status, 0 where nothing was found."""
     corpus = FOLDER / "corpus"
     corpus.mkdir(exist_ok=True)
-    limits = [f"-max_total_time={seconds}", f"-timeout={SLOWEST}", f"-max_len={MOST_BYTES}"]
+    generator = random.Random(1)
+    for size in SEEDS:  # without some, it would begin with events of no hits
+        (corpus / f"seed-{size}").write_bytes(generator.randbytes(size))
+    limits = [
+        f"-max_total_time={seconds}",
+        f"-timeout={SLOWEST}",
+        f"-max_len={MOST_BYTES}",
+        "-len_control=0",
+    ]
     run = [str(program), *limits, "-rss_limit_mb=2048", f"-artifact_prefix={FOLDER}/", str(corpus)]
     return subprocess.run(run, check=False).returncode
 

@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from trackserve import __version__
 from trackserve.bundle import read_bundle
+from trackserve.bundle.budget import budget_tables
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.evaluate.report import Evaluation, evaluate, with_stages
+from trackserve.pipeline.budget import KNOWN, Budget, Extent
 from trackserve.training.events import by_data_set
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def description(
             "cut": chosen["track_cut"],
             "min_hits": recipe.tracks.min_hits,
         },
+        **budget_tables(Budget(KNOWN.get(recipe.detector, Extent()))),
         "provenance": {
             "data": list(data),
             "events": dict(events),
