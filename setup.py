@@ -62,8 +62,8 @@ setup(
             sources=sorted(map(str, Path("native").glob("*.cpp"))),
             depends=sorted(map(str, Path("native").glob("*.h"))),
             extra_compile_args=[*FLAGS, *instructions, "-pthread"],
-            # The C++ library goes into the file: what is older on another Linux is not needed.
-            extra_link_args=["-pthread", "-static-libstdc++"],
+            # Not with a static C++ library, whose random numbers would need glibc 2.36; tools/wheels.py.
+            extra_link_args=["-pthread"],
             language="c++",
             optional=True,
         )

@@ -33,8 +33,9 @@ Matrix eigenvectors(Matrix a, int dimensions) {
             for (int q = p + 1; q < dimensions; ++q) {
                 if (std::abs(a[p][q]) <= 1e-12 * std::sqrt(std::abs(a[p][p] * a[q][q]))) continue;
                 const double theta = (a[q][q] - a[p][p]) / (2 * a[p][q]);
-                const double t = (theta < 0 ? -1 : 1) / (std::abs(theta) + std::hypot(theta, 1));
-                const double cos = 1 / std::hypot(t, 1), sin = t * cos;
+                // By square roots: hypot would tie the library to glibc 2.35.
+                const double t = (theta < 0 ? -1 : 1) / (std::abs(theta) + std::sqrt(theta * theta + 1));
+                const double cos = 1 / std::sqrt(t * t + 1), sin = t * cos;
                 const auto mix = [&](double& x, double& y) {
                     const double old = x;
                     x = cos * old - sin * y;

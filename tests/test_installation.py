@@ -41,15 +41,15 @@ def test_it_tells_engines_bundles_and_parts(capsys):
 def test_a_missing_package_is_told_with_what_installs_it(capsys, monkeypatch):
     version = metadata.version
 
-    def without_torch(name: str) -> str:
-        if name == "torch":
+    def without_onnxscript(name: str) -> str:
+        if name == "onnxscript":
             raise metadata.PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(metadata, "version", without_torch)
+    monkeypatch.setattr(metadata, "version", without_onnxscript)
     main(["info"])
     train = lines(capsys.readouterr().out)["part train"]
-    assert train.endswith("missing torch: pip install 'trackserve[train]'")
+    assert train.endswith("missing onnxscript: pip install 'trackserve[train]'")
 
 
 @pytest.fixture(scope="module")

@@ -72,13 +72,14 @@ def _engine(name: str) -> str:
 
 def _parts() -> dict[str, str]:
     """List for each part what of it is installed, with versions, and how to install the rest."""
-    parts = defaultdict(list)
+    parts: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for requirement in metadata.requires("trackserve") or []:
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
         name = re.match(r"[\w.-]+", requirement)
         assert name
-        parts[extra[1] if extra else "client"].append(name[0])
-    return {f"part {part}": _packages(part, names) for part, names in parts.items()}
+        if name[0] != "trackserve":  # a part that another one takes in
+            parts[extra[1] if extra else "client"][name[0]] = None
+    return {f"part {part}": _packages(part, list(names)) for part, names in parts.items()}
 
 
 def _packages(part: str, names: list[str]) -> str:

@@ -301,6 +301,18 @@ def test_numpy_2_is_refused_by_the_pip_installed_server(monkeypatch):
         find_tritonserver()
 
 
+@pytest.mark.parametrize("numpy", ["1.26.4", "2.1.0"])
+def test_a_python_without_numpy_1_is_named_as_the_reason(monkeypatch, numpy):
+    monkeypatch.setattr(installation.sys, "version_info", (3, 13, 1))
+    monkeypatch.setattr(installation.np, "__version__", numpy)
+    if numpy < "2":
+        monkeypatch.setattr(installation.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(
+        MissingDependencyError, match=r"3\.12 at most, .* this is 3\.13: serve from"
+    ):
+        find_tritonserver()
+
+
 def test_reasons_come_from_the_log():
     log = """
 I1123 19:56:34.201523 4689 model_lifecycle.cc:777] "failed to load 'toy'"

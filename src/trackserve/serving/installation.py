@@ -14,6 +14,9 @@ import numpy as np
 
 from trackserve.errors import MissingDependencyError
 
+NEWEST_PYTHON = (3, 12)
+"""The newest Python that numpy 1, which the pip-installed tritonserver needs, has wheels for."""
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -32,19 +35,34 @@ def find_tritonserver() -> Installation:
         return Installation(Path(found), None)
     spec = importlib.util.find_spec("pytriton")
     folder = Path(spec.origin).parent if spec and spec.origin else None
+    remedy = _remedy(sys.version_info[:2])
     if folder is None or not (folder / "tritonserver/bin/tritonserver").is_file():
-        message = (
-            "no tritonserver was found on PATH or in this Python environment; "
-            "install one with: pip install 'trackserve[server]'"
+        message = "no tritonserver was found on PATH or in this Python environment; " + (
+            remedy or "install one with: pip install 'trackserve[server]'"
         )
         raise MissingDependencyError(message)
     if int(np.__version__.split(".")[0]) > 1:
         message = (
             f"the pip-installed tritonserver needs numpy below 2, found {np.__version__}: its python "
-            "backend would return empty tensors; run: pip install 'numpy<2'"
+            "backend would return empty tensors; " + (remedy or "run: pip install 'numpy<2'")
         )
         raise MissingDependencyError(message)
     return Installation(folder / "tritonserver/bin/tritonserver", folder)
+
+
+def _remedy(python: tuple[int, int]) -> str | None:
+    """Return what to do where the pip-installed tritonserver cannot run on a version of Python."""
+    if python <= NEWEST_PYTHON:
+        return None
+    return (
+        f"the pip-installed one runs on Python {_dotted(NEWEST_PYTHON)} at most, for numpy below 2 is "
+        f"made for no newer one, and this is {_dotted(python)}: serve from a Python "
+        f"{_dotted(NEWEST_PYTHON)}, or put another tritonserver on PATH (docs/deploying.md)"
+    )
+
+
+def _dotted(python: tuple[int, int]) -> str:
+    return ".".join(map(str, python))
 
 
 def assemble_backends(pytriton: Path, folder: Path) -> Path:
