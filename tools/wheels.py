@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TARGETS = {"x86_64": "", "aarch64": "aarch64-linux-gnu-"}
 """Processor -> the prefix of its compilers' names."""
-OLDEST_GLIBC = "2_34"
-"""Wheels run where glibc is this or newer: Debian 12, Ubuntu 22.04, RHEL 9."""
+OLDEST_GLIBC = 34
+"""Wheels run where glibc is 2.34 or newer: Debian 12, Ubuntu 22.04, RHEL 9."""
 
 
 def build(target: str, output: Path) -> Path:
@@ -37,10 +39,14 @@ def build(target: str, output: Path) -> Path:
         run("git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", source)
         run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source, env=environment)
         (plain,) = Path(folder).glob("*.whl")
-        platform = f"manylinux_{OLDEST_GLIBC}_{target}"
-        run(sys.executable, "-m", "auditwheel", "repair", "--plat", platform, "-w", output, plain)
-    (wheel,) = output.glob(f"*{platform}*.whl")
-    return wheel
+        # It knows only this machine's platforms by name, and finds another processor's by itself.
+        repair = ("repair", "--plat", "auto", "--only-plat", "-w", folder + "/checked")
+        run(sys.executable, "-m", "auditwheel", *repair, plain)
+        (wheel,) = Path(folder, "checked").glob(f"*_{target}.whl")
+        needed = min(map(int, re.findall(r"manylinux_2_(\d+)_", wheel.name)), default=99)
+        if needed > OLDEST_GLIBC:
+            sys.exit(f"{wheel.name} does not run on glibc 2.{OLDEST_GLIBC}")
+        return Path(shutil.copy2(wheel, output))
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
