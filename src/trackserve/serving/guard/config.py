@@ -162,7 +162,8 @@ def _connection_manager(front: Front) -> Config:
         always_set_request_id_in_response=True,
         server_header_transformation="PASS_THROUGH",
         normalize_path=True,
-        path_with_escaped_slashes_action="REJECT_REQUEST",
+        # The Lua files refuse these with a sentence.
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
         max_request_headers_kb=32,
         common_http_protocol_options={
             "headers_with_underscores_action": "REJECT_REQUEST",

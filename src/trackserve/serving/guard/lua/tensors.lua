@@ -23,11 +23,13 @@ end
 -- The number of elements of a shape; refuses what is negative, broken, or more than `most`.
 local function elements(name, shape, most)
   if #shape > 8 then refuse("input '" .. name .. "' has " .. #shape .. " dimensions; expected at most 8") end
-  local product = 1
   for _, size in ipairs(shape) do
     if type(size) ~= "number" or size < 0 or size % 1 ~= 0 or size >= 2 ^ 53 then
       refuse("the shape of input '" .. name .. "' has a dimension that is not a whole number from 0 up")
     end
+  end
+  local product = 1
+  for _, size in ipairs(shape) do
     product = product * size
     if product > most then
       refuse("the shape " .. written(shape) .. " of input '" .. name .. "' has more elements than this server takes in one request")
