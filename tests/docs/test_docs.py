@@ -199,6 +199,7 @@ def test_every_key_of_a_bundle_is_described():
     read = set(re.findall(r'value\(\s*"([\w.]+)"', source))
     read |= {f"neighbours.cuts.{name}" for name in ("slope", "z0", "dphi", "dcot")}
     read |= {f"triplets.cuts.{name}" for name in ("kink", "off", "slope", "dphi")}
+    read = read - {"extent"} | {f"extent.{name}" for name in ("r", "z")}
     assert len(read) > 12
     assert read == table
 
