@@ -51,7 +51,7 @@ def counted(server: Service) -> dict[str, float]:
 
 
 def wait_for(server: Service, name: str, value: float) -> dict[str, float]:
-    """The metrics once one of them has reached a value: they are told twice a second."""
+    """The metrics once one of them has reached a value: they are reported twice a second."""
     for _ in range(600):
         if (now := counted(server)).get(name, 0.0) >= value:
             return now

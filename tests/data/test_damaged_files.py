@@ -114,3 +114,14 @@ assert refused > 20, refused
         [sys.executable, "-c", code, parquet], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_a_zip_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "events.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("event000000001-hits.csv", HITS)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 6] = 200  # the version that is needed to extract it
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"events.zip cannot be read: zip file version 20"):
+        find_events(path)

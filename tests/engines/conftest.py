@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EVENTS = Path(__file__).parents[2] / "examples/events/pu20"
 HALF = 0.09
-"""Events are the hits of a real one's wedge of so many rad on either side: some 500 hits, 26 tracks."""
+"""Events are the hits of a real one's wedge, this wide (rad) on either side: some 500 hits, 26 tracks."""
 
 
 @dataclass(frozen=True)

@@ -40,15 +40,17 @@ def test_what_a_full_server_cannot_take_is_refused() -> None:
 
 
 def test_requests_of_a_killed_server_begin_again_elsewhere() -> None:
-    arrival = np.array([0.0, 0.0, 5.0])
-    stop = Interruption(start=4.0, end=100.0, killed=True)
-    killed = simulate(Fleet(2, 1, 9), arrival, np.full(3, 10.0), stop)
-    drained = simulate(Fleet(2, 1, 9), arrival, np.full(3, 10.0), Interruption(4.0, 100.0, False))
-    assert killed.refused == drained.refused == 0
-    # One of two servers has the first requests, whichever; all end on the second after the kill.
-    ends = np.sort(killed.arrival + killed.latency)
-    assert ends[-1] == pytest.approx(30.0)
-    assert np.sort(drained.arrival + drained.latency)[-1] <= 30.0
+    # Twenty requests on two servers with a core for each; the first server stops after 4 s.
+    arrival, service, fleet = np.zeros(20), np.full(20, 10.0), Fleet(2, 20, 0)
+    later = np.append(arrival, 5.0), np.append(service, 10.0)
+    killed = simulate(fleet, *later, Interruption(4.0, 100.0, killed=True))
+    drained = simulate(fleet, *later, Interruption(4.0, 100.0, killed=False))
+    # What was on the other server is done after 10 s, what began again there after 14.
+    assert set(killed.latency[:-1]) == {10.0, 14.0}
+    assert set(drained.latency[:-1]) == {10.0}
+    # Twenty requests are all that the other server has room for; after a drain there is some.
+    assert np.isinf(killed.latency[-1])
+    assert drained.latency[-1] == 10.0
 
 
 def test_plan_has_the_fewest_servers_that_are_enough() -> None:

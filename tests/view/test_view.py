@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -16,19 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import trackserve
 from trackserve.cli import main
 from trackserve.data import find_events
 from trackserve.errors import InputError, ServerError
-from trackserve.event import (
-    TRACK_COLUMNS,
-    Event,
-    Hits,
-    Modules,
-    Particles,
-    Tracks,
-    TrackTable,
-    Truth,
-)
+from trackserve.event import Event, Hits, Modules, Particles, Tracks, Truth
+from trackserve.track_table import TRACK_COLUMNS, TrackTable
 from trackserve.view.live import LiveDisplay
 from trackserve.view.page import event_page
 from trackserve.view.phoenix import phoenix_events
@@ -37,6 +31,7 @@ from trackserve.view.scene import MATCHED, NOT_MATCHED, TOO_SHORT, pack_scene, u
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BUNDLES = Path(trackserve.__file__).parent / "bundles"
 SMALL = Path(__file__).parents[2] / "examples/events/pu20"
 
 
@@ -223,6 +218,18 @@ def test_commands_write_pictures_pages_and_events_for_phoenix(
     assert len(list((tmp_path / "folder").glob("event*.png"))) == 1
 
 
+@pytest.mark.parametrize(("bundle", "fitted"), [("trackml", False), ("trackml-soft", True)])
+def test_tracks_found_in_process_are_fitted_where_the_bundle_can(
+    bundle: str, fitted: bool, tmp_path: Path
+) -> None:
+    page = tmp_path / "a.html"
+    assert main(["view", str(SMALL), "--bundle", str(BUNDLES / bundle), "-o", str(page)]) == 0
+    (block,) = re.findall(r'class="event">([^<]+)<', page.read_text())
+    header, columns = unpack_scene(base64.b64decode(block))
+    assert header["fitted"] == fitted
+    assert len(columns["track_pt"]) > 100
+
+
 @pytest.mark.parametrize(
     ("command", "name", "says"),
     [
@@ -269,9 +276,7 @@ def test_page_draws_filters_and_answers_clicks(tmp_path: Path) -> None:
         page.goto(page_file.as_uri())
         page.wait_for_function("window.display?.event")
         assert page.inner_text("#name") == "first"
-        assert page.inner_text("#shown") == "Shown: 2 tracks, 10 hits, 1 particles".replace(
-            "10", "8"
-        )
+        assert page.inner_text("#shown") == "Shown: 2 tracks, 8 hits, 1 particles"
         page.select_option("#particles", "all")
         page.fill("#pt", "80")  # 4 GeV
         assert page.inner_text("#shown").endswith("1 particles")

@@ -49,7 +49,7 @@ SWITCH_SECONDS = 0.001
 
 
 class TritonPythonModel:
-    """One input in, LABELS and what else is asked for out; see the table of tensors."""
+    """One input in, LABELS and, on request, further outputs out; see the table of tensors."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and start a thread for each worker."""

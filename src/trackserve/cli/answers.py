@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.options import add_bundle_option, add_engine_option, refuse
+from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from trackserve.data import EventSource
     from trackserve.event import Event, Tracks
+    from trackserve.finding import Finder
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,13 @@ def open_answers(options: argparse.Namespace) -> Iterator[Answers]:
         refuse(options, ("bundle", "engine"), "the pipeline in process, not --server or --tracks")
     if options.tracks is not None:
         yield _of_file(options.tracks)
-    elif options.server is not None:
-        yield from _of_server(options.server, options.timeout)
-    else:
-        yield _in_process(options.bundle, options.engine or "auto")
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            finder = stack.enter_context(_finder(options, Wanted(parameters=True)))
+        except InputError:  # a bundle without a fit; whatever else is wrong is raised again
+            finder = stack.enter_context(_finder(options, LABELS_ONLY))
+        yield Answers(finder.columns, lambda event: finder.find_tracks(event.hits))
 
 
 def _of_file(path: Path) -> Answers:
@@ -68,25 +73,11 @@ def _of_file(path: Path) -> Answers:
     return Answers((), lambda event: submission.tracks_of(event)[0])
 
 
-def _of_server(url: str, timeout: float) -> Iterator[Answers]:
-    from trackserve.client import Client
+def _finder(options: argparse.Namespace, wanted: Wanted) -> AbstractContextManager[Finder]:
+    from trackserve.finding import local_finder, server_finder
 
-    with Client(url, timeout=timeout) as client:
-        yield Answers(client.description.columns, lambda event: client.find_tracks(event.hits))
-
-
-def _in_process(folder: Path | None, engine: str) -> Answers:
-    from trackserve.bundle import read_bundle
-    from trackserve.engines.registry import open_pipeline
-
-    bundle = read_bundle(folder)
-    pipeline = open_pipeline(bundle, engine=engine, threads=len(os.sched_getaffinity(0)))
-    try:
-        bundle.track_stage.check_parameters()
-        fitted = True
-    except InputError:
-        fitted = False
-    return Answers(
-        bundle.features.wire_columns,
-        lambda event: pipeline.find_tracks(event.hits, parameters=fitted),
+    if options.server is not None:
+        return server_finder(options.server, timeout=options.timeout, wanted=wanted)
+    return contextlib.nullcontext(
+        local_finder(options.bundle, engine=options.engine or "auto", wanted=wanted)
     )

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trackserve.cli.options import (
     add_bundle_option,
     add_engine_option,
@@ -81,7 +83,7 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the plan."""
-    from trackserve.load.plan import Demand, make_plan, measured_times, table
+    from trackserve.load.plan import Demand, make_plan, table
 
     for name in ("cores", "spare", "burst", "roll", "overhead"):
         least = 1 if name == "cores" else 0
@@ -98,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     if options.seconds:
         refuse(options, ("bundle", "engine"), "events that are measured")
     times = options.seconds or _measured(options)
-    demand = Demand(options.rate, options.p99, measured_times(times, options.overhead))
+    demand = Demand(options.rate, options.p99, np.array(times) + options.overhead)
     plan = make_plan(
         demand,
         options.cores,

@@ -222,6 +222,9 @@ def _list_files(container: Path) -> list[File]:
     except zipfile.BadZipFile as error:
         message = f"{container} is named .zip and is not a zip archive or is truncated ({error})"
         raise InputError(message) from error
+    except NotImplementedError as error:  # made by a newer version of the format
+        message = f"{container} cannot be read: {error}; pack the events as an ordinary .zip"
+        raise InputError(message) from error
     except OSError as error:
         message = f"{container} cannot be read: {error}"
         raise InputError(message) from error

@@ -5,7 +5,7 @@ Envoy's least-request does. A server works on an event a core, first come first 
 requests wait, and refuses the rest. Service times are drawn from measured ones.
 
 More than ``CELL`` servers are simulated as ``CELL`` with their share of the rate: with two choices the
-queues of so many are already those of any larger number (Mitzenmacher, IEEE TPDS 12 (2001) 1094).
+queues of that many are already those of any larger number (Mitzenmacher, IEEE TPDS 12 (2001) 1094).
 
 Times in seconds, rates in events a second.
 """
@@ -22,8 +22,6 @@ import numpy as np
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from trackserve.event import Float64
 
 CELL = 32
@@ -34,7 +32,7 @@ _SEED = 1
 
 @dataclass(frozen=True, eq=False)
 class Demand:
-    """What is asked for: ``rate`` events a second, answered within ``p99`` but for one in a hundred.
+    """``rate`` events a second, to be answered within ``p99`` but for one in a hundred.
 
     ``service`` ``[S]`` are measured times of one core for an event, with what the server adds.
     """
@@ -147,8 +145,8 @@ def simulate(
             heapq.heapreplace(chosen.free, end)
             heapq.heappush(chosen.pending, (end, number))
             done[number] = end
-    span_of_time = float(arrival[-1]) if len(arrival) else 1.0
-    busy = float(service[np.isfinite(done)].sum()) / (fleet.servers * fleet.cores * span_of_time)
+    seconds = float(arrival[-1]) if len(arrival) else 1.0
+    busy = float(service[np.isfinite(done)].sum()) / (fleet.servers * fleet.cores * seconds)
     return Outcome(arrival, done - arrival, busy)
 
 
@@ -328,8 +326,3 @@ def table(plan: Plan) -> str:
             )
             lines.append(f"{'':4}after it, p99 is met again within {again}")
     return "\n".join(lines)
-
-
-def measured_times(times: Sequence[float], overhead: float) -> Float64:
-    """Return service times: those of the pipeline in process, and what serving adds to each."""
-    return np.asarray(times, np.float64) + overhead

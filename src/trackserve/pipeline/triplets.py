@@ -83,7 +83,7 @@ def join_edges(
         limits.check_triplets(inner, outer)
     first_edge = np.searchsorted(inner, np.arange(len(graph.features) + 1))
     step = _steps(graph, columns)
-    follow = first_edge[outer + 1] - first_edge[outer]  # so many edges follow each edge
+    follow = first_edge[outer + 1] - first_edge[outer]  # how many edges follow each edge
     total = np.cumsum(follow)
     kept = [np.empty((2, 0), np.int64)]
     first = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 RESTARTS, RESTART_WINDOW = 5, 300.0
-"""What has failed is restarted, at most this often within so many seconds."""
+"""What has failed is restarted, at most RESTARTS times within RESTART_WINDOW seconds."""
 
 
 def choose_ports(address: str, wanted: Mapping[str, int]) -> dict[str, int]:

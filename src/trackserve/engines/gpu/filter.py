@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EDGES = rows(128)
 """Edges of a program."""
 PASS = 4
-"""At first there is room for one in so many edges to pass."""
+"""At first there is room for one edge in this number to pass."""
 
 
 def keep_edges(

@@ -39,7 +39,7 @@ NEAR = {
 }
 """The kernel's cuts."""
 PAIRS_A_PIECE = 16
-"""There is room for so many at first."""
+"""There is room for this number at first."""
 FITTED_BYTES = 512
 """Bytes that a hit of a track takes while it is fitted."""
 assert NEAR_U[1] == NEAR_Z[1], "the kernel takes one slope for both"

@@ -1,7 +1,7 @@
 """Lists on the device whose length a kernel finds out: pairs, edges, triplets.
 
 An entry is an int64, ``first * 2^32 + second``, so that sorting puts a list in the reference's order.
-A list has room for so many entries, fixed before it is filled, and a count on the device. Those who
+A list has room for a number of entries, fixed before it is filled, and a count on the device. Those who
 fill it count on when it is full, so the count is always what room there should have been.
 """
 
@@ -73,7 +73,7 @@ class Room:
         return self.bytes // ENTRY_BYTES
 
     def check(self, what: str, count: int, bytes_each: int) -> None:
-        """Raise :class:`InputError` if so many would take more memory than there is."""
+        """Raise :class:`InputError` if that many entries would take more memory than there is."""
         if count * bytes_each > self.bytes:
             raise InputError(self._too_many(what, count, self.bytes // bytes_each))
 

@@ -27,11 +27,11 @@ TILE_WARPS = 8
 WAYS = 8
 """Parts into which the hits are split at a time, about."""
 RADIAN, MOST_RADIAN = 4.0, 1e9
-"""A radian of azimuth counts as so many radii where hits are put into tiles, and at most as this."""
+"""Where hits are put into tiles, a radian of azimuth counts as a number of radii, at most this one."""
 APART = 1e12
 """So far apart are events where hits are put into tiles."""
 TILE_PAIRS_A_TILE, PAIRS_A_HIT = 64, 48
-"""There is room for so many at first."""
+"""There is room for this number at first."""
 
 
 @dataclass(frozen=True, eq=False)

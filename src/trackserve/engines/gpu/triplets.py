@@ -24,7 +24,7 @@ PAIRS = rows(256)
 TRIPLETS = rows(128)
 """Triplets that a program of the network scores."""
 PASS_CUTS, PASS = 8, 4
-"""At first there is room for one in so many pairs of edges to pass the cuts, and of triplets the network."""
+"""At first there is room for one pair of edges in this number to pass the cuts, and one triplet the network."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -217,7 +217,7 @@ function json.plain(text)
   return (tostring(text):sub(1, 80):gsub("[^%w _.,:/+-]", "?"))
 end
 
--- Parse a text that is JSON as a whole, with at most so many values; raises { refused = sentence } if it isn't.
+-- Parse a text that is JSON as a whole, with at most a number of values; raises { refused = sentence } if it isn't.
 -- Maps become tables by name, lists tables from 1, an input's data a count: see is_map, is_list, count.
 function json.read(text, most)
   local parser = setmetatable({
