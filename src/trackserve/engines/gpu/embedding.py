@@ -28,12 +28,7 @@ def embed(network: Network, hits: NetworkHits) -> Tensor:
     embedding_kernel[blocks(count, HITS)](
         *hits,
         count,
-        network["first"],
-        network["first_bias"],
-        network["hidden"],
-        network["hidden_bias"],
-        network["last"],
-        network["last_bias"],
+        *network.perceptron,
         points,
         B=HITS,
         W=network.wide,

@@ -28,6 +28,8 @@ NUMBERS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DOT = {"cuda": "tf32x3", "hip": "ieee", "interpreter": "widened"}
 """How float32 is multiplied: on NVIDIA in three TF32 products, which lose no more than rounding does."""
 
+PERCEPTRON = ("first", "first_bias", "hidden", "hidden_bias", "last", "last_bias")
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -42,6 +44,11 @@ class Network:
     def further(self) -> int:
         """Number of features beyond r, phi, z."""
         return len(self.family.further())
+
+    @property
+    def perceptron(self) -> tuple[Tensor, ...]:
+        """What the kernels of embedding, filter and triplet classifier take, in their order."""
+        return tuple(self.layers[name] for name in PERCEPTRON)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.layers[name]
