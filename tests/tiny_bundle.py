@@ -169,7 +169,7 @@ def straight_tracks(*, tracks: int, noise: int = 0, seed: int = 1) -> Hits:
     phi = rng.uniform(-np.pi, np.pi, (tracks, 1)) + rng.normal(scale=1e-3, size=(tracks, 10))
     z = rng.uniform(-1.5, 1.5, (tracks, 1)) * radius
     position = np.stack([radius * np.cos(phi), radius * np.sin(phi), z], axis=-1).reshape(-1, 3)
-    position = np.concatenate([position, rng.uniform(-900, 900, (noise, 3))])
+    position = np.concatenate([position, rng.uniform(-850, 850, (noise, 3))])
     rng.shuffle(position)
     x, y, z = np.ascontiguousarray(position.T, dtype=np.float32)
     count = len(position)

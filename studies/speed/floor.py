@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studies.speed.compiled import run
+from trackserve.contract.wanted import LABELS_ONLY
 from trackserve.engines.native.networks import NativeNetwork
 from trackserve.pipeline.features import cylindrical
 
@@ -58,7 +59,7 @@ def _counts(
     pipeline: NativePipeline, features: Float32, size: int
 ) -> dict[str, tuple[int, int, int]]:
     """Return of each stage its products that are always in float32, its others, and its bytes."""
-    found = pipeline._find(features, parameters=False)
+    found = pipeline._find(features, LABELS_ONLY, pipeline.bundle.budget.limits(len(features)))
     hits, candidates, filtered, joined = map(
         len, (found.features, found.candidates[0], found.filtered[0], found.joined[0])
     )

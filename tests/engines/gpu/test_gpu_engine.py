@@ -11,7 +11,7 @@ import torch
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.engines.registry import fastest, open_pipeline
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import BudgetError, InputError, MissingDependencyError
 from trackserve.event import Hits
 from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import hit_features
@@ -114,10 +114,12 @@ def test_events_without_hits_with_one_and_with_two(pipeline, count):
 
 def test_hostile_hits_are_answered(pipeline):
     same = np.full((300, 3), 0.1, np.float32)
-    assert (pipeline.find_tracks_from_features(same).labels == -1).all()
+    with pytest.raises(BudgetError, match="300 hits lie within 1 mm"):
+        pipeline.find_tracks_from_features(same)
     rng = np.random.default_rng(0)
     huge = (rng.normal(size=(200, 3)) * 1e30).astype(np.float32)
-    assert len(pipeline.find_tracks_from_features(huge).labels) == 200
+    with pytest.raises(BudgetError, match="over budget"):
+        pipeline.find_tracks_from_features(huge)
     with pytest.raises(InputError, match="nan"):
         pipeline.find_tracks_from_features(np.full((3, 3), np.nan, np.float32))
     with pytest.raises(InputError, match=r"expected float32 of shape \[N, 3\]"):

@@ -29,6 +29,7 @@ from trackserve.engines.gpu.tracks import DeviceTracks, TrackFinder
 from trackserve.engines.gpu.triplets import Joined, join_edges, keep_chains, keep_triplets
 from trackserve.engines.gpu.weights import Network, read_network
 from trackserve.engines.native.networks import UnknownNetworkError
+from trackserve.pipeline.budget import Watch
 from trackserve.pipeline.filter import least_logit
 from trackserve.pipeline.timings import Timings, shared
 
@@ -84,6 +85,7 @@ class DeviceStages:
         """
         limits = self.bundle.budget.limits(min(map(len, events)))
         bundle, room = self.bundle, self.room
+        watch = Watch(bundle.budget.limits(sum(map(len, events))))
         features, position = upload(np.concatenate(events), bundle.features, self.device.name)
         numbers = np.repeat(np.arange(len(events), dtype=np.int32), [len(e) for e in events])
         hits = canonical_order(features, position, torch.from_numpy(numbers).to(features.device))
@@ -100,11 +102,13 @@ class DeviceStages:
             room=room,
         )
         limits.check_edges(len(candidates.entries))
+        watch.check()  # here and below the host has waited for the device anyway
         clock.stop("neighbours", hits.event, candidates.first)
         filtered = self._filter(hits, seen, candidates)
         clock.stop("filter")
         clock.stop("cut", hits.event, filtered.first)
         joined = self._join(hits, seen, filtered, limits)
+        watch.check()
         clock.stop("triplets", hits.event, joined.inner)
         scores = self._score(hits, seen, joined)
         clock.stop("gnn")

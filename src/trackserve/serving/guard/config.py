@@ -27,6 +27,10 @@ CONNECTIONS = 4096
 STREAMS = 256
 HEAP = 2 * 2**30
 """Bytes of memory at which Envoy takes no more requests: more than enough for events that wait."""
+GRPC_EVENTS = "/inference.GRPCInferenceService/ModelInfer"
+HTTP_EVENTS = ".*/infer"
+OTHERS = 1024
+"""Requests in flight that ask for no tracks."""
 READY = "/v2/models/track_finding/ready"
 _API = "type.googleapis.com/envoy"
 
@@ -268,21 +272,35 @@ def _counters() -> Config:
 
 
 def _routes() -> list[Config]:
-    """Return the routes: the control's pages, then gRPC and HTTP, each with and without a retry."""
+    """Return the routes: the control's pages, then events by gRPC and HTTP, each with and without a retry.
+
+    What asks for no tracks (readiness, metadata, statistics) has room of its own: it is answered when the
+    queue is full, too.
+    """
     control = [
         {"match": {"path": path}, "route": {"cluster": "control", "timeout": "30s"}}
         for path in CONTROL_PATHS
     ]
     asked = [{"name": RETRY_HEADER, "present_match": True}]
+    events: dict[str, Config] = {
+        "grpc": {"prefix": GRPC_EVENTS, "grpc": {}},
+        "http": {"safe_regex": {"regex": HTTP_EVENTS}},
+    }
+    others: dict[str, Config] = {
+        "grpc": {"prefix": "/", "grpc": {}},
+        "http": {"prefix": "/"},
+    }
     return [
         *control,
-        {
-            "match": {"prefix": "/", "grpc": {}, "headers": asked},
-            "route": _route("grpc", asked=True),
-        },
-        {"match": {"prefix": "/", "grpc": {}}, "route": _route("grpc", asked=False)},
-        {"match": {"prefix": "/", "headers": asked}, "route": _route("http", asked=True)},
-        {"match": {"prefix": "/"}, "route": _route("http", asked=False)},
+        *(
+            {"match": match | more, "route": _route(cluster, asked=bool(more))}
+            for cluster, match in events.items()
+            for more in ({"headers": asked}, {})
+        ),
+        *(
+            {"match": match, "route": {**_route(cluster, asked=False), "priority": "HIGH"}}
+            for cluster, match in others.items()
+        ),
     ]
 
 
@@ -400,7 +418,13 @@ def _cluster(name: str, front: Front) -> Config:
                     "max_pending_requests": CONNECTIONS,
                     "max_requests": front.room,
                     "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 32},
-                }
+                },
+                {
+                    "priority": "HIGH",
+                    "max_connections": CONNECTIONS,
+                    "max_pending_requests": CONNECTIONS,
+                    "max_requests": OTHERS,
+                },
             ]
         },
         "typed_extension_protocol_options": {

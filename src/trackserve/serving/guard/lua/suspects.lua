@@ -1,9 +1,9 @@
 -- Events that were in work when a process of a server died.
 --
 -- A connection that breaks is no death by itself: whoever runs the servers notes each death in a file, and only a break
--- about then counts. The first time an event is only suspected: others were perhaps in work beside it. It may come
--- again, but one suspect at a time, so that the next death names its cause. The second time, or the first if it was
--- alone, it is set aside for a while. An answer clears it.
+-- about then counts. The first time an event is only suspected: others were perhaps in work beside it, or somebody
+-- killed the process. It may come again, but one suspect at a time, so that the next death names its cause. The second
+-- time it is set aside for a while. An answer clears it.
 
 local suspects = {}
 
@@ -12,8 +12,8 @@ local FORGET = 120 -- seconds after which a request that never ended (its client
 local TOGETHER = 2 -- seconds within which a broken connection belongs to a death
 local BREAKS = 8 -- of one event that wait to be explained
 
-local known, count = {}, 0 -- by fingerprint: { deaths, aside, busy, ends, breaks = { { at, alone } }, counted }
-local in_work = {} -- by request: { fingerprint, since, alone }
+local known, count = {}, 0 -- by fingerprint: { deaths, aside, busy, ends, breaks = { at }, counted }
+local in_work = {} -- by request: { fingerprint, since }
 local working = 0
 
 local function forget_old(now)
@@ -48,13 +48,13 @@ local function settle(suspect, now, path)
   for _, broken in ipairs(suspect.breaks) do
     local cause
     for _, at in ipairs(noted) do
-      if math.abs(at - broken.at) <= TOGETHER then cause = at end
+      if math.abs(at - broken) <= TOGETHER then cause = at end
     end
     if cause then
       -- The same event may have been in work twice when one process died: that is one death.
       if cause ~= suspect.counted then suspect.deaths, suspect.counted = suspect.deaths + 1, cause end
-      suspect.aside = suspect.aside or broken.alone or suspect.deaths > 1
-    elseif now - broken.at <= TOGETHER then
+      suspect.aside = suspect.deaths > 1
+    elseif now - broken <= TOGETHER then
       waiting[#waiting + 1] = broken
     end
   end
@@ -78,11 +78,8 @@ function suspects.take(request, fingerprint, now, path)
     suspect.busy = now
   end
   if working > 1000 then forget_old(now) end
-  in_work[request] = { fingerprint = fingerprint, since = now, alone = working == 0 }
+  in_work[request] = { fingerprint = fingerprint, since = now }
   working = working + 1
-  if working > 1 then
-    for _, work in pairs(in_work) do work.alone = false end
-  end
   return nil
 end
 
@@ -109,7 +106,7 @@ function suspects.broke(request, now, seconds)
     known[work.fingerprint], count = suspect, count + 1
   end
   if #suspect.breaks < BREAKS then
-    suspect.breaks[#suspect.breaks + 1] = { at = now, alone = work.alone }
+    suspect.breaks[#suspect.breaks + 1] = now
   end
   suspect.busy, suspect.ends = nil, now + seconds
 end
