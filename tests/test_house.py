@@ -18,7 +18,6 @@ LONGER_FILES = {
     # Still to be split: hits, truth, graphs and tracks, each a few lines with its checks.
     "event.py": 460,
     # Envoy's configuration, one long table.
-    "serving/guard/config.py": 460,
 }
 """Files that may be longer, with their limit; each needs a reason beside it."""
 LONGER_FUNCTIONS = {
@@ -31,7 +30,6 @@ LONGER_FUNCTIONS = {
     "bundle/__init__.py:_from_description": 90,
     # Envoy's tables again.
     "serving/guard/config.py:_connection_manager": 70,
-    "serving/guard/config.py:_cluster": 90,
 }
 """The same for functions, as ``file:function``."""
 NO_IDEA = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "tools", "stuff"}

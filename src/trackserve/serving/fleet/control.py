@@ -6,7 +6,7 @@ import http.client
 from typing import TYPE_CHECKING
 
 from trackserve.errors import InputError, ServerError
-from trackserve.serving.guard.config import CONTROL
+from trackserve.serving.guard.clusters import CONTROL
 from trackserve.serving.sockets import ask
 
 if TYPE_CHECKING:

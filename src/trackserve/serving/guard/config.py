@@ -7,62 +7,32 @@ server parses it. What is said here holds for every request, whatever is in it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from trackserve.serving.guard.clusters import CLUSTERS, cluster, control_cluster
+from trackserve.serving.guard.pieces import CONNECTIONS, WINDOW, pipe, typed
+from trackserve.serving.guard.routes import routes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from trackserve.serving.guard.pieces import Config, Front
 
 LUA = Path(__file__).with_name("lua")
-CLUSTERS = ("grpc", "http")
-CONTROL = "control.sock"
-"""The socket in the guard's folder at which whoever started it answers: metrics, and what a fleet says."""
-CONTROL_PATHS = ("/metrics", "/fleet/status")
-RETRY_HEADER = "x-trackserve-retry"
-"""A client that sends it with any value lets the guard send a request again whose connection broke."""
-WINDOW = 16 * 2**20
 LARGEST_WINDOW = 2**31 - 1
-CONNECTIONS = 4096
 STREAMS = 256
 HEAP = 2 * 2**30
 """Bytes of memory at which Envoy takes no more requests: more than enough for events that wait."""
-GRPC_EVENTS = "/inference.GRPCInferenceService/ModelInfer"
-HTTP_EVENTS = ".*/infer"
-OTHERS = 1024
-"""Requests in flight that ask for no tracks."""
-READY = "/v2/models/track_finding/ready"
-_API = "type.googleapis.com/envoy"
-
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Front:
-    """What Envoy listens on and lets in.
-
-    ``room`` is how many requests of a protocol may be in flight, ``most_bytes`` the largest request.
-    """
-
-    folder: Path
-    address: str
-    ports: Sequence[int]
-    room: int
-    most_bytes: int
-    tls: bool = False
-    client_certificates: bool = False
-    access_log: Path | None = None
 
 
 def envoy_config(front: Front) -> Config:
     """Return the configuration; the servers come by the watched files ``grpc.json`` and ``http.json``."""
     return {
         "node": {"id": "guard", "cluster": "trackserve"},
-        "admin": {"address": _pipe(front.folder / "admin.sock")},
+        "admin": {"address": pipe(front.folder / "admin.sock")},
         "overload_manager": _overload(),
         "static_resources": {
             "listeners": [_listener(front)],
-            "clusters": [*(_cluster(name, front) for name in CLUSTERS), _control_cluster(front)],
+            "clusters": [*(cluster(name, front) for name in CLUSTERS), control_cluster(front)],
         },
     }
 
@@ -74,14 +44,14 @@ def _overload() -> Config:
         "resource_monitors": [
             {
                 "name": "envoy.resource_monitors.fixed_heap",
-                "typed_config": _typed(
+                "typed_config": typed(
                     "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
                     max_heap_size_bytes=HEAP,
                 ),
             },
             {
                 "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": _typed(
+                "typed_config": typed(
                     "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
                     max_active_downstream_connections=CONNECTIONS,
                 ),
@@ -145,7 +115,7 @@ def _tls(front: Front) -> Config:
         common["validation_context_sds_secret_config"] = secret("clients")
     return {
         "name": "envoy.transport_sockets.tls",
-        "typed_config": _typed(
+        "typed_config": typed(
             "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             common_tls_context=common,
             # A resumed session would not say whether its certificate was validated.
@@ -156,7 +126,7 @@ def _tls(front: Front) -> Config:
 
 
 def _connection_manager(front: Front) -> Config:
-    return _typed(
+    return typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="requests",
         codec_type="AUTO",
@@ -205,19 +175,17 @@ def _connection_manager(front: Front) -> Config:
         http_filters=[
             {
                 "name": "guard",
-                "typed_config": _typed(
+                "typed_config": typed(
                     "extensions.filters.http.lua.v3.Lua",
                     default_source_code={"inline_string": _script(front.folder)},
                 ),
             },
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": _typed("extensions.filters.http.router.v3.Router"),
+                "typed_config": typed("extensions.filters.http.router.v3.Router"),
             },
         ],
-        route_config={
-            "virtual_hosts": [{"name": "servers", "domains": ["*"], "routes": _routes()}]
-        },
+        route_config={"virtual_hosts": [{"name": "servers", "domains": ["*"], "routes": routes()}]},
     )
 
 
@@ -246,7 +214,7 @@ def _access_log(path: Path | None) -> list[Config]:
     }
     logger = {
         "name": "envoy.access_loggers.file",
-        "typed_config": _typed(
+        "typed_config": typed(
             "extensions.access_loggers.file.v3.FileAccessLog",
             path=str(path),
             log_format={"json_format": fields},
@@ -263,217 +231,9 @@ def _counters() -> Config:
     ]
     return {
         "name": "envoy.access_loggers.stats",
-        "typed_config": _typed(
+        "typed_config": typed(
             "extensions.access_loggers.stats.v3.Config",
             stats_scope={"prefix": "guard"},
             counters=[{"stat": {"name": "requests", "tags": tags}, "value_fixed": 1}],
         ),
     }
-
-
-def _routes() -> list[Config]:
-    """Return the routes: the control's pages, then events by gRPC and HTTP, each with and without a retry.
-
-    What asks for no tracks (readiness, metadata, statistics) has room of its own: it is answered when the
-    queue is full, too.
-    """
-    control = [
-        {"match": {"path": path}, "route": {"cluster": "control", "timeout": "30s"}}
-        for path in CONTROL_PATHS
-    ]
-    asked = [{"name": RETRY_HEADER, "present_match": True}]
-    events: dict[str, Config] = {
-        "grpc": {"prefix": GRPC_EVENTS, "grpc": {}},
-        "http": {"safe_regex": {"regex": HTTP_EVENTS}},
-    }
-    others: dict[str, Config] = {
-        "grpc": {"prefix": "/", "grpc": {}},
-        "http": {"prefix": "/"},
-    }
-    return [
-        *control,
-        *(
-            {"match": match | more, "route": _route(cluster, asked=bool(more))}
-            for cluster, match in events.items()
-            for more in ({"headers": asked}, {})
-        ),
-        *(
-            {"match": match, "route": {**_route(cluster, asked=False), "priority": "HIGH"}}
-            for cluster, match in others.items()
-        ),
-    ]
-
-
-def _route(cluster: str, *, asked: bool) -> Config:
-    """Return how a request goes to the servers.
-
-    What no server has begun to work on is sent again: a connection that can't be made, a refusal. A
-    request that broke a connection may have ended the server, and would end the next one.
-    """
-    retry_on = ["connect-failure", "refused-stream", "reset-before-request"]
-    retry_on.append("unavailable" if cluster == "grpc" else "retriable-status-codes")
-    if asked:
-        retry_on.append("reset")
-    route: Config = {
-        "cluster": cluster,
-        # No limit here: the client's deadline is the limit.
-        "timeout": "0s",
-        "retry_policy": {
-            "retry_on": ",".join(retry_on),
-            # A server that has died has the fewest requests, and is chosen again until it is ejected:
-            # there are more retries than failures that this takes.
-            "num_retries": 4,
-            "retry_back_off": {"base_interval": "0.02s", "max_interval": "0.2s"},
-            "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": _typed(
-                        "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                    ),
-                }
-            ],
-            "host_selection_retry_max_attempts": 3,
-        },
-    }
-    if cluster == "grpc":
-        route["max_stream_duration"] = {"grpc_timeout_header_max": "0s"}
-    else:
-        route["retry_policy"]["retriable_status_codes"] = [503]
-    return route
-
-
-def _cluster(name: str, front: Front) -> Config:
-    own: Config = {"http_protocol_options": {}}
-    if name == "grpc":
-        own = {
-            "http2_protocol_options": {
-                "initial_stream_window_size": WINDOW,
-                "initial_connection_window_size": 4 * WINDOW,
-            }
-        }
-    return {
-        "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {
-            "eds_config": {
-                "resource_api_version": "V3",
-                "path_config_source": {"path": str(front.folder / f"{name}.json")},
-            }
-        },
-        "connect_timeout": "1s",
-        "per_connection_buffer_limit_bytes": max(front.most_bytes, 32 * 2**20),
-        # Of all servers the one with the fewest requests in flight.
-        "load_balancing_policy": {
-            "policies": [
-                {
-                    "typed_extension_config": {
-                        "name": "envoy.load_balancing_policies.least_request",
-                        "typed_config": _typed(
-                            "extensions.load_balancing_policies.least_request.v3.LeastRequest",
-                            selection_method="FULL_SCAN",
-                        ),
-                    }
-                }
-            ]
-        },
-        # With no server that is well, a request is answered at once: UNAVAILABLE. A server that is well
-        # gets requests at once, not with the changes of the second that follows.
-        "common_lb_config": {
-            "healthy_panic_threshold": {"value": 0},
-            "update_merge_window": "0s",
-        },
-        "ignore_health_on_host_removal": True,
-        # Ready is a server whose model answers; the check goes to its HTTP socket (in the endpoints).
-        "health_checks": [
-            {
-                "http_health_check": {"path": READY},
-                "interval": "1s",
-                "no_traffic_interval": "1s",
-                "unhealthy_interval": "0.25s",
-                "timeout": "5s",
-                "unhealthy_threshold": 2,
-                "healthy_threshold": 1,
-            }
-        ],
-        # Out is a server to which connections break. Refusals don't count: they are UNAVAILABLE or
-        # 503, as good answers as any other.
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 2,
-            "enforcing_consecutive_local_origin_failure": 100,
-            "enforcing_local_origin_success_rate": 0,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "interval": "1s",
-            "base_ejection_time": "2s",
-            "max_ejection_percent": 50,
-        },
-        # As many requests as the servers work on and let wait. Retries may be a fifth of what is in
-        # flight, or 32: what a server that died was working on, without making an overload much worse.
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": CONNECTIONS,
-                    "max_pending_requests": CONNECTIONS,
-                    "max_requests": front.room,
-                    "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 32},
-                },
-                {
-                    "priority": "HIGH",
-                    "max_connections": CONNECTIONS,
-                    "max_pending_requests": CONNECTIONS,
-                    "max_requests": OTHERS,
-                },
-            ]
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _typed(
-                "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config=own
-            )
-        },
-    }
-
-
-def _control_cluster(front: Front) -> Config:
-    endpoint = {"endpoint": {"address": _pipe(front.folder / CONTROL)}}
-    return {
-        "name": "control",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {
-            "cluster_name": "control",
-            "endpoints": [{"lb_endpoints": [endpoint]}],
-        },
-    }
-
-
-def endpoints(cluster: str, sockets: Sequence[Mapping[str, Path]]) -> Config:
-    """Return the resource that names the servers of a cluster by their sockets."""
-    listed = [
-        {
-            "endpoint": {
-                "address": _pipe(each[cluster]),
-                # gRPC's clients can't see whether a model is ready; HTTP's can.
-                "health_check_config": {"address": _pipe(each["http"])},
-            }
-        }
-        for each in sockets
-    ]
-    return {
-        "resources": [
-            {
-                "@type": f"{_API}.config.endpoint.v3.ClusterLoadAssignment",
-                "cluster_name": cluster,
-                "endpoints": [{"lb_endpoints": listed}],
-            }
-        ]
-    }
-
-
-def _pipe(path: Path) -> Config:
-    return {"pipe": {"path": str(path)}}
-
-
-def _typed(kind: str, **values: object) -> Config:
-    return {"@type": f"{_API}.{kind}", **values}

@@ -10,7 +10,7 @@ from socketserver import ThreadingUnixStreamServer
 from typing import TYPE_CHECKING
 
 from trackserve.errors import InputError, ServerError, TrackserveError
-from trackserve.serving.guard.config import CONTROL
+from trackserve.serving.guard.clusters import CONTROL
 from trackserve.serving.sockets import LONGEST_PATH, ask
 
 if TYPE_CHECKING:

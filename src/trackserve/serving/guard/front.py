@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from trackserve.errors import MissingDependencyError, ServerError
 from trackserve.files import write_text
-from trackserve.serving.guard.config import CLUSTERS, Front, endpoints, envoy_config
+from trackserve.serving.guard.clusters import CLUSTERS, endpoints
+from trackserve.serving.guard.config import envoy_config
 from trackserve.serving.guard.credentials import Credentials
+from trackserve.serving.guard.pieces import Front
 from trackserve.serving.process import (
     RESTART_WINDOW,
     RESTARTS,
