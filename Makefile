@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics realism real fit speed service-study clean
+.PHONY: help demo test lint format bundle physics realism real fit speed service-study guard-study fuzz soak clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,17 @@ service-study: .venv/dev  ## Measure the service: overhead, throughput, overload
 	$(BIN)/python -m studies.service --small $(SERVICE_EVENTS)/small --pu20 $(SERVICE_EVENTS)/pu20 \
 	  --pu200 $(SERVICE_EVENTS)/pu200 $(if $(PERF_ANALYZER),--perf-analyzer $(PERF_ANALYZER))
 	$(BIN)/python -m tools.documents
+
+MINUTES ?= 10
+HOURS ?= 1
+fuzz: .venv/dev  ## Send hostile requests, files and bundles to real servers and readers (MINUTES=N)
+	$(BIN)/python -m studies.reliability fuzz --minutes $(MINUTES)
+
+soak: .venv/dev  ## Use a fleet for hours: mixed sizes, hostile requests, kills, rolls (HOURS=N)
+	$(BIN)/python -m studies.reliability soak --hours $(HOURS)
+
+guard-study: .venv/dev  ## Measure what the guard costs, with it and without in turn
+	$(BIN)/python -m studies.reliability guard
 
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs
 	rm -rf .venv build dist demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
