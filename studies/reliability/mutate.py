@@ -25,161 +25,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NUMBERS: tuple[Any, ...] = (
-    *(
-        0,
-        1,
-        -1,
-        2,
-        3,
-        7,
-        255,
-        256,
-        65_535,
-        500_001,
-        2**31 - 1,
-        2**31,
-        -(2**31),
-        2**32,
-        2**53,
-        2**53 + 1,
-    ),
-    *(
-        2**62,
-        2**63 - 1,
-        2**63,
-        -(2**63),
-        2**64,
-        2**64 + 2,
-        10**12,
-        10**30,
-        0.5,
-        -0.0,
-        1e-320,
-        1e38,
-        3.5e38,
-        1e308,
-    ),
-)
+    0, 1, -1, 2, 3, 7, 255, 256, 65_535, 500_001, 2**31 - 1, 2**31, -(2**31), 2**32, 2**53,
+    2**53 + 1, 2**62, 2**63 - 1, 2**63, -(2**63), 2**64, 2**64 + 2, 10**12, 10**30, 0.5, -0.0,
+    1e-320, 1e38, 3.5e38, 1e308,
+)  # fmt: skip
 WHOLE = [n for n in NUMBERS if isinstance(n, int) and -(2**63) <= n < 2**63]
 TEXTS: tuple[str, ...] = (
-    *(
-        "",
-        "HITS",
-        "FEATURES",
-        "LABELS",
-        "track_finding",
-        "exatrkx",
-        "hits_to_tracks",
-        "FP32",
-        "FP64",
-        "BYTES",
-    ),
-    *(
-        "INT64",
-        "BOOL",
-        "x" * 300,
-        "x" * 5000,
-        "\0",
-        "\n",
-        "\x7f",
-        "é",
-        "😀",
-        "../..",
-        "%2e%2e",
-        "${x}",
-        "'",
-        '"',
-        "\\",
-    ),
-)
+    "", "HITS", "FEATURES", "LABELS", "track_finding", "exatrkx", "hits_to_tracks", "FP32", "FP64",
+    "BYTES", "INT64", "BOOL", "x" * 300, "x" * 5000, "\0", "\n", "\x7f", "é", "😀", "../..",
+    "%2e%2e", "${x}", "'", '"', "\\",
+)  # fmt: skip
 NAMES = (
-    *(
-        "inputs",
-        "outputs",
-        "id",
-        "parameters",
-        "name",
-        "shape",
-        "datatype",
-        "data",
-        "binary_data_size",
-    ),
-    *(
-        "binary_data",
-        "binary_data_output",
-        "classification",
-        "shared_memory_region",
-        "shared_memory_offset",
-    ),
-    *(
-        "shared_memory_byte_size",
-        "priority",
-        "timeout",
-        "sequence_id",
-        "sequence_start",
-        "count",
-        "is_list",
-    ),
-)
+    "inputs", "outputs", "id", "parameters", "name", "shape", "datatype", "data",
+    "binary_data_size", "binary_data", "binary_data_output", "classification",
+    "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "priority",
+    "timeout", "sequence_id", "sequence_start", "count", "is_list",
+)  # fmt: skip
 PATHS = (
-    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/models/track_finding"),
-    *(
-        "/v2/models/track_finding/config",
-        "/v2/models/track_finding/stats",
-        "/v2/models/exatrkx/infer",
-        INFER,
-    ),
-    *(
-        "/v2/models/track_finding/versions/1/infer",
-        "/v2/models/track_finding/versions/99999999999999999999/infer",
-    ),
-    *(
-        "/v2/models/hits_to_tracks/infer",
-        "/v2/repository/index",
-        "/v2/repository/models/x/load",
-        "/v2/logging",
-    ),
-    *(
-        "/v2/trace/setting",
-        "/v2/systemsharedmemory/region/x/register",
-        "/v2/cudasharedmemory/status",
-        "/metrics",
-    ),
-    *(
-        "/fleet/roll",
-        "/fleet/status",
-        "/",
-        "//v2",
-        "/v2/../v2/health/live",
-        "/v2/%6dodels",
-        "/v2/models/track_finding/generate",
-    ),
-)
+    "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/models/track_finding",
+    "/v2/models/track_finding/config", "/v2/models/track_finding/stats", "/v2/models/exatrkx/infer",
+    INFER, "/v2/models/track_finding/versions/1/infer",
+    "/v2/models/track_finding/versions/99999999999999999999/infer",
+    "/v2/models/hits_to_tracks/infer", "/v2/repository/index", "/v2/repository/models/x/load",
+    "/v2/logging", "/v2/trace/setting", "/v2/systemsharedmemory/region/x/register",
+    "/v2/cudasharedmemory/status", "/metrics", "/fleet/roll", "/fleet/status", "/", "//v2",
+    "/v2/../v2/health/live", "/v2/%6dodels", "/v2/models/track_finding/generate",
+)  # fmt: skip
 METHODS = (
-    *(
-        "ModelInfer",
-        "ModelStreamInfer",
-        "ServerLive",
-        "ServerReady",
-        "ModelReady",
-        "ServerMetadata",
-        "ModelMetadata",
-    ),
-    *(
-        "ModelStatistics",
-        "RepositoryIndex",
-        "ModelConfig",
-        "RepositoryModelLoad",
-        "RepositoryModelUnload",
-    ),
-    *(
-        "SystemSharedMemoryStatus",
-        "SystemSharedMemoryRegister",
-        "CudaSharedMemoryRegister",
-        "TraceSetting",
-    ),
-    *("LogSettings", "None", ""),
-)
+    "ModelInfer", "ModelStreamInfer", "ServerLive", "ServerReady", "ModelReady", "ServerMetadata",
+    "ModelMetadata", "ModelStatistics", "RepositoryIndex", "ModelConfig", "RepositoryModelLoad",
+    "RepositoryModelUnload", "SystemSharedMemoryStatus", "SystemSharedMemoryRegister",
+    "CudaSharedMemoryRegister", "TraceSetting", "LogSettings", "None", "",
+)  # fmt: skip
 
 
 def request(rng: random.Random, columns: int) -> Request:
@@ -374,40 +251,10 @@ def _anything(rng: random.Random) -> Any:
 
 
 PIECES = (
-    *(
-        b'"',
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b"\\",
-        b"\\u0061",
-        b"\\ud800",
-        b"null",
-        b"NaN",
-        b"-",
-        b"0",
-        b"00",
-        b"1e999",
-    ),
-    *(
-        b"-0",
-        b"+1",
-        b".5",
-        b"1.",
-        b"0x10",
-        b"9" * 100,
-        b"\xff",
-        b"\x00",
-        b"\xed\xa0\x80",
-        b"//",
-        b"/**/",
-        b" " * 500,
-        b"\xef\xbb\xbf",
-    ),
-)
+    b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\u0061", b"\\ud800", b"null", b"NaN", b"-",
+    b"0", b"00", b"1e999", b"-0", b"+1", b".5", b"1.", b"0x10", b"9" * 100, b"\xff", b"\x00",
+    b"\xed\xa0\x80", b"//", b"/**/", b" " * 500, b"\xef\xbb\xbf",
+)  # fmt: skip
 
 
 def _changed_text(rng: random.Random, text: bytes) -> bytes:
@@ -472,54 +319,19 @@ def _packed(rng: random.Random, made: Request) -> Request:
 
 
 ODD_HEADERS = (
-    *(
-        ("content-encoding", "GZIP"),
-        ("content-encoding", "gzip, gzip"),
-        ("transfer-encoding", "identity"),
-    ),
-    *(
-        (BINARY_HEAD, "0"),
-        (BINARY_HEAD, "-1"),
-        (BINARY_HEAD, "1e3"),
-        (BINARY_HEAD, " 5"),
-        (BINARY_HEAD, "0" * 30),
-    ),
-    *(
-        ("accept-encoding", "gzip"),
-        ("accept", "x" * 3000),
-        ("expect", "100-continue"),
-        ("connection", "close"),
-    ),
-    *(
-        ("grpc-timeout", "1n"),
-        ("grpc-timeout", "99999999H"),
-        ("grpc-timeout", "x"),
-        ("grpc-accept-encoding", "gzip"),
-    ),
-    *(
-        ("content-type", "application/grpc-web"),
-        ("content-type", "application/grpc+json"),
-        ("content-type", "text/html"),
-    ),
-    *(
-        ("triton-request-id", "x" * 500),
-        ("x-request-id", "\x01"),
-        ("x-trackserve-retry", "1"),
-        ("x-guard-details", "overflow"),
-    ),
-    *(
-        ("upgrade", "h2c"),
-        ("authorization", "Bearer x"),
-        ("host", ""),
-        ("x-envoy-retry-on", "5xx"),
-        ("x", "y" * 40_000),
-    ),
-    *(
-        ("x-envoy-upstream-rq-timeout-ms", "1"),
-        ("x-envoy-original-path", "/v2/logging"),
-        ("x-http-method-override", "GET"),
-    ),
-)
+    ("content-encoding", "GZIP"), ("content-encoding", "gzip, gzip"),
+    ("transfer-encoding", "identity"), (BINARY_HEAD, "0"), (BINARY_HEAD, "-1"),
+    (BINARY_HEAD, "1e3"), (BINARY_HEAD, " 5"), (BINARY_HEAD, "0" * 30), ("accept-encoding", "gzip"),
+    ("accept", "x" * 3000), ("expect", "100-continue"), ("connection", "close"),
+    ("grpc-timeout", "1n"), ("grpc-timeout", "99999999H"), ("grpc-timeout", "x"),
+    ("grpc-accept-encoding", "gzip"), ("content-type", "application/grpc-web"),
+    ("content-type", "application/grpc+json"), ("content-type", "text/html"),
+    ("triton-request-id", "x" * 500), ("x-request-id", "\x01"), ("x-trackserve-retry", "1"),
+    ("x-guard-details", "overflow"), ("upgrade", "h2c"), ("authorization", "Bearer x"),
+    ("host", ""), ("x-envoy-retry-on", "5xx"), ("x", "y" * 40_000),
+    ("x-envoy-upstream-rq-timeout-ms", "1"), ("x-envoy-original-path", "/v2/logging"),
+    ("x-http-method-override", "GET"),
+)  # fmt: skip
 
 
 def _other_headers(rng: random.Random, made: Request) -> Request:

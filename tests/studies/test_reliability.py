@@ -17,7 +17,7 @@ from tiny_bundle import straight_tracks
 def test_hostile_requests_change_nothing(monolith, ensemble, tmp_path):
     services = {"monolith": monolith, "ensemble": ensemble}
     hits = straight_tracks(tracks=30)
-    found = attack(services, hits, 3, minutes=0.1, seed=1, kept=tmp_path, most=400)
+    found = attack(services, hits, 3, minutes=0.03, seed=1, kept=tmp_path, most=80)
     assert found["faults"] == []
     assert found["hangs"] == found["wrong"] == 0
     assert found["requests"] >= 4 * 57  # the corpus, by each way
@@ -27,7 +27,7 @@ def test_hostile_requests_change_nothing(monolith, ensemble, tmp_path):
 
 
 def test_hostile_files_and_bundles_are_read_or_refused(tiny_bundle, tmp_path):
-    found = file_campaign(tiny_bundle, minutes=0.1, seed=1, kept=tmp_path)
+    found = file_campaign(tiny_bundle, minutes=0.04, seed=1, kept=tmp_path)
     for kind in ("files", "bundles"):
         assert found[kind]["faults"] == []
         assert found[kind]["refused"] > 0
