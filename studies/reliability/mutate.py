@@ -9,6 +9,8 @@ import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from studies.reliability.corpus import (
     BINARY_HEAD,
     INFER,
@@ -19,6 +21,8 @@ from studies.reliability.corpus import (
     grpc,
     shaped,
 )
+from trackserve.contract.compact import HEAD, encode_hits
+from trackserve.contract.tensors import COMPACT_HITS
 
 if TYPE_CHECKING:
     import random
@@ -61,7 +65,8 @@ METHODS = (
 
 def request(rng: random.Random, columns: int) -> Request:
     """Return a request that is probably wrong somewhere, over HTTP or gRPC."""
-    make = rng.choices((json_request, grpc_request, other_request), (5, 5, 1))[0]
+    makers = (json_request, grpc_request, compact_request, other_request)
+    make = rng.choices(makers, (5, 5, 1, 1))[0]
     made = make(rng, columns)
     if rng.random() < 0.1:
         made = _other_headers(rng, made)
@@ -177,6 +182,32 @@ def grpc_request(rng: random.Random, columns: int) -> Request:
     elif rng.random() < 0.1:
         made = replace(made, body=changed_bytes(rng, made.body))
     return made
+
+
+def compact_request(rng: random.Random, columns: int) -> Request:
+    """Return a request by gRPC with HITS_COMPACT: its head, its blocks' bits or any of its bytes changed."""
+    table = np.array(event(rng, columns), np.float64).reshape(-1, columns).astype(np.float32)
+    encoded = encode_hits(np.nan_to_num(np.clip(table, -1e4, 1e4)), 10.0 ** rng.randrange(-2, 3))
+    data = b"" if encoded is None else encoded.tobytes()
+    kind = rng.randrange(4)
+    if kind == 0 and data:  # more hits than came, other columns, odd steps
+        version, _, block, hits, step = HEAD.unpack(data[: HEAD.size])
+        hits = rng.choice((hits, hits + 1, 32 * hits, 10**6, 2**31, 2**32 - 1))
+        step = rng.choice((step, 0.0, -1.0, float("nan"), float("inf"), 1e-300, 1000.0))
+        data = (
+            HEAD.pack(version, rng.choice((0, 2, columns, 255)), block, hits, step)
+            + data[HEAD.size :]
+        )
+        data += b"\0" * rng.choice((0, 0, 12, 5000, 100_000))
+    elif kind <= 2:
+        data = changed_bytes(rng, data)
+    message = shaped([], data)
+    given = message.inputs[0]
+    given.name, given.datatype = COMPACT_HITS.name, COMPACT_HITS.dtype
+    given.shape[:] = [len(data) if rng.random() < 0.9 else rng.choice(WHOLE)]
+    if rng.random() < 0.3:
+        message.outputs.add(name=rng.choice(("LABELS", "LABELS_COMPACT", "TRACKS")))
+    return grpc(message.SerializeToString())
 
 
 def other_request(rng: random.Random, columns: int) -> Request:
