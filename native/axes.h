@@ -1,7 +1,7 @@
 // The principal axes of points: the directions in which they are spread most, the widest first.
 //
 // An embedding spreads hits along few directions, askew to its own axes. Along the principal axes
-// boxes around hits are small, and the first few coordinates tell most of a distance.
+// boxes around hits are small, and the first few coordinates make up most of a distance.
 #pragma once
 
 #include "memory.h"

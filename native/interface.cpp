@@ -160,7 +160,7 @@ struct trackserve_description {
     float r_scale, phi_scale, z_scale;
     const int32_t* further_columns;
     const float* const* tensors;
-    const float* ranges;  // [depth, width] for INT8, which the filter and the network on triplets have
+    const float* ranges;  // [depth, width] for INT8, which the filter and the triplet classifier have
 };
 
 // Gives a network, to be freed by trackserve_free_network.

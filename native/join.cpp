@@ -90,7 +90,7 @@ std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, 
 Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
                    int64_t edges, const int32_t* inner, const int32_t* outer, int threads) {
     // The edges of the longest chain that ends with an edge, and of that which begins with it. Each round
-    // tells all chains that have one edge more.
+    // finds all chains that have one edge more.
     List<uint8_t> before, after;
     const auto lengthen = [&](List<uint8_t>& length, const int32_t* from, const int32_t* to) {
         length.resize(edges, 1);

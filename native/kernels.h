@@ -33,7 +33,7 @@ struct NeighbourSettings {
 // Rows of hits [n, columns] by distance from the origin, then by their features.
 void canonical_order(const float* features, int64_t n, int columns, const float* distance, int64_t* order);
 
-// So many consecutive hits in space order are looked at together.
+// The number of consecutive hits in space order that are looked at together.
 inline constexpr int LEAF = 32;
 
 // Rows of points [n, dimensions], along principal axes, in an order in which consecutive ones lie close
@@ -41,8 +41,8 @@ inline constexpr int LEAF = 32;
 void space_order(const float* points, int64_t n, int dimensions, const float* phi, float radian,
                  int32_t* order, int threads);
 
-// Edges between hits, which come in the order from the origin. They are told by places in space order,
-// which is written to `order`. Throws OverBudget for more edges than these.
+// Edges between hits, which come in the order from the origin. Hits are named by their places in space
+// order, which is written to `order`. Throws OverBudget for more edges than these.
 Pairs neighbours(const float* embedding, int64_t n, int dimensions, const float* r, const float* phi,
                  const float* z, const NeighbourSettings& settings, const Budget& budget, int32_t* order,
                  int threads);
@@ -65,7 +65,7 @@ struct Chains {
     Pairs edges, triplets;
 };
 
-// In their order, the triplets through which a chain of at least so many edges runs, each two of them a
+// In their order, the triplets through which a chain of at least `chain` edges runs, each two of them a
 // triplet, and the edges that are in one of those.
 Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
                    int64_t edges, const int32_t* inner, const int32_t* outer, int threads);

@@ -4,7 +4,7 @@
 // consecutive hits are a leaf with a bounding box, along the embedding's principal axes and in the
 // detector. Leaves whose boxes are within the radius, and between which the doublet cuts may be passed,
 // are compared hit by hit, each pair of leaves once. Distances are taken in float32, and in float64 with
-// the reference's order of summation where float32 can't tell on which side of the radius a pair lies, so
+// the reference's order of summation where float32 can't decide on which side of the radius a pair lies, so
 // the pairs are exactly those of scipy's cKDTree.
 //
 // A hit with more than `limit` neighbours that pass the cuts is crowded. Once both hits of a pair are known
@@ -26,7 +26,7 @@ namespace {
 constexpr int PARTS = LEAF / LANES;
 constexpr uint32_t WHOLE_LEAF = ~0u >> (32 - LEAF);
 constexpr int LEAVES_AT_ONCE = 16;
-constexpr int64_t EDGES_A_HIT = 32;  // there is room for so many at first
+constexpr int64_t EDGES_A_HIT = 32;  // the room at first
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 constexpr float NO_NUMBER = std::numeric_limits<float>::quiet_NaN();
 constexpr float FULL_TURN = 2 * M_PI;

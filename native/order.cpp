@@ -14,7 +14,7 @@ namespace trackserve {
 namespace {
 
 constexpr int64_t SEEN = 32;    // of the points of a range, to find along which axis they are spread
-constexpr int64_t SORTED = 64;  // so many items are sorted to find a pivot among them
+constexpr int64_t SORTED = 64;  // items that are sorted to find a pivot among them
 
 // Points along each axis and, if a radian counts, along the azimuth: [axes][n].
 std::vector<List<float>> coordinates(const float* points, int64_t n, int dimensions, const float* phi,

@@ -37,7 +37,7 @@ class Pairs {
     const int32_t* first() const { return first_.start; }
     const int32_t* second() const { return second_.start; }
 
-    // Have room for so many pairs; then they may be written behind the last one, and counted.
+    // Make room for this number of pairs; then they may be written behind the last one, and counted.
     void reserve(size_t pairs) {
         if (pairs > room_) make_room(std::max(pairs, 2 * room_));
     }
@@ -79,7 +79,7 @@ class Pairs {
         return {std::exchange(first_, {}), std::exchange(second_, {})};
     }
 
-    // Move all rows by so many.
+    // Add `by` to all rows.
     void move(int32_t by) {
         for (const Rows& rows : {first_, second_})
             for (size_t i = 0; i < size_; ++i) rows.start[i] += by;

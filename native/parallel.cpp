@@ -49,7 +49,7 @@ class Crew {
     Crew(const Crew&) = delete;
     Crew& operator=(const Crew&) = delete;
 
-    // Call work(thread) on so many of these threads, from 1 on, and as thread 0 here; return when all have.
+    // Call work(thread) on `others` of these threads, from 1 on, and as thread 0 here; return when all have.
     void run(uint32_t others, const std::function<void(int)>& work);
 
     // The calling thread's own crew.

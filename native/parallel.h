@@ -27,7 +27,7 @@ struct Chunk {
     int thread;
 };
 
-// How many chunks of so many rows there are.
+// The number of chunks of `at_once` rows.
 inline int64_t chunks_of(int64_t rows, int64_t at_once) { return (rows + at_once - 1) / at_once; }
 
 // Call work(chunk) for all chunks of the rows.
@@ -39,7 +39,7 @@ void for_chunks(int threads, int64_t rows, int64_t at_once, const Work& work) {
     });
 }
 
-// Call work(row) for each of the rows, so many of them at once on a thread.
+// Call work(row) for each of the rows, `at_once` of them at a time on a thread.
 template <class Work>
 void for_rows(int threads, int64_t rows, int64_t at_once, const Work& work) {
     for_chunks(threads, rows, at_once, [&](const Chunk& chunk) {

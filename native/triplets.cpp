@@ -1,4 +1,4 @@
-// The network on triplets, as TripletFilter of training/networks.py, and the layer on triplets that
+// The triplet classifier, as TripletFilter of training/networks.py, and the layer on triplets that
 // the GNN begins with, too.
 
 #include "triplets.h"
@@ -119,7 +119,7 @@ class TripletFilter final : public TripletNetwork {
         States states;
         std::vector<float> logits;
 
-        // Begin with these edges that end in some hits, and so many others that begin there.
+        // Begin with these edges that end in some hits, and the others that begin there.
         void load(const Graph& graph, const Position& at, const int32_t* edges, int64_t count,
                   int64_t first_out, int64_t others, int width) {
             triplets.clear();

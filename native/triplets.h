@@ -11,11 +11,11 @@ inline constexpr int64_t TRIPLETS_AT_ONCE = 64 * BLOCK;
 struct TripletEnds {
     std::vector<int32_t> inner, outer;  // the hits of each edge
     std::vector<int32_t> at;            // of each triplet: the place of its edge
-    int64_t room = 0;                   // for so many edges
+    int64_t room = 0;                   // in edges
     List<float> chords;                 // [room, CHORD]
     std::vector<float> sums;            // [room, width]
 
-    // Have room for whole blocks of so many edges.
+    // Make room for these edges in whole blocks.
     void resize(int64_t edges, int width);
     // Say which edge each triplet has, and the first one for a block more.
     void place(const int32_t* edges, int64_t triplets);
@@ -33,7 +33,7 @@ class TripletLayer {
         std::array<float, MAX_INPUTS * BLOCK> inputs{};
     };
 
-    // Work out what the edges of the scratch, so many first and so many second ones, add to triplets.
+    // Compute what the scratch's first and second edges add to their triplets.
     void prepare(const float* features, const float* positions, int64_t firsts, int64_t seconds,
                  Scratch& scratch) const;
 

@@ -143,7 +143,7 @@ def test_find_gives_the_same_file_from_a_server_as_in_process(small, tiny_bundle
 
 
 @pytest.mark.service
-def test_find_writes_the_same_file_with_several_events_under_way(small, server, tmp_path, capsys):
+def test_find_writes_the_same_file_with_several_events_in_flight(small, server, tmp_path, capsys):
     folder, alone, together = tmp_path / "events", tmp_path / "alone.csv", tmp_path / "together.csv"
     folder.mkdir()
     (source,) = find_events(small)
@@ -234,7 +234,7 @@ def test_no_events(tmp_path, bundle, capsys):
 
 def test_events_of_one_number_cannot_share_a_file(small, damaged, bundle, capsys):
     message = refusal(capsys, "find", small, damaged, "--local", "--bundle", bundle)
-    assert "have one number; a file of tracks can't tell them apart" in message
+    assert "have the same number; a file of tracks cannot distinguish them" in message
 
 
 def test_a_bundle_goes_with_local_alone(small, bundle, capsys):

@@ -1,4 +1,4 @@
-"""What an installation tells of itself, here and where something is missing."""
+"""What an installation reports about itself, here and where something is missing."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ ROOT = Path(__file__).parents[1]
 
 
 def lines(text: str) -> dict[str, str]:
-    """What is told, by its name."""
+    """What is printed, by its name."""
     return dict(line.split("  ", maxsplit=1) for line in text.splitlines())
 
 
 def test_it_tells_engines_bundles_and_parts(capsys):
     assert main(["info"]) == 0
-    told = {name: text.strip() for name, text in lines(capsys.readouterr().out).items()}
-    assert told["version"].startswith(f"{__version__} in ")
-    assert told["engine reference"] == f"onnxruntime {metadata.version('onnxruntime')}"
+    printed = {name: text.strip() for name, text in lines(capsys.readouterr().out).items()}
+    assert printed["version"].startswith(f"{__version__} in ")
+    assert printed["engine reference"] == f"onnxruntime {metadata.version('onnxruntime')}"
     chosen = library()
-    assert told["engine native"].startswith(f"{chosen.variant} ({', '.join(chosen.precisions())})")
-    assert all(variant in told["engine native"] for variant in built())
-    assert told["bundle trackml"].startswith(read_bundle().digest())
-    assert f"tritonclient {metadata.version('tritonclient')}" in told["part client"]
-    assert ("avx2" in told["processor"]) == (library().variant != "portable")
+    assert printed["engine native"].startswith(
+        f"{chosen.variant} ({', '.join(chosen.precisions())})"
+    )
+    assert all(variant in printed["engine native"] for variant in built())
+    assert printed["bundle trackml"].startswith(read_bundle().digest())
+    assert f"tritonclient {metadata.version('tritonclient')}" in printed["part client"]
+    assert ("avx2" in printed["processor"]) == (library().variant != "portable")
 
 
 def test_a_missing_package_is_told_with_what_installs_it(capsys, monkeypatch):
@@ -81,8 +83,8 @@ def test_without_a_compiler_it_installs_and_the_reference_serves(without_compile
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    told = lines(run("info"))
-    assert str(without_compiler) in told["version"]
-    assert "is not installed" in told["engine native"]
-    assert "C++20 compiler" in told["engine native"]
+    printed = lines(run("info"))
+    assert str(without_compiler) in printed["version"]
+    assert "is not installed" in printed["engine native"]
+    assert "C++20 compiler" in printed["engine native"]
     assert run("bundle", "check").endswith(f": valid, digest {read_bundle().digest()}\n")

@@ -1,7 +1,7 @@
 """What can go wrong, as one small tree.
 
 Everything that a user can cause derives from ``TrackserveError``; its message is one sentence that
-says what arrived, what was expected and what to do. The command line prints that sentence and exits
+states what arrived, what was expected and what to do. The command line prints that sentence and exits
 with status 2 (1 where the server was at fault); code that imports trackserve catches the class.
 """
 
@@ -43,7 +43,7 @@ class NobodyListensError(UnreachableError):
 class RefusedError(ServerError):
     """A server that is alive and declined this request: its queue is full or a time limit passed.
 
-    ``retry_after`` is the time (s) that the server needs for those that wait, None if it doesn't say.
+    ``retry_after`` is the time (s) that the server needs for those that wait, None if unknown.
     """
 
     retry_after: float | None = None

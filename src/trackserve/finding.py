@@ -148,12 +148,10 @@ async def find_concurrently(
 
 
 def check_distinct(sources: Sequence[EventSource]) -> None:
-    """Raise InputError for two events of one number, which a file of tracks can't tell apart."""
+    """Raise InputError for two events with the same number, which a file of tracks cannot distinguish."""
     seen: dict[int, EventSource] = {}
     for source in sources:
         other = seen.setdefault(source.event_id, source)
         if other is not source:
-            message = (
-                f"{other} and {source} have one number; a file of tracks can't tell them apart"
-            )
+            message = f"{other} and {source} have the same number; a file of tracks cannot distinguish them"
             raise InputError(message)

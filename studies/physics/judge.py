@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trackserve.data import EventSource
 
 Find = Callable[[Hits], tuple[Tracks | StagedTracks, dict[str, float]]]
-"""Finds the tracks of an event and tells the processor seconds that its steps took."""
+"""Finds the tracks of an event and returns the processor seconds of its steps, too."""
 
 
 class Finder(ABC):

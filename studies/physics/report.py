@@ -160,7 +160,7 @@ def points_lost(here: Evaluation, there: Evaluation, targets: str) -> dict[str, 
 
 
 def _sample(folder: Path) -> dict[str, Any]:
-    """Return the settings that the events of a folder were made with, as far as it tells."""
+    """Return the settings that the events of a folder were made with, as far as it records them."""
     record = folder / "simulation.json"
     settings: dict[str, Any] = json.loads(record.read_text())["settings"] if record.exists() else {}
     return settings

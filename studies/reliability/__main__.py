@@ -27,7 +27,7 @@ EVENTS = ROOT / "examples/events"
 
 
 def wedge(hits: Hits, count: int) -> Hits:
-    """Return about so many hits of an event, those of a wedge in phi: whole tracks, most of them."""
+    """Return about ``count`` hits of an event, those of a wedge in phi: whole tracks, most of them."""
     phi = np.arctan2(hits.y, hits.x)
     return hits.select(np.flatnonzero(phi <= np.sort(phi)[min(count, len(phi)) - 1]))
 

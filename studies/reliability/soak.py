@@ -92,7 +92,7 @@ class Use:
             except TimeoutError:
                 wrong = "no answer within ten seconds"
             self._count("hostile")
-            # While servers are killed some are told so.
+            # While servers are killed some requests are refused with that reason.
             if (
                 wrong
                 and "broke off" not in wrong
@@ -113,7 +113,7 @@ class Use:
 def soak(
     bundle: Bundle, events: Sequence[Hits], *, hours: float, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """Use a fleet of two servers for so many hours; return counts, faults and how everything went."""
+    """Use a fleet of two servers for ``hours``; return counts, faults and how everything went."""
     pipeline = open_pipeline(bundle)
     labels = [pipeline.find_tracks(hits).labels for hits in events]
     before = around()

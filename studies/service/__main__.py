@@ -3,7 +3,7 @@
     python -m studies.service --small DIR --pu20 DIR --pu200 DIR [--perf-analyzer FILE] [--quick]
 
 Sections that are done are kept in a folder beside the result, so that it goes on after a stop;
-``--again`` measures anew. What is compared alternates within one run, so that a busy machine slows both.
+``--again`` measures again. What is compared alternates within one run, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -170,13 +170,13 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, metavar="FILE", help="as `tune` writes them")
     parser.add_argument("--perf-analyzer", type=Path, metavar="FILE", help="its program")
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the time, for a trial")
-    parser.add_argument("--again", action="store_true", help="measure what is there anew")
+    parser.add_argument("--again", action="store_true", help="repeat existing measurements")
     parser.add_argument(
         "--only",
         nargs="+",
         choices=SECTIONS,
         metavar="SECTION",
-        help="these anew, others as written",
+        help="measure these again, keep the others",
     )
     parser.add_argument("-o", "--output", type=Path, default=RESULT, metavar="JSON")
     options = parser.parse_args()

@@ -82,7 +82,7 @@ def overload(study: Study) -> dict[str, Any]:
 
 
 def _overload(study: Study, how: Overload) -> dict[str, Any]:
-    """Tell goodput, refusals, memory, recovery, and which processes took the processor's time."""
+    """Measure goodput, refusals, memory, recovery, and which processes took the processor's time."""
     settings = replace(study.settings, max_queue=how.max_queue)
     every = os.sched_getaffinity(0)
     first = {min(every)}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trackserve.event import Float32
 
 WINDOWS = 3
-"""perf_analyzer's result is the mean of so many windows."""
+"""perf_analyzer's result is the mean of this number of windows."""
 
 
 def against_perf_analyzer(study: Study) -> dict[str, Any]:

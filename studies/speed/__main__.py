@@ -127,7 +127,7 @@ def threads(bundle: Bundle, hits: Hits, repetitions: int) -> dict[str, Any]:
 
 
 def work(bundle: Bundle, features: Float32, events: int, workers: int = 1) -> list[dict[str, Any]]:
-    """Let one-thread workers, each its own process, go through an event so many times."""
+    """Let one-thread workers, each its own process, find an event's tracks ``events`` times."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "features.npy"
         np.save(path, features)
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="folder (default: the shipped bundle)")
     parser.add_argument("--json", type=Path, default=RESULT, help="file for every number")
     parser.add_argument(
-        "--only", nargs="+", metavar="SECTION", help="these anew, others as written"
+        "--only", nargs="+", metavar="SECTION", help="measure these again, keep the others"
     )
     parser.add_argument("--quick", action="store_true", help="once each: to see that all runs")
     options = parser.parse_args()

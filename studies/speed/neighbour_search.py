@@ -79,7 +79,7 @@ def _directed(counts: Any, near: Any) -> tuple[Any, Any]:
 
 
 SWEPT, SHORT = 3, 8.0
-"""How often a point of a sweep is measured, unless cKDTree has taken so many seconds for it."""
+"""How often a point of a sweep is measured, unless cKDTree took longer than SHORT seconds for it."""
 LONG_ENOUGH = 15.0
 """Seconds after which a search is not repeated: its time is known well enough to rule it out."""
 SEARCHES: dict[str, tuple[Search, Pairs]] = {
@@ -199,7 +199,7 @@ def sweeps(embedding: Float32, radius: float, *, quick: bool) -> dict[str, Any]:
 
 
 def _even(hits: int, dimension: int, neighbours_wanted: float) -> tuple[Float32, float]:
-    """Return points spread evenly in a cube, and the radius that holds so many, but for its walls."""
+    """Return points spread evenly in a cube, and the radius that holds the neighbours wanted, but for its walls."""
     points = np.random.default_rng(0).random((hits, dimension), np.float32)
     unit_ball = math.pi ** (dimension / 2) / math.gamma(dimension / 2 + 1)
     return points, float((neighbours_wanted / hits / unit_ball) ** (1 / dimension))

@@ -139,7 +139,7 @@ class Workshop:
     # ---- a shallower GNN that answers as the bundle's own
 
     def shallow_gnn(self, steps: int) -> Path:
-        """Train a GNN of so many steps to answer as the bundle's and return its file."""
+        """Train a GNN of ``steps`` steps to answer as the bundle's and return its file."""
         path = self.folder / f"gnn-{steps}-steps.onnx"
         if not path.is_file():
             work = self.folder / path.stem
@@ -267,7 +267,7 @@ def variants(shop: Workshop) -> Iterator[Variant]:
         shop.with_networks("filter of 8 bits", shop.filter_of_8_bits(), **plain),
         slow=True,
     )
-    for kind, named in (("filter", "filter"), ("triplets", "triplets' network")):
+    for kind, named in (("filter", "filter"), ("triplets", "triplet classifier")):
         name = f"{named} before pruning"
         cut = {kind: {"cut": UNPRUNED_CUTS[kind]}}
         yield Variant(name, shop.with_networks(name, UNPRUNED / f"{kind}.onnx", **cut, **plain))
@@ -280,7 +280,7 @@ def variants(shop: Workshop) -> Iterator[Variant]:
     no_chains = {"triplets": {"chain": 2}}
     no_doublets = {"neighbours": {"cuts": {**found["neighbours"]["cuts"], "z0": float("inf")}}}
     for name, changes in (
-        ("without the network on triplets", no_network),
+        ("without the triplet classifier", no_network),
         ("without cuts on triplets", no_cuts),
         ("without the cut on z0", no_doublets),
     ):

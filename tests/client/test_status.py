@@ -1,4 +1,4 @@
-"""What an operator is told of a server: what it runs, what became of requests, where the time goes."""
+"""What an operator sees of a server: what it runs, what became of requests, where the time goes."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def test_refusals_are_counted_since_the_start(monolith, capsys):
     assert before is not None
     with Client(monolith.grpc_url) as client, pytest.raises(InputError):
         client.find_tracks(np.full((4, 3), np.nan))
-    time.sleep(1.0)  # the models tell their counts twice a second
+    time.sleep(1.0)  # the models report their counts twice a second
     assert main(["status", monolith.http_url, "--metrics", monolith.metrics_url]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"{monolith.http_url}\n  bundle    tiny (")
-    assert f", {before.get('unusable', 0) + 1} unusable, " in told
-    assert re.search(r"pipeline 1 x 1 .*\n.*at most, 64 waiting", told)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{monolith.http_url}\n  bundle    tiny (")
+    assert f", {before.get('unusable', 0) + 1} unusable, " in printed
+    assert re.search(r"pipeline 1 x 1 .*\n.*at most, 64 waiting", printed)
 
 
 def test_without_metrics_it_tells_what_triton_counts(monolith, ensemble):
@@ -74,7 +74,7 @@ def test_without_metrics_it_tells_what_triton_counts(monolith, ensemble):
     assert not status.recent
     assert not status.spent
     assert not status.busy
-    assert "say where these are with --metrics" in str(status)
+    assert "give their address with --metrics" in str(status)
 
 
 def test_no_server(capsys):

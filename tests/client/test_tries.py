@@ -31,7 +31,7 @@ def fail(servers: Servers, number: int, error=GONE) -> None:
     servers.failed(number, error)
 
 
-def test_a_client_stays_with_its_server_and_spreads_what_is_under_way(clock):
+def test_a_client_stays_with_its_server_and_spreads_requests_in_flight(clock):
     servers = Servers(3)
     first = servers.choose()
     servers.asked(first)

@@ -52,9 +52,11 @@ def test_picture_is_written(tmp_path: Path) -> None:
     event = event_of([5] * 4 + [9] * 4 + [0] * 3)
     tracks = Tracks(labels(0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1))
     plain = draw_event(event.hits, tracks, tmp_path / "new" / "plain.png")
-    told = draw_event(event.hits, tracks, tmp_path / "told.png", truth=event.truth, title="t")
+    coloured = draw_event(
+        event.hits, tracks, tmp_path / "coloured.png", truth=event.truth, title="t"
+    )
     assert plain.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert plain.read_bytes() != told.read_bytes()
+    assert plain.read_bytes() != coloured.read_bytes()
 
 
 @pytest.mark.parametrize("hits", [0, 1])

@@ -16,7 +16,7 @@ def particles(
     charge: float = 1.0,
     primary: bool = True,
 ) -> Particles:
-    """Particles that are targets unless told otherwise."""
+    """Particles that are targets unless stated otherwise."""
     count = len(ids)
     momentum = np.broadcast_to(np.asarray(pt, np.float64), count).copy()
     return Particles(

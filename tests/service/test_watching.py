@@ -1,4 +1,4 @@
-"""What the server tells of itself: its own counters, and a line in the log for a request."""
+"""What the server reports about itself: its own counters, and a line in the log for a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HITS = straight_tracks(tracks=20, noise=10)
 def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
     outputs = ReferencePipeline(tiny_bundle).run(_features(tiny_bundle))
     name = 'trackserve_requests_total{model="track_finding",outcome="%s"}'
-    time.sleep(1.0)  # what other tests asked for has been told
+    time.sleep(1.0)  # what other tests asked for has been reported
     before = counted(server)
     with Client(server.grpc_url) as client:
         client.find_tracks(HITS)

@@ -191,7 +191,7 @@ def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
     starts.clear()
     with Server(repository, restarts=1) as server:
         os.kill(server.pid, signal.SIGKILL)
-        with pytest.raises(ServerError, match="status -9; started anew: no memory"):
+        with pytest.raises(ServerError, match="status -9; the restart failed: no memory"):
             server.wait()
 
 
@@ -288,7 +288,7 @@ def test_the_pip_installed_server_has_no_onnxruntime_backend(tiny_bundle):
         serve(tiny_bundle, settings, **FREE_PORTS),
     ):
         pass
-    # All three are told, so the server understood their configurations.
+    # All three are reported, so the server understood their configurations.
     for name in ("embedding", "filter", "gnn"):
         assert re.search(
             rf"{name}: unable to find backend library for backend 'onnxruntime'", str(raised.value)

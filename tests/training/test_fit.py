@@ -12,7 +12,7 @@ from trackserve.training.fit import fit
 
 
 class LineLoss:
-    """The squared distance of a line from points that are drawn anew at each step."""
+    """The squared distance of a line from points that are drawn again at each step."""
 
     def __init__(
         self, network: nn.Module, *, stop_at: int | None = None, worth: float = 1.0

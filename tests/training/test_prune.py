@@ -1,4 +1,4 @@
-"""Pruning keeps the units that count, in the filter and in the network on triplets."""
+"""Pruning keeps the units that count, in the filter and in the triplet classifier."""
 
 from __future__ import annotations
 

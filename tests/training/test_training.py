@@ -94,7 +94,7 @@ def test_every_update_is_logged(place):
 
 
 def test_a_training_that_is_killed_goes_on_as_if_nothing_had_happened(place, monkeypatch):
-    """Killed while the pruned filter learns, before the pruned network on triplets does, in the GNN."""
+    """Killed while the pruned filter learns, before the pruned triplet classifier does, in the GNN."""
     recipe, again = small_recipe(place), place / "again"
     for loss, call in ((FilterLoss, 10), (TripletLoss, 7), (GnnLoss, 4)):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

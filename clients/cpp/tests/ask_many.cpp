@@ -3,7 +3,7 @@
 //     ask_many SERVERS REQUESTS THREADS FILE ...
 //
 // A file holds float32 [N, 3], x, y, z in mm, as numpy's tofile writes it; requests go through the
-// files in turn. A line with its number tells that an event is answered; lines "labels NUMBER ..."
+// files in turn. A line with its number reports that an event is answered; lines "labels NUMBER ..."
 // follow when all are. At the end, on standard error, a line of JSON: the
 // processor seconds of this process and the wall seconds, without reading files and connecting.
 #include <sys/resource.h>

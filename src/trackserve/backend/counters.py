@@ -1,4 +1,4 @@
-"""Counting in a model's process, told to Triton now and then: each telling is a trip to the server."""
+"""Counts in a model's process, reported to Triton now and then: each report is a round trip to the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.timings import Timings
 
 PERIOD = 0.5
-"""Seconds between two tellings; nothing is told where nothing has changed."""
+"""Seconds between two reports; unchanged counts are not reported."""
 
 
 class Counters:
@@ -42,7 +42,7 @@ class Counters:
         for stage, edges in timings.edges.items():
             self.add(metrics.EDGES, edges, stage)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Hand over what was counted since the last time."""
         with self._lock:
             added, self._added = self._added, {}
@@ -56,7 +56,7 @@ class Counters:
         while True:
             time.sleep(PERIOD)
             try:
-                self.tell()
+                self.report()
             except pb.TritonModelException:  # the server is stopping
                 return
 

@@ -48,7 +48,7 @@ class Entry(ABC):
         """Return the model's outputs for its inputs, both in the order of the table of tensors."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Read the bundle and what the model's configuration says."""
+        """Read the bundle and the model's configuration."""
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
         self.max_hits = int(parameters["max_hits"]["string_value"])
@@ -64,9 +64,9 @@ class Entry(ABC):
         return [self._answer(request) for request in requests]
 
     def finalize(self) -> None:
-        """Tell the last counts."""
+        """Report the last counts."""
         if self._counters is not None:
-            self._counters.tell()
+            self._counters.report()
 
     def count(self, outputs: Sequence[NDArray[Any]], seconds: float) -> None:
         """Count an event that the model has done in these seconds, and the edges or tracks in its outputs."""

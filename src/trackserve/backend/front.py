@@ -90,7 +90,7 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Report the last counts."""
-        self._counters.tell()
+        self._counters.report()
 
     def _accept(self, request: Any) -> Any:
         """Return the answer of a request or its refusal, None if it waits."""

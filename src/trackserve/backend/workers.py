@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: one of the metrics' outcomes, and why if it has no tracks."""
+    """How a request ended: one of the metrics' outcomes, and why if it has no tracks."""
 
     kind: str
     reason: str = ""
@@ -69,17 +69,17 @@ class Monolith:
     """The whole pipeline in this process, from hits or scaled features to labels."""
 
     def __init__(
-        self, bundle: Bundle, says: Mapping[str, str], given: Tensor, counters: Counters
+        self, bundle: Bundle, parameters: Mapping[str, str], given: Tensor, counters: Counters
     ) -> None:
         self._columns = None if given is FEATURES else bundle.features
-        self._max_hits = int(says["max_hits"])
+        self._max_hits = int(parameters["max_hits"])
         self._counters = counters
-        precision = says["precision"]
+        precision = parameters["precision"]
         self._pipeline = open_pipeline(
             bundle,
-            engine=says["engine"],
-            device=says["device"],
-            threads=int(says["threads"]),
+            engine=parameters["engine"],
+            device=parameters["device"],
+            threads=int(parameters["threads"]),
             precision=None if precision == "bundle" else precision,
         )
         # Run once: what can't fails at the start, and a first event is fast.
@@ -171,6 +171,6 @@ class Ensemble:
             return Outcome("unusable", str(error)), None
         except Exception as error:  # the next one is answered
             reason = f"the server failed: {type(error).__name__}: {error}"
-        # An error's code is lost on the way, so its text says what it is.
+        # An error's code is lost on the way, so its text identifies it.
         _, unusable, why = reason.partition(UNUSABLE)
         return (Outcome.unusable(why) if unusable else Outcome("failed", reason)), None

@@ -56,8 +56,8 @@ class Bundle:
 
     ``radius`` and ``neighbour_limit`` bound the neighbour search in the embedding of
     ``embedding_dimension`` dimensions; ``filter_cut`` is the least filter score that an edge needs,
-    in [0, 1]; ``fit`` and ``quality`` are there where tracks can be fitted; ``budget`` bounds an event;
-    ``provenance`` tells data, seeds, versions and the physics measured after training.
+    in [0, 1]; ``fit`` and ``quality`` exist if tracks can be fitted; ``budget`` bounds an event;
+    ``provenance`` holds data, seeds, versions and the physics measured after training.
     """
 
     path: Path

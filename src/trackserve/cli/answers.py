@@ -52,7 +52,7 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def open_answers(options: argparse.Namespace) -> Iterator[Answers]:
-    """Yield what answers, as the options say; fitted parameters come with the tracks where they can."""
+    """Yield the chosen source of tracks, with fitted parameters if it has them."""
     if options.server is not None or options.tracks is not None:
         refuse(options, ("bundle", "engine"), "the pipeline in process, not --server or --tracks")
     if options.tracks is not None:

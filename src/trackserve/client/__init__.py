@@ -67,7 +67,7 @@ class Client(ClientCore):
     """A connection to a server, or to one of several, for one event after the other.
 
     A ``url`` is ``host:port`` or ``grpc://host:port`` for gRPC, ``http://host:port`` for HTTP, with TLS
-    ``grpcs://`` and ``https://``; ``credentials`` (default: the environment's) say whom to trust and
+    ``grpcs://`` and ``https://``; ``credentials`` (default: the environment's) define whom to trust and
     what to show. Give several in a list or with commas. A server that fails or refuses is asked again after a rest, or
     the next one is asked at once: up to ``tries`` times each, within ``timeout`` (s) for an event,
     ``try_timeout`` (s) for one try. Where nothing has ever listened, the first event fails within
@@ -110,7 +110,7 @@ class Client(ClientCore):
 
     @property
     def description(self) -> Description:
-        """What the server says about its model: columns, limits, bundle."""
+        """The served model's columns, limits and bundle."""
         if self._described is not None:
             return self._described
         try:

@@ -182,26 +182,26 @@ class AsyncClient(ClientCore):
         """
         source, wanted = enumerate(events), Wanted(parameters, min_quality)
         ahead = 2 * self.concurrency  # a slow event at the front leaves no server idle
-        under_way: deque[asyncio.Task[Answer]] = deque()
+        in_flight: deque[asyncio.Task[Answer]] = deque()
         try:
             while True:
-                for index, hits in itertools.islice(source, ahead - len(under_way)):
-                    under_way.append(asyncio.create_task(self._answer(index, hits, wanted)))
-                if not under_way:
+                for index, hits in itertools.islice(source, ahead - len(in_flight)):
+                    in_flight.append(asyncio.create_task(self._answer(index, hits, wanted)))
+                if not in_flight:
                     return
                 if ordered:
-                    answer = await under_way[0]
-                    under_way.popleft()
+                    answer = await in_flight[0]
+                    in_flight.popleft()
                     yield answer
                     continue
-                done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(in_flight, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    under_way.remove(task)
+                    in_flight.remove(task)
                     yield task.result()
         finally:
-            for task in under_way:
+            for task in in_flight:
                 task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(*in_flight, return_exceptions=True)
 
     async def _answer(self, index: int, hits: HitsLike, wanted: Wanted) -> Answer:
         request_id = new_request_id()

@@ -87,7 +87,7 @@ class ClientCore:
         except (KeyError, ValueError):
             message = (
                 f"the model {TRACK_FINDING.name!r} at {where} is not one of trackserve: it "
-                "doesn't say which columns it takes"
+                "does not describe its columns"
             )
             raise ServerError(message) from None
         if self._fallback is not None:

@@ -1,4 +1,4 @@
-"""What a server's own statistics say of where the time of its requests went."""
+"""Where the time of requests went, from a server's own statistics."""
 
 from __future__ import annotations
 

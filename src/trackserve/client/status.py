@@ -35,7 +35,7 @@ class Status:
     """A server while it was watched for ``seconds``.
 
     ``instances``, ``threads`` (of one instance) and ``busy`` (share of the time that the instances
-    worked) go by model. ``under_way`` are requests that wait or are worked on, ``outcomes`` counts
+    worked) go by model. ``in_flight`` are requests that wait or are worked on, ``outcomes`` counts
     those since the start by what became of them: None without metrics, and ``busy`` of a monolith is
     empty. ``spent`` is where the mean time (s) of an event went: of those done meanwhile if ``recent``,
     else since the start.
@@ -50,7 +50,7 @@ class Status:
     seconds: float
     events_per_s: float
     busy: Mapping[str, float]
-    under_way: int | None
+    in_flight: int | None
     outcomes: Mapping[str, int] | None
     spent: Mapping[str, float]
     recent: bool
@@ -77,10 +77,10 @@ class Status:
 
     def _requests(self) -> dict[str, str]:
         if self.outcomes is None:
-            return {"requests": "the metrics count them; say where these are with --metrics"}
+            return {"requests": "counted in the metrics; give their address with --metrics"}
         counts = {name: f"{self.outcomes.get(name, 0):,} {name}" for name in metrics.OUTCOMES}
         return {
-            "requests": f"{self.under_way} in flight; since the start {counts['answered']}, "
+            "requests": f"{self.in_flight} in flight; since the start {counts['answered']}, "
             f"{counts['unusable']}, {counts['over_budget']}, {counts['failed']}",
             "refused": ", ".join(counts[name] for name in metrics.REFUSALS),
         }
@@ -157,7 +157,7 @@ def read_status(
         seconds=seconds,
         events_per_s=recent / seconds,
         busy={model: min(1.0, time / instances[model] / seconds) for model, time in worked.items()},
-        under_way=_under_way(after) if metrics_url else None,
+        in_flight=_in_flight(after) if metrics_url else None,
         outcomes=_outcomes(after) if metrics_url else None,
         spent={part: spent[part] for part in PARTS if part in spent},
         recent=recent > 0,
@@ -174,7 +174,7 @@ def _events(statistics: Statistics) -> float:
     return sum(statistics.count.get((model.name, "success"), 0) for model in SERVED)
 
 
-def _under_way(statistics: Statistics) -> int:
+def _in_flight(statistics: Statistics) -> int:
     pending = metrics.PENDING.name
     return int(sum(n for (name, *_), n in statistics.counters.items() if name == pending))
 

@@ -56,7 +56,7 @@ class Patience:
 
 @dataclass
 class _Server:
-    under_way: int = 0
+    in_flight: int = 0
     failures: int = 0
     rests_until: float = -math.inf
     seen: bool = False
@@ -84,7 +84,7 @@ class Servers:
 
         def rank(number: int) -> tuple[float, int]:
             server = self._all[number]
-            return max(0.0, server.rests_until - now), server.under_way
+            return max(0.0, server.rests_until - now), server.in_flight
 
         return min(self._order, key=rank)
 
@@ -99,18 +99,18 @@ class Servers:
 
     def asked(self, number: int) -> None:
         """Note that a request is in flight."""
-        self._all[number].under_way += 1
+        self._all[number].in_flight += 1
 
     def answered(self, number: int) -> None:
         """Note that a request came back, and so the server is well."""
         server = self._all[number]
-        server.under_way -= 1
+        server.in_flight -= 1
         server.failures, server.rests_until, server.seen = 0, -math.inf, True
 
     def failed(self, number: int, error: ServerError) -> None:
         """Note that a request failed; the server rests, as long as it asked for if it did."""
         server, now = self._all[number], time.monotonic()
-        server.under_way -= 1
+        server.in_flight -= 1
         server.seen |= not isinstance(error, NobodyListensError)
         if server.rests_until > now:  # this one was in flight when another one failed
             return
@@ -124,7 +124,7 @@ class Servers:
 
     def dropped(self, number: int) -> None:
         """Note that a request ended in a way that means nothing about the server."""
-        self._all[number].under_way -= 1
+        self._all[number].in_flight -= 1
 
 
 class Tries:

@@ -39,7 +39,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the service: what goes in, what comes out, and what else where a request asks for it."""
+    """One model of the service: its inputs, its outputs, and the outputs that a request may ask for."""
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -118,14 +118,14 @@ STAGES = (
 )
 """The stages in the order of the way of an event; scaled features enter at ``order``.
 
-A bundle without a network on triplets keeps every edge that passed and has no triplets.
+A bundle without a triplet classifier keeps every edge that passed the filter and has no triplets.
 """
 
 ENSEMBLES = (HITS_TO_TRACKS, FEATURES_TO_TRACKS)
-"""What the served models hand their requests to where each stage is a model."""
+"""The chains of stages behind the served models in an ensemble."""
 
 MODELS = {model.name: model for model in (*SERVED, *ENSEMBLES, *STAGES)}
 UNUSABLE = "unusable input: "
-"""How a stage begins to say that an event can't be used; a served model leaves it out."""
+"""Prefix of a stage's error for an unusable event; a served model removes it."""
 BUNDLE_FOLDER = Path("track_finding", "bundle")
 """Where a model repository keeps its one copy of the bundle; Triton leaves such folders alone."""

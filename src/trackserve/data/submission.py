@@ -72,7 +72,7 @@ class TrackFiles:
 class Submission:
     """The rows of a file of tracks, sorted by event and hit; each int64 ``[R]``.
 
-    Track ids may be any integers; hits of an event with one id are a track, and a negative id says
+    Track ids may be any integers; hits of an event with one id are a track, and a negative id means
     that a hit is on none.
     """
 

@@ -149,12 +149,12 @@ def read_event(path: Path, *, truth: bool = True, cells: bool = False) -> Event:
 
 
 def is_primary(particle_id: Int64) -> Bool:
-    """Whether each particle ``[P]`` came straight from a primary vertex, as far as its id tells.
+    """Whether each particle ``[P]`` came straight from a primary vertex, as far as its id shows.
 
     An ACTS barcode holds, from its highest bit on, primary vertex (12 bits), secondary vertex (12),
     particle (16), generation (8) and sub-particle (16); a primary has only the first and the third.
     The ids of the TrackML challenge hold vertex (12 bits), particle (16) and below them zeros. Ids
-    too small to be either tell nothing, and such particles count as primary.
+    too small to be either carry no information, and such particles count as primary.
     """
     barcode = particle_id.view(np.uint64)
     below_trackml_particle = barcode & np.uint64((1 << 36) - 1)

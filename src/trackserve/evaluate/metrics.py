@@ -288,7 +288,7 @@ class TargetCounts:
     """How the targets of one set fared in one event, or in several added up.
 
     ``duplicates`` counts further tracks of targets over all tracks of targets, ``fakes`` the fakes
-    among tracks whose majority particle has a momentum of the set; ``losses`` says what the targets
+    among tracks whose majority particle has a momentum of the set; ``losses`` states what the targets
     without a double-majority match died of, ``bins`` holds the efficiency by variable.
     """
 

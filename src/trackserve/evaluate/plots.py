@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trackserve.evaluate.report import Evaluation
 
 INK, QUIET, FAINT = "#1f2933", "#7b8794", "#e4e7eb"
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, distinguishable for colour-blind readers.
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLOURS = {HEADLINE.name: BLUE, STRICT.name: ORANGE, LOW_PT.name: GREEN}
 LABELS = {

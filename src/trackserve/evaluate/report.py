@@ -311,7 +311,7 @@ def _pixels(event: Event, truth: Truth, labels: Int64, stages: Mapping[str, Int6
 def pixels_of(event: Event) -> Event:
     """Return an event's hits in the pixel detector alone, with their truth.
 
-    Raises InputError for hits that don't say on which module they lie.
+    Raises :class:`InputError` for hits without module numbers.
     """
     modules = event.hits.modules
     if modules is None:

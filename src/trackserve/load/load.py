@@ -1,4 +1,4 @@
-"""A load: which events, how many at once or at which rate, and the processes that send them."""
+"""A load: which events, how many in flight or at which rate, and the processes that send them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Load:
     Closed loop: ``concurrency`` requests are in flight, and an answer makes way for the next one.
     Open loop: requests arrive at random (Poisson) at ``rate`` a second, whatever becomes of those
     before, and their latency counts from the moment at which they were to be sent. The load comes
-    from ``processes`` processes (0: one a core, no more than requests at once).
+    from ``processes`` processes (0: one a core, no more than requests in flight).
     """
 
     concurrency: int = 0
@@ -135,7 +135,7 @@ def first_answers(client: Client, events: Events) -> Events:
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """What became of every request: rows of :data:`RECORD`, times in seconds from the start.
+    """How every request ended: rows of :data:`RECORD`, times in seconds from the start.
 
     The load was measured from ``begin`` to ``end``.
     """
@@ -154,7 +154,7 @@ class Records:
 def drive(
     url: str, events: Events, load: Load, *, progress: bool = False, marks: Sequence[Any] = ()
 ) -> Records:
-    """Load a server and return what became of every request; all have ended when this returns.
+    """Load a server and return how every request ended; all have ended when this returns.
 
     Of two ``marks`` one is called when the load has warmed up, the other when it ends.
     Raises :class:`ServerError` where a process can't connect or fails.
@@ -241,7 +241,7 @@ def _gather(processes: Sequence[BaseProcess], answers: Any, load: Load) -> list[
             found = answers.get(timeout=1)
         except queue.Empty:
             if time.monotonic() > deadline or not any(p.is_alive() for p in processes):
-                message = "a process of the load ended without saying what it had sent"
+                message = "a process of the load ended without a record of what it had sent"
                 raise ServerError(message) from None
             continue
         if isinstance(found, TrackserveError):

@@ -5,7 +5,8 @@ Envoy's least-request does. A server works on an event a core, first come first 
 requests wait, and refuses the rest. Service times are drawn from measured ones.
 
 More than ``CELL`` servers are simulated as ``CELL`` with their share of the rate: with two choices the
-queues of that many are already those of any larger number (Mitzenmacher, IEEE TPDS 12 (2001) 1094).
+queues of ``CELL`` servers are already those of any larger number (Mitzenmacher, IEEE TPDS 12 (2001)
+1094).
 
 Times in seconds, rates in events a second.
 """

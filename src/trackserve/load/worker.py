@@ -28,27 +28,27 @@ RECORD = np.dtype(
     [(name, "f8") for name in ("arrival", "sent", "received", "done")]
     + [("event", "i4"), ("outcome", "i1")]
 )
-"""A request: when it was to be sent, was sent, its answer was here and was read (s), and which."""
+"""A request: when it was due, was sent, its answer arrived and was read (s), which event, and its status."""
 SLOTS, SLOTS_BYTES = 1024, 2**28
 """Requests that one process of an open loop may have in flight through shared memory, and its most memory."""
 CHUNK = 4096
 KEEP_MEMORY = ((-3, 2**25), (-1, 2**30))
 """M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc: no fresh pages for each request that is sent."""
 PAUSE = 0.01
-"""How long a closed loop waits (s) after a request without an answer, lest it ask in a frenzy."""
+"""How long a closed loop waits (s) after a request without an answer, so that it does not flood the server."""
 
 
 class RequestStatus(IntEnum):
-    """What became of a request: each has exactly one."""
+    """How a request ended: each has exactly one status."""
 
     ANSWERED = 0
     """with labels, the expected ones where these are known"""
     WRONG = 1
     """with labels that are not the expected ones"""
     REFUSED = 2
-    """the server said that it won't, with a reason"""
+    """the server refused, with a reason"""
     FAILED = 3
-    """the server said that it could not, or that the event can't be used"""
+    """a fault of the server, or an unusable event"""
     LOST = 4
     """no answer within the timeout, or the connection broke"""
 
@@ -139,16 +139,16 @@ class _Sender:
 
     async def open_loop(self) -> None:
         """Send at random moments, whatever becomes of what was sent before."""
-        arrival, under_way, events = self.begin, set(), self._draw(0)
+        arrival, in_flight, events = self.begin, set(), self._draw(0)
         while (arrival := arrival + self._random.exponential(1 / self.task.rate)) < self.end:
             if (left := arrival - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             asked = asyncio.create_task(self._ask(next(events), arrival))
-            under_way.add(asked)
-            asked.add_done_callback(under_way.discard)
+            in_flight.add(asked)
+            asked.add_done_callback(in_flight.discard)
             if left <= 0:
                 await asyncio.sleep(0)  # late: let answers be read all the same
-        await asyncio.gather(*under_way)
+        await asyncio.gather(*in_flight)
 
     async def _ask(self, event: int, arrival: float) -> None:
         slot = await self.wire.slot()

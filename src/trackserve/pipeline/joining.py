@@ -1,4 +1,4 @@
-"""Join the pieces of one track: across a hole, or where an edge was lost, by what their fits say.
+"""Join the pieces of one track: across a hole, or where an edge was lost, by comparing their fits.
 
 A piece ends where a hit is missing or an edge was cut. Two pieces are one track when one helix fits
 the hits of both hardly worse than each piece is fitted by its own.

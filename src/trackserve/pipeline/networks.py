@@ -23,7 +23,7 @@ METADATA = "trackserve.network"
 def load_network(path: Path, threads: int) -> ort.InferenceSession:
     """Open the ONNX file for running on ``threads`` processor threads.
 
-    Fewer are used where :func:`steady_threads` says so. Raises :class:`BundleError` with onnxruntime's
+    Fewer are used where :func:`steady_threads` requires it. Raises :class:`BundleError` with onnxruntime's
     reason where it can't: an operator that it doesn't know, a newer version of the format.
     """
     if threads < 1:
@@ -71,5 +71,5 @@ def run_network(
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of what a library says of a failure."""
+    """Return the beginning of a library's error message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

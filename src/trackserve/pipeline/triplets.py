@@ -1,6 +1,6 @@
 """Algorithm 2: join edges that meet in a hit, and keep those that one particle could have made.
 
-Three hits tell what two cannot: whether the particle goes on in one direction. A network looks at
+Three hits show what two cannot: whether the particle continues in one direction. A network looks at
 each triplet alone, and an edge without a triplet is dropped.
 """
 

@@ -79,18 +79,18 @@ def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
         "D": bundle.embedding_dimension,
     }
     description = describe(bundle, max_hits=settings.max_hits, max_queue=settings.max_queue)
-    says = description.parameters()
+    parameters = description.parameters()
     if settings.shape == "monolith":
-        return [_front_config(model, PIPELINE, settings, sizes, says) for model in SERVED]
+        return [_front_config(model, PIPELINE, settings, sizes, parameters) for model in SERVED]
     stages = [
         _onnxruntime_config(stage, settings, sizes, bundle)
         if settings.networks == "onnxruntime" and stage.name in NETWORKS
-        else _python_config(stage, settings, sizes, says)
+        else _python_config(stage, settings, sizes, parameters)
         for stage in STAGES
     ]
     return [
-        _front_config(TRACK_FINDING, HITS_TO_TRACKS.name, settings, sizes, says),
-        _front_config(EXATRKX, FEATURES_TO_TRACKS.name, settings, sizes, says),
+        _front_config(TRACK_FINDING, HITS_TO_TRACKS.name, settings, sizes, parameters),
+        _front_config(EXATRKX, FEATURES_TO_TRACKS.name, settings, sizes, parameters),
         _ensemble_config(HITS_TO_TRACKS, STAGES, stages, sizes),
         _ensemble_config(FEATURES_TO_TRACKS, STAGES[1:], stages[1:], sizes),
         *stages,
@@ -102,7 +102,7 @@ def _front_config(
     worker: str,
     settings: Settings,
     sizes: Mapping[str, int],
-    says: Mapping[str, str],
+    parameters: Mapping[str, str],
 ) -> Any:
     """Configure a served model, which runs the pipeline or hands what it takes to an ensemble."""
     limits = {
@@ -113,7 +113,7 @@ def _front_config(
         "batch": str(settings.batch),
         "log_requests": settings.log_requests,
     }
-    config = _config(model, sizes, {**says, **limits})
+    config = _config(model, sizes, {**parameters, **limits})
     config.backend = "python"
     config.instance_group.add(count=1, kind=_instance_kind(settings))
     return config
@@ -130,9 +130,9 @@ def _instance_kind(settings: Settings) -> Any:
 
 
 def _python_config(
-    model: Model, settings: Settings, sizes: Mapping[str, int], says: Mapping[str, str]
+    model: Model, settings: Settings, sizes: Mapping[str, int], parameters: Mapping[str, str]
 ) -> Any:
-    config = _config(model, sizes, {**says, **_how(model.name, settings)})
+    config = _config(model, sizes, {**parameters, **_how(model.name, settings)})
     config.backend = "python"
     config.instance_group.add(
         count=settings.instances.get(model.name, 1), kind=pb.ModelInstanceGroup.KIND_CPU

@@ -89,7 +89,7 @@ class Server:
         self.restarts = restarts
         self._died = died or (lambda: None)
         self.restarted: list[float] = []
-        """When (``time.monotonic``, s) the server was started anew."""
+        """When (``time.monotonic``, s) the server was restarted."""
         self._log = None if log is None else Path(log).absolute()
 
     @property
@@ -187,7 +187,7 @@ class Server:
         self._processes = [self.pid, *children(self.pid)]
 
     def _keep(self) -> None:
-        """Start the server anew whenever one of its processes has ended, until it is to stop."""
+        """Restart the server whenever one of its processes has ended, until it is to stop."""
         while (ended := self._ending.wait(self._processes)) is not None:
             with contextlib.suppress(OSError):  # a full disk is no reason not to restart
                 self._died()
@@ -197,11 +197,11 @@ class Server:
             self._end(drain=False)
             status = self._process.returncode
             what = f"status {status}" if ended == self.pid else f"model process {ended} gone"
-            if not self._starts_anew(what):
+            if not self._restart(what):
                 return
 
-    def _starts_anew(self, what: str) -> bool:
-        """Start the server that ended in this way until it is ready; else say why it ended for good."""
+    def _restart(self, what: str) -> bool:
+        """Start the server that ended in this way until it is ready; else record why it ended for good."""
         failure = f"the server ended by itself with {what}: {reasons(self.log())}"
         while not self._stopping.is_set():
             now = time.monotonic()
@@ -214,7 +214,7 @@ class Server:
             try:
                 self._start()
             except (ServerError, OSError) as error:
-                failure = f"the server ended by itself with {what}; started anew: {error}"
+                failure = f"the server ended by itself with {what}; the restart failed: {error}"
                 self._stopping.wait(RESTART_PAUSE)
             else:
                 return True
@@ -237,7 +237,7 @@ class Server:
             f"--backend-config=python,shm-region-prefix-name={self._region}",
             f"--backend-config=python,shm-growth-byte-size={16 * 2**20}",
             "--backend-config=python,stub-timeout-seconds=120",
-            # A served model holds a thread for each event under way; 32 is Triton's default.
+            # A served model holds a thread for each event in flight; 32 is Triton's default.
             f"--backend-config=python,thread-pool-size={max(32, 8 + len(os.sched_getaffinity(0)))}",
         ]
         for name in PROTOCOLS:
@@ -264,7 +264,7 @@ class Server:
                 raise ServerError(message)
 
     def _answers(self, protocol: str) -> bool:
-        """Whether HTTP says that all models are ready, or gRPC's socket is open."""
+        """Whether HTTP reports all models ready, or gRPC's socket is open."""
         path = self.sockets[protocol]
         try:
             if protocol == "http":

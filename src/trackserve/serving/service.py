@@ -145,7 +145,7 @@ def serve(
             settings=guard,
             log=log,
         )
-        running.enter_context(front)  # first, since it says at once whether ports are free
+        running.enter_context(front)  # first, since it fails at once if a port is taken
         server = running.enter_context(
             hidden_server(bundle, settings, log=log, restarts=restarts, died=front.note_death)
         )

@@ -29,12 +29,12 @@ class Settings:
     the fastest on this machine (:mod:`trackserve.engines.registry`); the stages of an ensemble run on
     the reference. ``device`` is one of the engine's, ``auto`` its first; ``precision`` is what networks
     are computed in, ``bundle`` the bundle's own.
-    ``networks`` says what runs the networks of an ensemble: the ``python`` backend, or the
+    ``networks`` selects what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
     wait, when it has waited for ``queue_timeout`` seconds, or when it has more than ``max_hits`` hits.
     ``budget`` replaces bounds of an event that the bundle sets (:mod:`trackserve.pipeline.budget`), by name.
     Up to ``batch`` waiting events of few hits go to a monolith's instance in one execution.
-    ``log_requests`` says which requests get a line in the server's log: ``none``, the ``failures``
+    ``log_requests`` selects the requests with a line in the server's log: ``none``, the ``failures``
     (unusable events and the server's own faults), or ``all``, the refused ones among them. With
     ``shared_memory`` clients on this machine may send their tensors through system shared memory, and
     then can make the server read and write any such region by its name.

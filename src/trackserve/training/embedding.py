@@ -110,7 +110,7 @@ def passing_neighbours(
 ) -> tuple[Int64, float]:
     """Return wrong pairs ``[2, W]`` within REACH that pass the doublet cuts, and what each stands for.
 
-    At most ``recipe.embedding.pairs`` of them, drawn at random; each stands for so many pairs a hit.
+    At most ``recipe.embedding.pairs`` of them, drawn at random; each is weighted to represent all pairs of its hit.
     """
     pairs = find(
         embedding,

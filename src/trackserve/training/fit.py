@@ -46,7 +46,7 @@ def fit(
     The learning rate rises over the first twentieth and falls to zero along a cosine. What is drawn
     at each step depends on the seed and the number of the step alone, so a training that was killed
     goes on from ``folder/NAME.checkpoint`` as if nothing had happened. Metrics are written to the
-    folder as :func:`trackserve.training.progress.progress_writers` says. Raises :class:`InputError`
+    folder as :func:`trackserve.training.progress.progress_writers` describes. Raises :class:`InputError`
     where the loss is no longer finite.
     """
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)

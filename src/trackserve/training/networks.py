@@ -284,7 +284,7 @@ class TripletFilter(nn.Module):
 
 
 class MessagePassing(nn.Module):
-    """One step of an interaction network: links tell nodes, nodes tell links (arXiv:1612.00222)."""
+    """One step of an interaction network: messages from links to nodes and back (arXiv:1612.00222)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

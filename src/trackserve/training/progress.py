@@ -37,7 +37,7 @@ def progress_writers(folder: Path, network: str) -> Iterator[list[Writer]]:
     """Yield what writes the progress of a network's training; a training that goes on adds to it.
 
     ``folder/metrics.jsonl`` has a line an update. TensorBoard's files are in ``folder/tensorboard``.
-    MLflow has a run of the training where ``MLFLOW_TRACKING_URI`` says.
+    MLflow has a run of the training at ``MLFLOW_TRACKING_URI``.
     """
     writers: list[Writer] = [_JsonLines(folder / "metrics.jsonl", network)]
     if importlib.util.find_spec("tensorboard") is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.tracks import TrackStage
 
 RIDGE = 1e-6
-"""Keeps weights finite where a property tells right from wrong tracks without error."""
+"""Keeps weights finite where a property separates right from wrong tracks perfectly."""
 STEPS = 50
 CLOSE = 1e-9
 """Largest change of a weight in the last step."""

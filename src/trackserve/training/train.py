@@ -4,7 +4,7 @@ embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> r
 -> physics on unseen events
 
 Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
-own stages; the filter and the triplet classifier are pruned first, where the recipe says so.
+own stages; the filter and the triplet classifier are pruned first if the recipe asks for it.
 Everything is kept in a working folder beside the bundle, so a training that was killed goes on where it
 was.
 """

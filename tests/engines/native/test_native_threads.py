@@ -18,7 +18,7 @@ each_variant = pytest.mark.parametrize("variant", variants())
 
 
 def found(variant: str, threads: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours of random points, by so many threads."""
+    """Neighbours of random points, on a number of threads."""
     rng = np.random.default_rng(seed)
     run, points = library(variant), rng.normal(size=(HITS, 4)).astype(np.float32)
     distance = np.arange(1, HITS + 1, dtype=np.float32)

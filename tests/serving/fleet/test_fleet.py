@@ -83,13 +83,13 @@ def test_both_servers_get_requests_and_the_fleet_tells_of_each(fleet, tiny_bundl
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(find, [*urls, *urls]))
-    time.sleep(1.0)  # the models tell their counts twice a second
+    time.sleep(1.0)  # the models report their counts twice a second
     assert main(["status", fleet.address]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     head = rf"fleet of 2 servers at {fleet.address}: \d+\.\d events/s; Envoy restarted 0 times\n"
-    assert re.match(head, told)
-    assert told.count(f"tiny ({tiny_bundle.digest()})") == 2
-    answered = list(map(int, re.findall(r"start (\d+) answered", told)))
+    assert re.match(head, printed)
+    assert printed.count(f"tiny ({tiny_bundle.digest()})") == 2
+    answered = list(map(int, re.findall(r"start (\d+) answered", printed)))
     assert len(answered) == 2
     assert all(answered)
     assert sum(answered) == 4 * len(EVENTS)

@@ -53,7 +53,7 @@ def canonical_order(features: Tensor, position: Tensor, event: Tensor) -> Device
     """Sort hits by their event, distance from the origin and features.
 
     ``event`` int32 ``[N]``. Sorting is stable, from the last key to the first; adding zero turns -0
-    into 0, which a radix sort would tell apart.
+    into 0, which a radix sort would separate.
     """
     r, _, z = position
     keys = [*features.unbind(1), r * r + z * z, event]

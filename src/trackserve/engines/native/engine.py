@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 RADIAN, MOST_RADIAN = 4.0, 1e9
-"""A radian of azimuth counts as so many radii where hits are put in space order, and at most as this."""
+"""Search radii per radian of azimuth when hits are sorted in space, and their maximum."""
 TOLERANCE = 1e-4
 """Largest difference of a float32 output from the reference's, relative to the largest output."""
 

@@ -201,7 +201,7 @@ class Library:
     def keep_chains(
         self, edges: Pairs, triplets: Pairs, chain: int, *, threads: int = 1
     ) -> tuple[Pairs, Pairs]:
-        """Return the edges and the triplets through which a chain of so many edges runs."""
+        """Return the edges and the triplets that are part of a chain of this many edges."""
         of_edges, of_triplets = (Memory(), Memory()), (Memory(), Memory())
         kept_edges, kept_triplets = c_int64(), c_int64()
         self._call(

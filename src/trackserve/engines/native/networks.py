@@ -32,7 +32,7 @@ CALIBRATED = ("filter", "triplets")
 
 
 class UnknownNetworkError(Exception):
-    """A network that the native engine can't run; the message says why."""
+    """A network that the native engine can't run; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Family:
 
 
 def read_family(model: onnx.ModelProto) -> Family:
-    """Return what a network's metadata says that it is.
+    """Return the kind of a network from its metadata.
 
     Raises :class:`UnknownNetworkError` where it is none of the family, or too large.
     """

@@ -52,7 +52,7 @@ class Fleet:
     Clients reach them at ``port`` of ``address`` by gRPC and HTTP, through the guard; the servers
     themselves listen on sockets that only this user reaches. Envoy's configuration, its log and those
     of the servers are in ``folder``. Entering returns once every server can answer, and raises :class:`ServerError` if one
-    can't. Whatever ends by itself is started anew, as by :class:`Server`.
+    can't. Whatever ends by itself is restarted, as by :class:`Server`.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Fleet:
         """Replace one server after the other by one with another bundle; return what was done.
 
         Each server is stopped once a new one answers in its place, and answers first what it has
-        taken. Raises :class:`InputError` for a bundle that clients would have to be told of, and
+        taken. Raises :class:`InputError` for a bundle whose columns or scales clients do not know, and
         :class:`ServerError` if a server can't start, or the fleet is to stop: those that weren't
         replaced yet go on then.
         """

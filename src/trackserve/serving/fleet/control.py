@@ -16,7 +16,7 @@ ROLL_PATH = "/fleet/roll"
 
 
 def roll(folder: Path, bundle: Path) -> str:
-    """Roll the fleet that runs in a folder to another bundle; return what it says when it is done.
+    """Roll the fleet that runs in a folder to another bundle; return its report.
 
     Raises :class:`InputError` for a bundle that can't be taken and :class:`ServerError` if there is
     no fleet or its roll fails.
@@ -24,7 +24,7 @@ def roll(folder: Path, bundle: Path) -> str:
     try:
         status, text = ask(folder / CONTROL, "POST", ROLL_PATH, str(bundle.absolute()))
     except OSError as error:
-        message = f"no fleet answers in {folder} ({error.strerror or error}); say its --folder"
+        message = f"no fleet answers in {folder} ({error.strerror or error}); give its --folder"
         raise ServerError(message) from None
     if status == http.client.OK:
         return text

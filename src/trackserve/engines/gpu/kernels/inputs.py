@@ -147,7 +147,7 @@ def triplet_sums(
     W: tl.constexpr,
     FURTHER: tl.constexpr,
 ):
-    """Return the first layer of a network on triplets of hits a, b, c [B, W]."""
+    """Return the first layer of a triplet classifier for hits a, b, c [B, W]."""
     columns = tl.arange(0, W)
     hit = 3 + FURTHER
     ra, phia, za, etaa = load_hit(seen, a, mask)

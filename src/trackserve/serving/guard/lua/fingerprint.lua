@@ -1,6 +1,6 @@
 -- A name for an event's numbers: of the length, both ends and slices between, so that its cost does not grow.
 --
--- FNV-1a over 64-bit words (http://www.isthe.com/chongo/tech/comp/fnv). It tells an event that comes again from
+-- FNV-1a over 64-bit words (http://www.isthe.com/chongo/tech/comp/fnv). It distinguishes a repeated event from
 -- others; it does not withstand a client that wants to be mistaken, who could as well change a number.
 
 local ffi = require("ffi")

@@ -249,7 +249,7 @@ local function check_json(text, model, binary)
 end
 
 -- What a server needs of a request's head. All else stays here: what it makes of long or odd headers may break the
--- connection that others share, and some tell Envoy to send a request again.
+-- connection that others share, and some make Envoy send a request again.
 local KEPT = { ["content-length"] = true, ["content-type"] = true, ["inference-header-content-length"] = true,
   ["accept-encoding"] = true, ["user-agent"] = true, ["x-request-id"] = true, ["x-forwarded-proto"] = true, te = true,
   ["grpc-timeout"] = true, ["grpc-accept-encoding"] = true, traceparent = true, tracestate = true }
