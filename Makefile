@@ -26,23 +26,32 @@ format: .venv/dev  ## Bring the code into form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bundle: .venv/dev  ## Make the shipped bundle from nothing: simulate, train (hours; goes on after a stop)
-	$(BIN)/trackserve simulate --pileup 200 --events 44 --seed 1 -o data/pu200
-	$(BIN)/trackserve simulate --pileup 20 --events 40 --seed 11 -o data/pu20
-	$(BIN)/trackserve train data/pu200 data/pu20 -o runs/trackml
-	mkdir -p src/trackserve/bundles/trackml
-	cp runs/trackml/* src/trackserve/bundles/trackml
+bundle: .venv/dev  ## Make the shipped bundles from nothing: simulate, train (hours; goes on after a stop)
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 44 --seed 1 -o data/pu200
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 20 --events 40 --seed 11 -o data/pu20
+	$(BIN)/trackserve train data/pu200 data/pu20 --recipe hl-lhc -o runs/hl-lhc
+	$(BIN)/trackserve simulate --events 20 --seed 101 --form parquet -o data/train
+	$(BIN)/trackserve simulate --events 6 --seed 202 --form parquet -o data/validation
+	$(BIN)/trackserve simulate --events 6 --seed 303 --form parquet -o data/test
+	$(BIN)/trackserve train data/train --validation data/validation --test data/test \
+	  --start runs/hl-lhc --recipe trackml -o runs/trackml
+	$(BIN)/trackserve train data/train --validation data/validation --test data/test \
+	  --networks runs/trackml --recipe trackml-fast -o runs/trackml-fast
+	$(BIN)/python -m tools.quality runs/trackml data/validation --like src/trackserve/bundles/trackml
+	$(BIN)/python -m tools.quality runs/trackml-fast data/validation --like src/trackserve/bundles/trackml-fast
+	for name in hl-lhc trackml trackml-fast; do cp runs/$$name/* src/trackserve/bundles/$$name || exit; done
 
-physics: .venv/dev  ## Judge the shipped bundle beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
-	$(BIN)/python -m studies.physics $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+physics: .venv/dev  ## Judge hl-lhc on simulated events beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
+	$(BIN)/python -m studies.physics --bundle hl-lhc $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 	$(BIN)/python -m tools.documents
 
 realism: .venv/dev  ## Compare simulated events with real TrackML events: EVENTS=DIR (SIMULATED=DIR)
 	$(BIN)/python -m studies.physics.realism $(EVENTS) $(if $(SIMULATED),--simulated $(SIMULATED))
 	$(BIN)/python -m tools.documents
 
-real: .venv/dev  ## Judge a bundle on real TrackML events: EVENTS=DIR (BUNDLE=DIR OUT=DIR)
-	@$(BIN)/python -m studies.physics.real $(EVENTS) $(foreach option,BUNDLE OUT,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+real: .venv/dev  ## Judge the bundles on real TrackML events: EVENTS=DIR (BUNDLES="DIR ..." JSON=FILE SIMULATED=DIR LIMIT=N)
+	$(BIN)/python -m studies.physics.real $(EVENTS) $(foreach option,BUNDLES JSON SIMULATED LIMIT WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+	$(BIN)/python -m tools.documents
 
 fit: .venv/dev  ## Judge the fit of tracks and their quality: EVENTS=DIR (BUNDLE=DIR)
 	$(BIN)/python -m studies.physics.fitted $(EVENTS) $(if $(BUNDLE),--bundle $(BUNDLE))
@@ -53,11 +62,11 @@ speed: .venv/dev  ## Measure the native engine beside ACTS' Kalman filter and ot
 	for pileup in 0 20 50 100 300; do \
 	  $(BIN)/trackserve simulate --conditions hl-lhc --pileup $$pileup --events 1 --seed 4 -o $(SPEED_EVENTS)/pu$$pileup || exit; done
 	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 10 --seed 4 -o $(SPEED_EVENTS)/pu200
-	$(BIN)/python -m studies.speed --events $(SPEED_EVENTS)/pu200 --small $(SPEED_EVENTS)/pu0 \
+	$(BIN)/python -m studies.speed --bundle hl-lhc --events $(SPEED_EVENTS)/pu200 --small $(SPEED_EVENTS)/pu0 \
 	  --growth $(foreach pileup,20 50 100 200 300,$(SPEED_EVENTS)/pu$(pileup))
 	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 8 --seed 3 -o data/test200
 	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 8 --seed 1 -o $(SPEED_EVENTS)/training
-	$(BIN)/python -m studies.speed.techniques --events data/test200 --training $(SPEED_EVENTS)/training \
+	$(BIN)/python -m studies.speed.techniques --bundle hl-lhc --events data/test200 --training $(SPEED_EVENTS)/training \
 	  --work runs/techniques
 	$(BIN)/python -m tools.documents
 

@@ -20,6 +20,7 @@ from studies.client.tables import ENCODINGS
 from studies.markdown import markdown as table
 from studies.physics.fitted import FITTED
 from studies.physics.fitted import TABLES as FITS
+from studies.physics.real_tables import REAL
 from studies.physics.realism_tables import REALISM
 from studies.physics.tables import TABLES
 from studies.record import RESULTS, ROOT
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
     from trackserve.contract.tensors import Model, Tensor
 
+FOUND = RESULTS / "real.json"
+"""The shipped bundles on real and simulated events, as studies.physics.real measured them."""
 PHYSICS = RESULTS / "physics.json"
-"""The shipped bundle as studies.physics measured it."""
+"""The bundle hl-lhc as studies.physics measured it."""
 LIKENESS = RESULTS / "realism.json"
 """Simulated events beside real ones, as studies.physics.realism compared them."""
 STUDY = RESULTS / "service.json"
@@ -259,7 +262,7 @@ def settings(recipe: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 def recipe_table() -> str:
     """Return every setting with its value in the shipped recipe."""
-    rows = [(f"`{k}`", f"`{_toml(v)}`", RECIPE[k]) for k, v in settings(read_recipe("trackml"))]
+    rows = [(f"`{k}`", f"`{_toml(v)}`", RECIPE[k]) for k, v in settings(read_recipe("hl-lhc"))]
     return table([("setting", "shipped recipe", "meaning"), *rows])
 
 
@@ -311,6 +314,7 @@ MADE = {
     "definitions": definition_table,
     "bins": bin_table,
     **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
+    **{name: partial(lambda make: make(measured(FOUND)), m) for name, m in REAL.items()},
     **{name: partial(lambda make: make(measured(LIKENESS)), m) for name, m in REALISM.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},

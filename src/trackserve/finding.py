@@ -90,7 +90,7 @@ def local_finder(
 ) -> Finder:
     """Return the finder of a bundle in this process, on all processor cores that it may use.
 
-    ``bundle`` is a folder, or None for the shipped bundle. Raises :class:`InputError` where it can't
+    ``bundle`` is a folder, a name that ships, or None for the default. Raises :class:`InputError` where it can't
     give what is ``wanted``.
     """
     from trackserve.bundle import read_bundle

@@ -1,4 +1,4 @@
-"""The physics of the shipped bundle, beside ACTS' Kalman filter on the very same events.
+"""The physics of the bundle hl-lhc on simulated events, beside ACTS' Kalman filter on the very same events.
 
     python -m studies.physics [--events FOLDER] [--data DIR] [--workers N] [--limit N] [--engines]
 
@@ -16,13 +16,11 @@ import os
 from pathlib import Path
 
 from studies.physics.judge import judge
-from studies.physics.pictures import draw_plots, draw_shipped_event
+from studies.physics.pictures import draw_plots
 from studies.physics.plan import ELSEWHERE, ENGINES, MAIN, PILEUP_20, Plan
 from studies.physics.report import engines, report
 from studies.physics.tables import TABLES
 from studies.record import RESULTS, ROOT, write_json
-from trackserve.bundle import read_bundle
-from trackserve.engines.registry import open_pipeline
 
 RESULT = RESULTS / "physics.json"
 
@@ -36,7 +34,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, default=Path("data"), metavar="DIR", help="events are here, or made"
     )
-    parser.add_argument("--bundle", type=Path, help="default: the shipped one")
+    parser.add_argument("--bundle", type=Path, default=Path("hl-lhc"))
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes"
     )
@@ -80,7 +78,6 @@ def main() -> None:
         record = report(plan, judged)
         main, peer = judged["main"].together(), judged["ckf best"].together()
         draw_plots(main, peer, options.images / "physics")
-        draw_shipped_event(open_pipeline(read_bundle(options.bundle)), options.images / "event.png")
     write_json(options.json, record)
     for name, make in TABLES.items():
         print(f"\n{name}\n\n{make(record)}")

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 import trackserve
+from studies.physics.changes import CHANGES
 from studies.physics.ckf import CONFIGURATIONS, KalmanFilter
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
@@ -61,18 +62,23 @@ class Finder(ABC):
 class BundleFinder(Finder):
     """A bundle on an engine, in its own precision if none is named.
 
-    ``positions_only`` gives it x, y and z and nothing else of a hit.
+    ``positions_only`` gives it x, y and z and nothing else of a hit; ``change`` names one of
+    ``CHANGES`` that events go through first. ``staged`` counts the edges after each stage, too.
     """
 
     bundle: Path | None = None
     engine: str = "native"
     positions_only: bool = False
     precision: str | None = None
+    change: str = ""
+    staged: bool = True
 
     def identity(self) -> str:
         """Return the bundle's digest, the engine, and what it is given."""
         columns = " positions" if self.positions_only else ""
         columns += f" {self.precision}" if self.precision else ""
+        columns += f" {self.change}" if self.change else ""
+        columns += "" if self.staged else " without stages"
         return f"{read_bundle(self.bundle).digest()} {self.engine}{columns}"
 
     def open(self) -> Find:
@@ -82,12 +88,14 @@ class BundleFinder(Finder):
         )
         staged = with_stages(pipeline)
 
-        def find(hits: Hits) -> tuple[StagedTracks, dict[str, float]]:
+        def find(hits: Hits) -> tuple[Tracks | StagedTracks, dict[str, float]]:
             start = time.process_time()
             if self.engine == "reference":  # its stages come apart at no cost, and it is slow
                 return staged(hits), {"total": time.process_time() - start}
             tracks = pipeline.find_tracks(hits)
             seconds = time.process_time() - start
+            if not self.staged:
+                return tracks, {"total": seconds}
             found = staged(hits)
             assert np.array_equal(found.tracks.labels, tracks.labels)
             return found, {"total": seconds}
@@ -97,6 +105,7 @@ class BundleFinder(Finder):
     def read(self, source: EventSource) -> Event:
         """Read the columns of the hits that the bundle asks for."""
         event = source.read_columns(read_bundle(self.bundle).features.wire_columns)
+        event = CHANGES[self.change](event) if self.change else event
         hits = event.hits
         if not self.positions_only:
             return event

@@ -30,30 +30,11 @@ def percent(record: Mapping[str, Any], name: str) -> str:
     return f"{100 * record[name]:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
 
 
-def readme(record: Mapping[str, Any]) -> str:
-    """Return the numbers that the bundle is known by, beside the Kalman filter's."""
-    found = {
-        "pileup 20": record["pileup_20"],
-        "pileup 200": record,
-        "ACTS, pileup 200": record["ckf"],
-    }
-    return markdown(
-        [
-            ("", *found),
-            ("events", *(str(each["events"]) for each in found.values())),
-            ("hits an event", *(f"{each['hits_per_event']:,.0f}" for each in found.values())),
-            *_efficiencies(found.values(), ("headline", "strict")),
-            *_rates(found.values()),
-            ("TrackML score", *(f"{each['trackml_score']:.3f}" for each in found.values())),
-        ]
-    )
-
-
 def summary(record: Mapping[str, Any]) -> str:
     """Return everything that isn't binned, for the bundle and each configuration of ACTS."""
     ckf = record["ckf"]
     found = {
-        "bundle": record,
+        "`hl-lhc`": record,
         "ACTS, best": ckf,
         "ACTS, fast": ckf["fast"],
         "ACTS, ten branches": ckf["ten_branches"],
@@ -89,7 +70,7 @@ def pileup_20(record: Mapping[str, Any]) -> str:
     each = [record["pileup_20"], record["pileup_20"]["ckf"]]
     return markdown(
         [
-            ("", "bundle", "ACTS, best"),
+            ("", "`hl-lhc`", "ACTS, best"),
             ("events", *(str(e["events"]) for e in each)),
             *_efficiencies(each, SETS),
             *_rates(each),
@@ -199,7 +180,7 @@ def columns(record: Mapping[str, Any]) -> str:
     )
     bundle = record["bundle"]
     takes = ", ".join(f"`{column}`" for column in bundle["columns"])
-    return f"The shipped bundle `{bundle['digest']}` takes the columns {takes}.\n\n{table}"
+    return f"The bundle `{bundle['name']}`, digest `{bundle['digest']}`, takes the columns {takes}.\n\n{table}"
 
 
 def configurations(record: Mapping[str, Any]) -> str:
@@ -259,7 +240,6 @@ def _rates(records: Iterable[Mapping[str, Any]]) -> list[Sequence[str]]:
 
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "physics": readme,
     "physics-summary": summary,
     "physics-pileup-20": pileup_20,
     "stages": stages,

@@ -606,7 +606,7 @@ class TestGarbledEvents:
 class TestShippedEvents:
     FOLDER = Path(__file__).parents[2] / "examples" / "events"
 
-    @pytest.mark.parametrize(("name", "hits"), [("pu20", 18807), ("pu200", 121444)])
+    @pytest.mark.parametrize(("name", "hits"), [("pu20", 18330), ("pu200", 122617)])
     def test_they_are_whole(self, name: str, hits: int) -> None:
         (source,) = find_any_events(self.FOLDER / name)
         event = source.read(cells="cells" in source.tables)

@@ -19,6 +19,7 @@ import pytest
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
 from tools.documents import (
+    FOUND,
     PART,
     PHYSICS,
     RECIPE,
@@ -182,7 +183,11 @@ def test_nothing_is_left_over(document):
 
 
 def test_what_was_measured_is_the_shipped_bundle():
-    assert measured(PHYSICS)["bundle"]["digest"] == read_bundle().digest(), "run: make physics"
+    assert measured(PHYSICS)["bundle"]["digest"] == read_bundle("hl-lhc").digest(), (
+        "run: make physics"
+    )
+    for name, found in measured(FOUND)["bundles"].items():
+        assert found["digest"] == read_bundle(name).digest(), "run: make real"
 
 
 def test_make_targets_exist():
@@ -213,7 +218,7 @@ def test_the_recipe_in_the_docs_is_one(tmp_path):
     (code,) = blocks("docs/training.md", "toml")
     (tmp_path / "recipe.toml").write_text(code)
     assert read_recipe(tmp_path / "recipe.toml").gnn.width == 64
-    assert RECIPE.keys() == {name for name, _ in settings(read_recipe("trackml"))}
+    assert RECIPE.keys() == {name for name, _ in settings(read_recipe("hl-lhc"))}
 
 
 def test_exported_networks_make_a_bundle(exported):

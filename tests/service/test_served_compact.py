@@ -30,7 +30,7 @@ EVENTS = [straight_tracks(tracks=i, noise=i % 7, seed=i) for i in (40, 0, 1, 25)
 @pytest.fixture(scope="module", params=["monolith", "ensemble"])
 def served(request):
     """A server behind its guard, and what it finds in the rounded hits of each event."""
-    bundle = read_bundle(shipped_bundle("trackml-soft"))
+    bundle = read_bundle(shipped_bundle())
     settings = Settings(shape=request.param, max_hits=2000)
     pipeline = open_pipeline(bundle, engine=settings.engine)
     rounded = [decode_hits(encode_hits(event.table("xyz"), STEP)) for event in EVENTS]

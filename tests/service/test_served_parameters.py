@@ -34,7 +34,7 @@ WANTED = [{}, {"parameters": True}, {"min_quality": 0.9}, {"parameters": True, "
 def fitted(request, tmp_path_factory):
     """A server of a bundle that fits tracks, and drops more of them than the shipped one; and in process."""
     folder = tmp_path_factory.mktemp("bundles") / "fitted"
-    shutil.copytree(shipped_bundle("trackml-soft"), folder)
+    shutil.copytree(shipped_bundle(), folder)
     text = (folder / "bundle.toml").read_text()
     (folder / "bundle.toml").write_text(re.sub("min_quality = .*", "min_quality = 0.6", text))
     bundle = read_bundle(folder)

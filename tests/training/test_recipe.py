@@ -10,8 +10,8 @@ from trackserve.training.recipe import EmbeddingRecipe, Recipe, read_recipe, rec
 
 
 def test_the_shipped_recipe():
-    recipe = read_recipe("trackml")
-    assert recipe.name == "trackml"
+    recipe = read_recipe("hl-lhc")
+    assert recipe.name == "hl-lhc"
     assert recipe.features.columns == ("r", "phi", "z")
 
 
@@ -73,23 +73,25 @@ def test_a_recipe_that_cannot_be_used(tmp_path, old, new, reason):
 
 
 def test_a_recipe_that_is_not_there():
-    with pytest.raises(InputError, match="no recipe 'atlas'; give a TOML file or one of: trackml"):
+    with pytest.raises(
+        InputError, match="no recipe 'atlas'; give a TOML file or one of: hl-lhc, trackml"
+    ):
         read_recipe("atlas")
 
 
 def test_a_recipe_inherits_what_it_does_not_say(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\n[gnn]\nwidth = 64\n')
-    shipped = read_recipe("trackml")
+    shipped = read_recipe("hl-lhc")
     assert read_recipe(path) == replace(shipped, name="mine", gnn=replace(shipped.gnn, width=64))
-    assert recipe_changes(path) == ("trackml", ["name mine (trackml)", "gnn.width 64 (32)"])
-    assert recipe_changes("trackml") == (None, [])
+    assert recipe_changes(path) == ("hl-lhc", ["name mine (hl-lhc)", "gnn.width 64 (32)"])
+    assert recipe_changes("hl-lhc") == (None, [])
 
 
 def test_a_recipe_inherits_from_the_base_that_it_names(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('base = "trackml-soft"\nfeatures.scales = [1.0, 2.0, 3.0]\n')
-    soft = read_recipe("trackml-soft")
+    path.write_text('base = "trackml"\nfeatures.scales = [1.0, 2.0, 3.0]\n')
+    soft = read_recipe("trackml")
     assert read_recipe(path).doublet_cuts == soft.doublet_cuts
     assert read_recipe(path).features.columns == soft.features.columns
     _, (change,) = recipe_changes(path)

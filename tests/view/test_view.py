@@ -218,7 +218,7 @@ def test_commands_write_pictures_pages_and_events_for_phoenix(
     assert len(list((tmp_path / "folder").glob("event*.png"))) == 1
 
 
-@pytest.mark.parametrize(("bundle", "fitted"), [("trackml", False), ("trackml-soft", True)])
+@pytest.mark.parametrize(("bundle", "fitted"), [("hl-lhc", False), ("trackml", True)])
 def test_tracks_found_in_process_are_fitted_where_the_bundle_can(
     bundle: str, fitted: bool, tmp_path: Path
 ) -> None:

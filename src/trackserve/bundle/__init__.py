@@ -178,11 +178,18 @@ def shipped_bundle(name: str = "trackml") -> Path:
 
 
 def read_bundle(path: Path | str | None = None) -> Bundle:
-    """Read and check a bundle's folder; the shipped TrackML bundle if no path is given.
+    """Read and check a bundle: a folder, or the name of one that ships; by default ``trackml``.
 
-    Raises :class:`BundleError` that names the file, what was found and what was expected.
+    A folder of that name goes first. Raises :class:`BundleError` that names the file, what was found
+    and what was expected.
     """
     folder = Path(path) if path is not None else shipped_bundle()
+    if (
+        not folder.exists()
+        and SHIPPED / folder.name in shipped_bundles()
+        and len(folder.parts) == 1
+    ):
+        folder = shipped_bundle(folder.name)
     description = _read_description(folder)
     try:
         bundle = _from_description(folder, description)
@@ -200,7 +207,8 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
 def _read_description(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         message = (
-            f"{folder} is not a folder; a bundle is a folder with {BUNDLE_FILE} and four networks"
+            f"{folder} is not a folder; a bundle is a folder with {BUNDLE_FILE} and four networks, or "
+            f"the name of one that ships: {', '.join(path.name for path in shipped_bundles())}"
         )
         raise BundleError(message)
     for member in (BUNDLE_FILE, *(f"{name}.onnx" for name in NETWORKS)):

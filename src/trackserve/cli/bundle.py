@@ -28,7 +28,10 @@ def add(commands: Subparsers) -> None:
         action = actions.add_parser(name, help=text, description=text, formatter_class=Formatter)
         action.set_defaults(run=run)
         action.add_argument(
-            "bundle", type=Path, nargs="?", help="folder (default: the shipped bundle)"
+            "bundle",
+            type=Path,
+            nargs="?",
+            help="folder, or the name of one that ships (default: trackml)",
         )
 
 

@@ -60,8 +60,8 @@ def add_bundle_option(parser: argparse.ArgumentParser, prefix: str = "") -> None
     parser.add_argument(
         "--bundle",
         type=Path,
-        metavar="DIR",
-        help=f"{prefix}the bundle's folder (default: the shipped TrackML bundle)",
+        metavar="BUNDLE",
+        help=f"{prefix}a bundle's folder, or the name of one that ships (default: trackml)",
     )
 
 

@@ -35,8 +35,8 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder")
     parser.add_argument(
         "--recipe",
-        default="trackml",
-        help="name of a shipped recipe, or a TOML file that inherits from its `base` (default: trackml)",
+        default="hl-lhc",
+        help="name of a shipped recipe, or a TOML file that inherits from its `base` (default: hl-lhc)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument(

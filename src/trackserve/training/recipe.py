@@ -16,7 +16,7 @@ from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.pipeline.triplets import TripletCuts
 
 RECIPES = Path(__file__).parent / "recipes"
-DEFAULT_BASE = "trackml"
+DEFAULT_BASE = "hl-lhc"
 """What a recipe inherits from unless it names another."""
 NOTHING = "none"
 """The base of a recipe that inherits nothing."""
