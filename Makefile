@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics realism real fit speed service-study guard-study fuzz soak clean
+.PHONY: help demo test lint format bundle physics realism real fit throughput speed service-study guard-study fuzz soak clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,10 @@ real: .venv/dev  ## Judge the bundles on real TrackML events: EVENTS=DIR (BUNDLE
 
 fit: .venv/dev  ## Judge the fit of tracks and their quality: EVENTS=DIR (BUNDLE=DIR)
 	$(BIN)/python -m studies.physics.fitted $(EVENTS) $(if $(BUNDLE),--bundle $(BUNDLE))
+	$(BIN)/python -m tools.documents
+
+throughput: .venv/dev  ## TrackML's throughput score beside fastrack's: EVENTS=DIR FASTRACK=DIR (SIMULATED=DIR)
+	$(BIN)/python -m studies.physics.throughput $(EVENTS) --fastrack $(FASTRACK) $(if $(SIMULATED),--simulated $(SIMULATED))
 	$(BIN)/python -m tools.documents
 
 SPEED_EVENTS := data/speed

@@ -31,7 +31,12 @@ MOST_MEMORY, MOST_SECONDS = 400, 30
 
 @pytest.fixture(scope="module")
 def bundle():
-    return read_bundle()
+    """The quickest of the shipped bundles: all have the same budget."""
+    return read_bundle("hl-lhc")
+
+
+def test_the_shipped_bundles_have_the_same_budget(bundle):
+    assert {read_bundle(name).budget for name in ("trackml", "trackml-fast")} == {bundle.budget}
 
 
 @pytest.fixture(scope="module", params=available())

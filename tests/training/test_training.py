@@ -18,6 +18,7 @@ from trackserve.pipeline.check import check_answers
 from trackserve.training.events import split
 from trackserve.training.filter import FilterLoss
 from trackserve.training.gnn import GnnLoss
+from trackserve.training.provenance import simulated
 from trackserve.training.train import Training, find_device, train
 from trackserve.training.triplets import TripletLoss
 
@@ -43,11 +44,20 @@ def test_the_bundle_loads_and_runs(place):
     ]
 
 
+def test_the_seed_of_simulated_events_is_recorded(tmp_path):
+    made, plain = tmp_path / "made", tmp_path / "plain"
+    for folder in (made, plain):
+        folder.mkdir()
+    (made / "simulation.json").write_text('{"settings": {"seed": 101, "pileup": 136.0}}')
+    assert simulated([made, plain]) == {"made": {"seed": 101, "pileup": 136.0}}
+
+
 def test_the_bundle_knows_where_it_is_from(place):
     bundle = read_bundle(place / "bundle")
     says = bundle.provenance
     assert (bundle.name, bundle.detector) == ("small", "trackml")
     assert says["data"] == ["data"]
+    assert "simulated" not in says
     assert says["events"] == {"train": 2, "validation": 1, "test": 1}
     assert says["seed"] == says["recipe"]["seed"] == 3
     assert says["recipe"]["gnn"]["steps"] == 2

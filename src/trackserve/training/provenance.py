@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -31,15 +32,15 @@ def description(
     recipe: Recipe,
     chosen: Chosen,
     *,
-    data: Sequence[str],
+    data: Sequence[Path],
     events: Mapping[str, int],
     taken: Mapping[str, Bundle | None],
     physics: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of ``bundle.toml``.
 
-    ``taken`` are the bundles that networks or weights came from; ``data`` names the folders and archives, ``events`` counts the events of each part, ``physics`` is
-    what :func:`measured_physics` returns.
+    ``data`` are the folders and archives, ``events`` counts the events of each part, ``taken`` are the
+    bundles that networks or weights came from, ``physics`` is what :func:`measured_physics` returns.
     """
     return {
         "name": recipe.name,
@@ -65,7 +66,8 @@ def description(
         },
         **budget_tables(Budget(KNOWN.get(recipe.detector, Extent()))),
         "provenance": {
-            "data": list(data),
+            "data": [path.name for path in data],
+            **({"simulated": made} if (made := simulated(data)) else {}),
             "events": dict(events),
             "seed": recipe.seed,
             "versions": {
@@ -76,6 +78,16 @@ def description(
             **{name: taken_from(each) for name, each in taken.items() if each is not None},
             "physics": dict(physics),
         },
+    }
+
+
+def simulated(data: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the settings, seed included, of those folders of events that ``trackserve simulate`` made."""
+    records = {path.name: path / "simulation.json" for path in data}
+    return {
+        name: json.loads(record.read_text(encoding="utf-8"))["settings"]
+        for name, record in records.items()
+        if record.is_file()
     }
 
 

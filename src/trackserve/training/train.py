@@ -33,7 +33,11 @@ from trackserve.training.fit import Loss, fit
 from trackserve.training.gnn import GnnLoss
 from trackserve.training.graphs import Graphs
 from trackserve.training.networks import Embedding, Filter, Gnn, TripletFilter
-from trackserve.training.provenance import columns_of, description, measured_physics
+from trackserve.training.provenance import (
+    columns_of,
+    description,
+    measured_physics,
+)
 from trackserve.training.prune import pruned
 from trackserve.training.triplets import TripletLoss
 from trackserve.training.working_folder import Chosen, claim, publish
@@ -116,13 +120,14 @@ class Training:
             self.validation, self.test = (list(find_events(path)) for path in apart)
         self.folder = bundle.with_name(bundle.name + ".training")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.data = [str(path.name) for path in (*data, *(apart or ()))]
+        self.data = (*data, *(apart or ()))
         events = [f"{data_set(s)}/{s.event_id}" for s in self.train + self.validation + self.test]
         self.networks = None if networks is None else read_bundle(networks)
         self.start = None if start is None else read_bundle(start)
         given = {"networks": self.networks, "start": self.start}
         taken = {name: each.digest() for name, each in given.items() if each is not None}
-        claim(self.folder, {"data": self.data, "events": events, "recipe": asdict(recipe), **taken})
+        names = [path.name for path in self.data]
+        claim(self.folder, {"data": names, "events": events, "recipe": asdict(recipe), **taken})
         self.threads = torch.get_num_threads()
         self.chosen = Chosen(self.folder / "chosen.json")
         self.graphs = Graphs(self.folder, recipe, self.chosen, self.threads)
@@ -309,14 +314,6 @@ class Training:
         write_description(self.folder, describe(physics={}))
         physics = measured_physics(self.folder, self.test, self.threads)
         write_description(self.folder, describe(physics=physics))
-
-
-def taken_from(bundle: Bundle) -> dict[str, Any]:
-    """Return which bundle networks or weights were taken from, and how they were trained."""
-    return {
-        "bundle": f"{bundle.name} {bundle.digest()}",
-        "recipe": bundle.provenance.get("recipe", {}),
-    }
 
 
 def find_device(name: str) -> torch.device:
