@@ -21,6 +21,7 @@ from trackserve.cli import (
     evaluate,
     find,
     fleet,
+    front,
     info,
     plan,
     repository,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     serve,
     fleet,
+    front,
     roll,
     status,
     repository,

@@ -8,9 +8,11 @@ import warnings
 from typing import TYPE_CHECKING
 
 from trackserve.errors import ServerError
+from trackserve.serving.alive import aliveness
 from trackserve.serving.guard.control import answering
 from trackserve.serving.guard.front import Guard
 from trackserve.serving.guard.metrics import guard_metrics, server_metrics
+from trackserve.serving.guard.routes import ALIVE_PATH
 from trackserve.serving.guard.settings import GuardSettings, limits
 from trackserve.serving.leftovers import OwnFolder
 from trackserve.serving.process import LOOPBACK, RESTARTS
@@ -150,7 +152,9 @@ def serve(
             hidden_server(bundle, settings, log=log, restarts=restarts, died=front.note_death)
         )
         service = Service(server, front, tls=guard.tls)
-        running.enter_context(answering(own.path, {"/metrics": service.metrics}))
+        alive = aliveness(server, len(bundle.features.wire_columns))
+        pages = {"/metrics": service.metrics, ALIVE_PATH: alive}
+        running.enter_context(answering(own.path, pages))
         front.send_to([server], new=server)
         running.callback(_cut_off, front)  # an open connection would keep Triton from ending
         yield service

@@ -17,6 +17,8 @@ from served import FREE_PORTS
 from trackserve.client import Client, Credentials
 from trackserve.client.statistics import read_page
 from trackserve.errors import InputError, ServerError, UnreachableError
+from trackserve.serving.fleet.remote import RemoteFleet
+from trackserve.serving.guard.remote import Remote
 from trackserve.serving.guard.settings import GuardSettings
 from trackserve.serving.guard.tokens import new_token, read_clients
 from trackserve.serving.service import serve, warn_if_open
@@ -79,6 +81,8 @@ def other(tmp_path_factory) -> Authority:
     return Authority.new(tmp_path_factory.mktemp("pki") / "theirs")
 
 
+ERIN = new_token()
+"""A client of a front, whom the servers don't know."""
 TOKENS = {name: new_token() for name in ("alice", "bob", "carol", "dave")}
 
 
@@ -147,6 +151,36 @@ def test_a_server_of_another_name_is_not_trusted(authority, tiny_bundle):
         for url in (running.grpc_url, running.http_url):
             with pytest.raises(UnreachableError):
                 find(url.replace("127.0.0.1", "localhost"), shown(authority, None, ""))
+
+
+def test_a_front_on_another_machine_shows_its_own_credentials(
+    authority, service, tiny_bundle, tmp_path
+):
+    """The servers know the front, the front its clients."""
+    own, key = authority.issue("front")
+    listed, token, tokens = (tmp_path / name for name in ("servers", "token", "tokens.toml"))
+    listed.write_text(f"127.0.0.1:{service.ports['grpc']}\n")
+    token.write_text(TOKENS["alice"][0] + "\n")
+    tokens.write_text(f'[erin]\nsha256 = "{ERIN[1]}"\n')
+    guard = GuardSettings(certificate=own, key=key, tokens=tokens)
+    clients = Credentials(authority.ca, token=ERIN[0])
+
+    def answers(remote: Remote) -> list[list[int]]:
+        with RemoteFleet(
+            str(listed), tiny_bundle, guard=guard, remote=remote, folder=tmp_path / "f", port=0
+        ) as front:
+            until = time.monotonic() + 4
+            while not front.well() and time.monotonic() < until:
+                time.sleep(0.05)
+            urls = [url.replace("127.0.0.1", "localhost") for url in front.urls.values()]
+            return [find(url, clients) for url in urls]
+
+    assert answers(Remote(authority.ca, "localhost", token)) == [[-1, -1]] * 2
+    assert (tmp_path / "f/token.json").stat().st_mode & 0o077 == 0
+    with pytest.raises(ServerError, match="asks for a token"):
+        answers(Remote(authority.ca))
+    with pytest.raises(ServerError, match=r"no server answers|queue is full"):
+        answers(Remote(authority.ca, "elsewhere.example", token))
 
 
 def test_plain_text_is_not_answered(service):

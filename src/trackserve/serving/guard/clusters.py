@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trackserve.serving.guard.pieces import API, CONNECTIONS, WINDOW, pipe, typed
+from trackserve.serving.guard.pieces import API, CONNECTIONS, WINDOW, at, pipe, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from trackserve.serving.guard.pieces import Config, Front
+    from trackserve.serving.guard.pieces import Config, Front, Place
 
 CLUSTERS = ("grpc", "http")
 CONTROL = "control.sock"
@@ -18,6 +17,7 @@ CONTROL = "control.sock"
 OTHERS = 1024
 """Requests in flight that ask for no tracks."""
 READY = "/v2/models/track_finding/ready"
+ALL_READY = "/v2/health/ready"
 
 
 def cluster(name: str, front: Front) -> Config:
@@ -62,7 +62,7 @@ def cluster(name: str, front: Front) -> Config:
             "update_merge_window": "0s",
         },
         "ignore_health_on_host_removal": True,
-        "health_checks": [_health_check()],
+        "health_checks": [_health_check(front)],
         "outlier_detection": _outliers(),
         "circuit_breakers": _room(front),
         "typed_extension_protocol_options": {
@@ -70,13 +70,15 @@ def cluster(name: str, front: Front) -> Config:
                 "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config=own
             )
         },
+        **(front.remote.of_cluster(front.folder, tls=front.tls) if front.remote else {}),
     }
 
 
-def _health_check() -> Config:
-    # Ready is a server whose model answers; the check goes to its HTTP socket (in the endpoints).
+def _health_check(front: Front) -> Config:
+    # Ready is a server whose model answers; the check goes to its HTTP socket (in the endpoints). Another
+    # machine's guard lets everybody ask whether all its models are ready.
     return {
-        "http_health_check": {"path": READY},
+        "http_health_check": {"path": ALL_READY if front.remote else READY},
         "interval": "1s",
         "no_traffic_interval": "1s",
         "unhealthy_interval": "0.25s",
@@ -138,14 +140,14 @@ def control_cluster(front: Front) -> Config:
     }
 
 
-def endpoints(cluster: str, sockets: Sequence[Mapping[str, Path]]) -> Config:
-    """Return the resource that names the servers of a cluster by their sockets."""
+def endpoints(cluster: str, sockets: Sequence[Mapping[str, Place]]) -> Config:
+    """Return the resource that names the servers of a cluster by where they listen."""
     listed = [
         {
             "endpoint": {
-                "address": pipe(each[cluster]),
+                "address": at(each[cluster]),
                 # gRPC's clients can't see whether a model is ready; HTTP's can.
-                "health_check_config": {"address": pipe(each["http"])},
+                "health_check_config": {"address": at(each["http"])},
             }
         }
         for each in sockets

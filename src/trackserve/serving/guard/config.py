@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.serving.guard.clusters import CLUSTERS, cluster, control_cluster
-from trackserve.serving.guard.pieces import CONNECTIONS, WINDOW, pipe, typed
+from trackserve.serving.guard.pieces import CONNECTIONS, WINDOW, pipe, typed, watched_secret
 from trackserve.serving.guard.routes import routes
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def envoy_config(front: Front) -> Config:
     return {
         "node": {"id": "guard", "cluster": "trackserve"},
         "admin": {"address": pipe(front.folder / "admin.sock")},
+        # What the administration changes while Envoy runs: the room, where servers come and go.
+        "layered_runtime": {"layers": [{"name": "changed", "admin_layer": {}}]},
         "overload_manager": _overload(),
         "static_resources": {
             "listeners": [_listener(front)],
@@ -98,21 +100,13 @@ def _listener(front: Front) -> Config:
 
 def _tls(front: Front) -> Config:
     """TLS with the certificates of watched files, so that they can be renewed."""
-
-    def secret(name: str) -> Config:
-        path = {"path": str(front.folder / f"{name}.json")}
-        return {
-            "name": name,
-            "sds_config": {"resource_api_version": "V3", "path_config_source": path},
-        }
-
     common: Config = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificate_sds_secret_configs": [secret("server")],
+        "tls_certificate_sds_secret_configs": [watched_secret(front.folder, "server")],
     }
     if front.client_certificates:
-        common["validation_context_sds_secret_config"] = secret("clients")
+        common["validation_context_sds_secret_config"] = watched_secret(front.folder, "clients")
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": typed(
@@ -180,6 +174,7 @@ def _connection_manager(front: Front) -> Config:
                     default_source_code={"inline_string": _script(front.folder)},
                 ),
             },
+            *(front.remote.filters(front.folder) if front.remote else ()),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": typed("extensions.filters.http.router.v3.Router"),

@@ -20,6 +20,7 @@ from trackserve.serving.guard.tokens import read_clients
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trackserve.serving.guard.remote import Remote
     from trackserve.serving.guard.settings import GuardSettings
 
 LOOK_SECONDS = 1.0
@@ -29,8 +30,8 @@ _API = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 class Credentials:
     """The files in ``folder`` that are made of the certificates and tokens of the settings."""
 
-    def __init__(self, folder: Path, settings: GuardSettings) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, settings: GuardSettings, remote: Remote | None = None) -> None:
+        self.folder, self.settings, self.remote = folder, settings, remote
         self.problem = ""
         """Why the last change couldn't be taken; what was there before holds then."""
         self._stopping = threading.Event()
@@ -49,6 +50,11 @@ class Credentials:
             self._write_secrets(self.settings.certificate, self.settings.key)
         if self.settings.tokens:
             self._write_tokens(self.settings.tokens)
+        if self.remote and self.remote.ca:
+            self._write_tls("servers", validation_context=self.remote.trust(_pem(self.remote.ca)))
+        if self.remote and self.remote.token:
+            value = {"inline_string": f"Bearer {self.remote.read_token()}"}
+            self._write_tls("token", generic_secret={"secret": value})
 
     def watch(self) -> None:
         """Write again whenever a file changes, until :meth:`stop`."""
@@ -75,7 +81,8 @@ class Credentials:
     def _files(self) -> list[Path]:
         chosen = self.settings
         named = (chosen.certificate, chosen.key, chosen.client_ca, chosen.tokens)
-        return [path for path in named if path]
+        others = (self.remote.ca, self.remote.token) if self.remote else ()
+        return [path for path in (*named, *others) if path]
 
     def _look(self) -> dict[Path, tuple[int, int, int]]:
         found = {}

@@ -17,7 +17,7 @@ from trackserve.files import write_text
 from trackserve.serving.guard.clusters import CLUSTERS, endpoints
 from trackserve.serving.guard.config import envoy_config
 from trackserve.serving.guard.credentials import Credentials
-from trackserve.serving.guard.pieces import Front
+from trackserve.serving.guard.pieces import Address, Front
 from trackserve.serving.process import (
     RESTART_WINDOW,
     RESTARTS,
@@ -31,9 +31,19 @@ from trackserve.serving.sockets import ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+    from typing import Protocol
 
+    from trackserve.serving.guard.pieces import Place
+    from trackserve.serving.guard.remote import Remote
     from trackserve.serving.guard.settings import GuardSettings
-    from trackserve.serving.server import Server
+
+    class Listening(Protocol):
+        """A server, whether on this machine or another."""
+
+        @property
+        def sockets(self) -> Mapping[str, Place]:
+            """Where it listens, by protocol."""
+
 
 READY_SECONDS = 30.0
 """How long Envoy may take to start, and to see a change of the servers."""
@@ -79,9 +89,11 @@ class Guard:
         settings: GuardSettings,
         log: Path | str | None = None,
         access_log: bool = False,
+        remote: Remote | None = None,
     ) -> None:
         self.folder, self.address, self.ports = folder, address, dict(ports)
-        self._limits = {**limits, "room": room}
+        # The room of servers that come and go changes, and no sentence can name it.
+        self._limits = {**limits, "room": room if remote is None else False}
         self._front = Front(
             folder,
             address,
@@ -91,9 +103,10 @@ class Guard:
             tls=settings.tls,
             client_certificates=settings.client_ca is not None,
             access_log=folder / "access.log" if access_log else None,
+            remote=remote,
         )
         self._log = folder / "envoy.log" if log is None else Path(log).absolute()
-        self._credentials = Credentials(folder, settings)
+        self._credentials = Credentials(folder, settings, remote)
         self.restarted: list[float] = []
         """When (``time.monotonic``, s) Envoy was restarted."""
         self.failure = ""
@@ -101,6 +114,11 @@ class Guard:
         self._noting = threading.Lock()
         self.over = threading.Event()
         """Set when it ended for good."""
+
+    @property
+    def problem(self) -> str:
+        """Why a change of certificates or tokens couldn't be taken, nothing if all could."""
+        return self._credentials.problem
 
     @property
     def pid(self) -> int:
@@ -147,7 +165,7 @@ class Guard:
         finally:
             self._end()
 
-    def send_to(self, servers: Sequence[Server], *, new: Server | None = None) -> None:
+    def send_to(self, servers: Sequence[Listening], *, new: Listening | None = None) -> None:
         """Send requests to these servers only; return once Envoy does so, and finds ``new`` well.
 
         Raises :class:`ServerError` if it doesn't within some seconds.
@@ -169,11 +187,21 @@ class Guard:
             before = path.read_text().splitlines() if path.exists() else []
             write_text(path, "\n".join((*before[-DEATHS_KEPT:], f"{time.time():.3f}", "")))
 
+    def make_room(self, requests: int) -> None:
+        """Let that many requests of a protocol be in flight from now on."""
+        keys = (f"circuit_breakers.{cluster}.default.max_requests" for cluster in CLUSTERS)
+        changes = "&".join(f"{key}={requests}" for key in keys)
+        self.admin(f"/runtime_modify?{changes}", "POST")
+
+    def drain(self) -> None:
+        """Take no more connections, and let clients leave those that they have, by GOAWAY."""
+        self.admin("/drain_listeners", "POST")
+
     def hosts(self) -> dict[tuple[str, str], bool]:
-        """Return the servers that Envoy knows, by cluster and socket, and whether it finds them well."""
+        """Return the servers that Envoy knows, by cluster and place, and whether it finds them well."""
         clusters = json.loads(self.admin("/clusters?format=json") or "{}")
         return {
-            (cluster["name"], host["address"]["pipe"]["path"]): not any(
+            (cluster["name"], _place(host["address"])): not any(
                 name.startswith(("failed", "pending")) for name in host["health_status"]
             )
             for cluster in clusters.get("cluster_statuses", [])
@@ -186,14 +214,14 @@ class Guard:
         text = self.admin("/stats?filter=^http.requests.downstream_rq_active$")
         return int(text.rpartition(":")[2] or 0)
 
-    def admin(self, target: str) -> str:
+    def admin(self, target: str, method: str = "GET") -> str:
         """Return what Envoy's administration answers; nothing while Envoy isn't there."""
         try:
-            return ask(self.folder / "admin.sock", "GET", target, timeout=READY_SECONDS)[1]
+            return ask(self.folder / "admin.sock", method, target, timeout=READY_SECONDS)[1]
         except OSError:
             return ""
 
-    def _write_endpoints(self, servers: Sequence[Server]) -> None:
+    def _write_endpoints(self, servers: Sequence[Listening]) -> None:
         """Write the servers of each cluster; Envoy watches the files."""
         for cluster in CLUSTERS:
             resource = endpoints(cluster, [server.sockets for server in servers])
@@ -248,3 +276,11 @@ class Guard:
         kill_group(self._process)
         self._ending.close()
         (self.folder / "admin.sock").unlink(missing_ok=True)
+
+
+def _place(address: Mapping[str, Any]) -> str:
+    """Return where a server listens, as Envoy names it."""
+    if "pipe" in address:
+        return str(address["pipe"]["path"])
+    found = address["socket_address"]
+    return str(Address(found["address"], found["port_value"]))

@@ -9,7 +9,9 @@ from trackserve.serving.guard.pieces import typed
 if TYPE_CHECKING:
     from trackserve.serving.guard.pieces import Config
 
-CONTROL_PATHS = ("/metrics", "/fleet/status")
+ALIVE_PATH = "/alive"
+"""Whether events are still answered: what Triton's readiness doesn't notice."""
+CONTROL_PATHS = ("/metrics", "/fleet/status", ALIVE_PATH)
 RETRY_HEADER = "x-trackserve-retry"
 """A client that sends it with any value lets the guard send a request again whose connection broke."""
 GRPC_EVENTS = "/inference.GRPCInferenceService/ModelInfer"

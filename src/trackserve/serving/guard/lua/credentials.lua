@@ -10,7 +10,7 @@ local LONGEST = 4096 -- bytes of a token
 local MOST = 100000 -- values in the file
 -- Whoever watches a server may ask whether it lives and is ready.
 local OPEN = {
-  ["/v2/health/live"] = true, ["/v2/health/ready"] = true, ["/grpc.health.v1.Health/Check"] = true,
+  ["/v2/health/live"] = true, ["/v2/health/ready"] = true, ["/alive"] = true, ["/grpc.health.v1.Health/Check"] = true,
   ["/inference.GRPCInferenceService/ServerLive"] = true, ["/inference.GRPCInferenceService/ServerReady"] = true,
 }
 

@@ -78,7 +78,7 @@ local function grpc_kind(path)
 end
 
 local GETS = { ["/v2"] = true, ["/v2/health/live"] = true, ["/v2/health/ready"] = true, ["/v2/models/stats"] = true,
-  ["/metrics"] = true, ["/fleet/status"] = true }
+  ["/metrics"] = true, ["/fleet/status"] = true, ["/alive"] = true }
 local OF_A_MODEL = { [""] = true, ["/ready"] = true, ["/config"] = true, ["/stats"] = true }
 
 local function http_kind(method, path)
@@ -384,6 +384,7 @@ local function own_answer(headers, details)
     return "too_large", ("the request is too large; this server takes at most %.0f bytes, which is %.0f hits"):format(
       settings.most_bytes, settings.most_hits)
   elseif details:find("overflow", 1, true) then
+    if not settings.room then return "full", "the queue is full; retry after 1 s" end -- it changes with the servers
     return "full", ("the queue is full: %.0f requests wait or are worked on; retry after 1 s"):format(settings.room)
   elseif details:find("reset_after_response_started", 1, true) or details:find("reset_before_response_started", 1, true) then
     if details:find("connection_failure", 1, true) then
@@ -396,6 +397,8 @@ local function own_answer(headers, details)
 end
 
 local function rewrite(headers, grpc, outcome, sentence)
+  -- A guard in front of this one sends a request again that is refused; not one that may end the next server.
+  if outcome == "died" then headers:replace("x-envoy-ratelimited", "true") end
   if grpc then
     headers:replace("grpc-status", tostring(GRPC[outcome]))
     headers:replace("grpc-message", escaped(sentence))
