@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trackserve.data import EventSource
-    from trackserve.event import Hits, Tracks
+    from trackserve.event import Float32, Hits, Tracks
 
 
 @dataclass(frozen=True)
 class Finder:
-    """What finds the tracks of an event, and the columns of the hits that it needs."""
+    """What finds the tracks of an event, from hits in ``columns`` or from scaled features ``[N, F]``."""
 
     find_tracks: Callable[[Hits], Tracks]
     columns: Sequence[str]
+    find_tracks_from_features: Callable[[Float32], Tracks]
 
     def find_all(self, sources: Iterable[EventSource]) -> Iterator[EventTracks | EventFailure]:
         """Read each event and yield its tracks, or why there are none."""
@@ -61,26 +62,34 @@ def server_finder(
     wait: bool = False,
     wanted: Wanted = LABELS_ONLY,
     compact: float | None = None,
+    bundle: str | None = None,
 ) -> Iterator[Finder]:
     """Yield the finder of a server, given as ``[grpc://|http://]host:port``.
 
-    ``timeout`` is in seconds an event; ``wait`` for a server that is still to start. Raises the errors of
+    ``timeout`` is in seconds an event; ``wait`` for a server that is still to start; ``bundle`` names one of
+    the server's. Raises the errors of
     :class:`trackserve.client.Client`, and :class:`InputError` where its bundle can't give what is ``wanted``.
     """
     from trackserve.client import Client
 
-    columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted)
-    with Client(url, timeout=timeout, compact=compact) as client:
-        yield Finder(partial(client.find_tracks, **asdict(wanted)), columns)
+    columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted, bundle=bundle)
+    with Client(url, timeout=timeout, compact=compact, bundle=bundle) as client:
+        finder = partial(client.find_tracks, **wanted.of_events)
+        yield Finder(finder, columns, client.find_tracks_from_features)
 
 
 def server_columns(
-    url: str, *, timeout: float, wait: bool = False, wanted: Wanted = LABELS_ONLY
+    url: str,
+    *,
+    timeout: float,
+    wait: bool = False,
+    wanted: Wanted = LABELS_ONLY,
+    bundle: str | None = None,
 ) -> Sequence[str]:
     """Return the columns of hits that a server takes; raises where it can't give what is wanted."""
     from trackserve.client import Client
 
-    with Client(url, timeout=timeout, wait=wait) as client:
+    with Client(url, timeout=timeout, wait=wait, bundle=bundle) as client:
         client.description.check(wanted, TRACK_FINDING)
         return client.description.columns
 
@@ -99,7 +108,11 @@ def local_finder(
     opened = read_bundle(bundle)
     opened.track_stage.chosen(wanted)
     pipeline = open_pipeline(opened, engine=engine, threads=len(os.sched_getaffinity(0)))
-    return Finder(partial(pipeline.find_tracks, **asdict(wanted)), opened.features.wire_columns)
+    return Finder(
+        partial(pipeline.find_tracks, **wanted.of_events),
+        opened.features.wire_columns,
+        pipeline.find_tracks_from_features,
+    )
 
 
 async def find_concurrently(
@@ -111,6 +124,7 @@ async def find_concurrently(
     wait: bool = False,
     wanted: Wanted = LABELS_ONLY,
     compact: float | None = None,
+    bundle: str | None = None,
 ) -> AsyncGenerator[EventTracks | EventFailure, None]:
     """Yield the tracks of each event, or why there are none, with up to ``concurrency`` in flight over gRPC.
 
@@ -118,7 +132,7 @@ async def find_concurrently(
     """
     from trackserve.client import AsyncClient
 
-    columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted)
+    columns = server_columns(url, timeout=timeout, wait=wait, wanted=wanted, bundle=bundle)
     in_flight: deque[tuple[int, Hits]] = deque()
     unread: deque[EventFailure] = deque()
 
@@ -133,9 +147,9 @@ async def find_concurrently(
             yield hits
 
     async with AsyncClient(
-        url, timeout=timeout, concurrency=concurrency, compact=compact
+        url, timeout=timeout, concurrency=concurrency, compact=compact, bundle=bundle
     ) as client:
-        async for answer in client.find_all(read(), **asdict(wanted)):
+        async for answer in client.find_all(read(), **wanted.of_events):
             while unread:
                 yield unread.popleft()
             event_id, hits = in_flight.popleft()

@@ -33,7 +33,7 @@ def test_it_tells_what_the_server_runs_and_where_the_time_goes(server, url, tiny
     thread = threading.Thread(target=load)
     thread.start()
     try:
-        status = read_status(url, server.metrics_url, seconds=0.6)
+        (status,) = read_status(url, server.metrics_url, seconds=0.6)
     finally:
         stop.set()
         thread.join()
@@ -54,7 +54,9 @@ def test_it_tells_what_the_server_runs_and_where_the_time_goes(server, url, tiny
 
 
 def test_refusals_are_counted_since_the_start(monolith, capsys):
-    before = read_status(monolith.grpc_url, monolith.metrics_url, seconds=0).outcomes
+    (before,) = (
+        each.outcomes for each in read_status(monolith.grpc_url, monolith.metrics_url, seconds=0)
+    )
     assert before is not None
     with Client(monolith.grpc_url) as client, pytest.raises(InputError):
         client.find_tracks(np.full((4, 3), np.nan))
@@ -69,7 +71,7 @@ def test_refusals_are_counted_since_the_start(monolith, capsys):
 def test_without_metrics_it_tells_what_triton_counts(monolith, ensemble):
     with Client(monolith.grpc_url) as client:
         client.find_tracks(HITS)
-    status = read_status(monolith.grpc_url, seconds=0)
+    (status,) = read_status(monolith.grpc_url, seconds=0)
     assert status.outcomes is None
     assert not status.recent
     assert not status.spent

@@ -61,7 +61,7 @@ def test_more_hits_than_the_limit(client):
 
 
 def test_an_event_beyond_its_budget_is_refused_once_and_counted(client, server):
-    name = 'trackserve_requests_total{model="track_finding",outcome="over_budget"}'
+    name = 'trackserve_requests_total{bundle="tiny",model="track_finding",outcome="over_budget"}'
     before = counted(server).get(name, 0)
     with pytest.raises(BudgetError) as raised:
         client.find_tracks(np.ones((BUDGET_HITS + 5, 3)))

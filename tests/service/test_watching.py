@@ -26,7 +26,7 @@ HITS = straight_tracks(tracks=20, noise=10)
 
 def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
     outputs = ReferencePipeline(tiny_bundle).run(_features(tiny_bundle))
-    name = 'trackserve_requests_total{model="track_finding",outcome="%s"}'
+    name = 'trackserve_requests_total{bundle="tiny",model="track_finding",outcome="%s"}'
     time.sleep(1.0)  # what other tests asked for has been reported
     before = counted(server)
     with Client(server.grpc_url) as client:
@@ -35,17 +35,17 @@ def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
         with pytest.raises(InputError):
             client.find_tracks(np.full((4, 3), np.nan))
     wait_for(server, name % "unusable", before.get(name % "unusable", 0) + 1)
-    wait_for(server, 'trackserve_events_total{stage="tracks"}',
-             before.get('trackserve_events_total{stage="tracks"}', 0) + 2)  # fmt: skip
+    wait_for(server, 'trackserve_events_total{bundle="tiny",stage="tracks"}',
+             before.get('trackserve_events_total{bundle="tiny",stage="tracks"}', 0) + 2)  # fmt: skip
     time.sleep(1.0)
     more = {key: value - before.get(key, 0.0) for key, value in counted(server).items()}
     assert more[name % "answered"] == 2
     assert more[name % "unusable"] == 1
-    assert more["trackserve_hits_total"] == 2 * len(HITS)
-    assert more["trackserve_tracks_total"] == 2 * len(outputs.tracks)
-    assert more['trackserve_pending_requests{model="track_finding"}'] == 0
+    assert more['trackserve_hits_total{bundle="tiny"}'] == 2 * len(HITS)
+    assert more['trackserve_tracks_total{bundle="tiny"}'] == 2 * len(outputs.tracks)
+    assert more['trackserve_pending_requests{bundle="tiny",model="track_finding"}'] == 0
     edges = {
-        stage: more[f'trackserve_edges_total{{stage="{stage}"}}']
+        stage: more[f'trackserve_edges_total{{bundle="tiny",stage="{stage}"}}']
         for stage in ("neighbours", "cut", "triplets")
     }
     assert edges == {
@@ -54,8 +54,8 @@ def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
         "triplets": 2 * outputs.joined.edges.shape[1],
     }
     for stage in STAGES:
-        assert more[f'trackserve_events_total{{stage="{stage.name}"}}'] == 2
-        assert 0 < more[f'trackserve_seconds_total{{stage="{stage.name}"}}'] < 60
+        assert more[f'trackserve_events_total{{bundle="tiny",stage="{stage.name}"}}'] == 2
+        assert 0 < more[f'trackserve_seconds_total{{bundle="tiny",stage="{stage.name}"}}'] < 60
     names = {key.partition("{")[0] for key in more}
     assert names == {metric.name for metric in metrics.METRICS}
 
@@ -111,7 +111,7 @@ def test_a_server_that_is_stopped_answers_what_it_has_taken(tiny_bundle):
     with ThreadPoolExecutor(asked) as pool:
         with serve(tiny_bundle, **FREE_PORTS) as server:
             answers = [pool.submit(ask, server.grpc_url) for _ in range(asked)]
-            wait_for(server, 'trackserve_pending_requests{model="track_finding"}', 3)
+            wait_for(server, 'trackserve_pending_requests{bundle="tiny",model="track_finding"}', 3)
         outcomes = [answer.result() for answer in answers]
     assert outcomes.count("answered") >= 3
     for outcome in outcomes:

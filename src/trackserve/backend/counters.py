@@ -19,9 +19,10 @@ PERIOD = 0.5
 
 
 class Counters:
-    """What this process has counted of the metrics; any thread may count."""
+    """What this process has counted of the metrics, for its bundle; any thread may count."""
 
-    def __init__(self) -> None:
+    def __init__(self, bundle: str) -> None:
+        self._bundle = bundle
         self._lock = threading.Lock()
         self._added: dict[tuple[Metric, tuple[str, ...]], float] = {}
         self._families: dict[Metric, Any] = {}
@@ -29,9 +30,12 @@ class Counters:
         threading.Thread(target=self._tell_always, name="counters", daemon=True).start()
 
     def add(self, metric: Metric, amount: float, *labels: str) -> None:
-        """Count further; ``labels`` are the values of the metric's labels. A gauge goes up and down."""
+        """Count further; ``labels`` are the values of the metric's labels after the bundle.
+
+        A gauge goes up and down.
+        """
         with self._lock:
-            key = metric, labels
+            key = metric, (self._bundle, *labels)
             self._added[key] = self._added.get(key, 0.0) + amount
 
     def add_timings(self, timings: Timings) -> None:

@@ -16,7 +16,13 @@ import triton_python_backend_utils as pb
 from trackserve.backend.counters import Counters
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.contract import metrics
-from trackserve.contract.tensors import BUNDLE_FOLDER, LABELS, MODELS, UNUSABLE
+from trackserve.contract.tensors import (
+    LABELS,
+    UNUSABLE,
+    bundle_folder,
+    model_named,
+    split_name,
+)
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import InputError
 from trackserve.pipeline.timings import Timings
@@ -52,12 +58,13 @@ class Entry(ABC):
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
         self.max_hits = int(parameters["max_hits"]["string_value"])
-        bundle = read_bundle(Path(args["model_repository"]).parent / BUNDLE_FOLDER)
+        self._stage_name, of_bundle = split_name(args["model_name"])
+        bundle = read_bundle(Path(args["model_repository"]).parent / bundle_folder(of_bundle))
         self.bundle = bundle.with_budget(json.loads(parameters["budget"]["string_value"]))
-        self._table = MODELS[args["model_name"]]
+        self._table = model_named(args["model_name"])
         self.load()
         self._warm_up()
-        self._counters = Counters()
+        self._counters = Counters(json.loads(parameters["bundle"]["string_value"]))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request."""
@@ -72,7 +79,7 @@ class Entry(ABC):
         """Count an event that the model has done in these seconds, and the edges or tracks in its outputs."""
         if self._counters is None:  # warming up
             return
-        name, tensor, array = self._table.name, self._table.outputs[0], outputs[0]
+        name, tensor, array = self._stage_name, self._table.outputs[0], outputs[0]
         edges = {name: array.shape[1]} if tensor.dims[0] == 2 else {}
         self._counters.add_timings(Timings({name: seconds}, edges))
         if tensor is LABELS:

@@ -31,7 +31,7 @@ from trackserve.backend.workers import Ensemble, Monolith, Outcome
 from trackserve.bundle import read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.description import PIPELINE, Description
-from trackserve.contract.tensors import BUNDLE_FOLDER, MODELS
+from trackserve.contract.tensors import bundle_folder, model_named, split_name
 from trackserve.contract.wanted import Wanted
 from trackserve.errors import InputError
 
@@ -55,9 +55,9 @@ class TritonPythonModel:
         """Read the limits and start a thread for each worker."""
         config = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in config.items()}
-        self._table = MODELS[args["model_name"]]
+        self._table = model_named(args["model_name"])
         self._description = Description.from_parameters(parameters)
-        self._counters = Counters()
+        self._counters = Counters(self._description.bundle)
         self._log = RequestLog(self._table.name, parameters["log_requests"], self._counters)
         workers = self._workers(parameters, Path(args["model_repository"]).parent)
         self._policy = Policy(
@@ -80,7 +80,8 @@ class TritonPythonModel:
             places = min(at_once, len(os.sched_getaffinity(0))) + 1
             return [Ensemble(parameters["worker"])] * places
         sys.setswitchinterval(SWITCH_SECONDS)
-        bundle, (tensor,) = read_bundle(repository / BUNDLE_FOLDER), self._table.inputs
+        folder = bundle_folder(split_name(self._table.name)[1])
+        bundle, (tensor,) = read_bundle(repository / folder), self._table.inputs
         bundle = bundle.with_budget(json.loads(parameters["budget"]))
         return [Monolith(bundle, parameters, tensor, self._counters) for _ in range(at_once)]
 
@@ -98,6 +99,7 @@ class TritonPythonModel:
         try:
             wanted = Wanted.of_request(json.loads(request.parameters() or "{}"))
             self._description.check(wanted, self._table)
+            wanted = replace(wanted, bundle=None)  # which it is, and events go together
             given = inputs.given(request, self._table, self._description)
         except InputError as error:
             unusable = Outcome("unusable", str(error))

@@ -20,7 +20,7 @@ class TritonPythonModel(Entry):
 
     def load(self) -> None:
         """Find the stage, and open its network if it has one."""
-        (self._stage,) = (stage for stage in STAGES if stage.name == self._table.name)
+        (self._stage,) = (stage for stage in STAGES if stage.name == self._stage_name)
         self._context = StageContext.open(self.bundle, self.threads, [self._stage.name])
 
     def run(self, wanted: Wanted, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:

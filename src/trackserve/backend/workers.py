@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb
 from trackserve.backend.entry import WARM_UP_HITS
 from trackserve.backend.inputs import hits_of, tensor_of
 from trackserve.contract import metrics
-from trackserve.contract.tensors import FEATURES, LABELS, MODELS, PARAMETERS, UNUSABLE
+from trackserve.contract.tensors import FEATURES, LABELS, PARAMETERS, UNUSABLE, model_named
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import OVER_BUDGET, InputError
 from trackserve.pipeline.features import feature_matrix
@@ -139,7 +139,7 @@ def _outputs(tracks: Tracks) -> list[Any]:
     return outputs
 
 
-def _sendable(parameters: Mapping[str, bool | float]) -> dict[str, bool | str]:
+def _sendable(parameters: Mapping[str, bool | float | str]) -> dict[str, bool | str]:
     """Return a request's parameters as a model may send them to another: a float as its text."""
     return {n: value if isinstance(value, bool) else str(value) for n, value in parameters.items()}
 
@@ -148,7 +148,7 @@ class Ensemble:
     """A chain of Triton's models, one for each stage."""
 
     def __init__(self, name: str) -> None:
-        self._model = MODELS[name]
+        self._model = model_named(name)
 
     def find(self, requests: Sequence[Request]) -> list[Answer]:
         """Return the answer for each of the requests, one after the other."""

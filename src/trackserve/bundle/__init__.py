@@ -204,6 +204,19 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
     return bundle
 
 
+def split_bundle_name(text: str) -> tuple[str, str]:
+    """Return the name and the place in ``NAME=BUNDLE``, no name where there is none."""
+    name, equals, place = text.partition("=")
+    return (name, place) if equals and not Path(text).exists() else ("", text)
+
+
+def named_bundle(text: str) -> Bundle:
+    """Read the bundle of ``BUNDLE`` or ``NAME=BUNDLE``, which is to go by that name; raises :class:`BundleError`."""
+    name, place = split_bundle_name(text)
+    bundle = read_bundle(place)
+    return replace(bundle, name=name) if name else bundle
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         message = (

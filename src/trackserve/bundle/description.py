@@ -9,11 +9,18 @@ from trackserve.contract.description import Description
 from trackserve.track_table import TRACK_COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trackserve.bundle import Bundle
 
 
-def describe(bundle: Bundle, *, max_hits: int, max_queue: int) -> Description:
-    """Return what the models that serve a bundle, with these limits, state about themselves."""
+def describe(
+    bundle: Bundle, *, max_hits: int, max_queue: int, bundles: Sequence[str] = ()
+) -> Description:
+    """Return what the models that serve a bundle, with these limits, state about themselves.
+
+    ``bundles`` are the names of all on the server, this one alone if there are none.
+    """
     return Description(
         columns=bundle.features.wire_columns,
         absent=dict(bundle.features.absent),
@@ -27,4 +34,5 @@ def describe(bundle: Bundle, *, max_hits: int, max_queue: int) -> Description:
         track_columns=() if bundle.fit is None else TRACK_COLUMNS,
         min_quality=None if bundle.quality is None else bundle.track_builder.min_quality,
         compact=VERSION,
+        bundles=tuple(bundles) or (bundle.name,),
     )

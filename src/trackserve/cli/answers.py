@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trackserve.cli.options import add_bundle_option, add_engine_option, refuse
+from trackserve.cli.options import add_bundle_option, add_engine_option, refuse, served_bundle
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import InputError
 
@@ -43,7 +43,7 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--tracks", type=Path, metavar="CSV", help="tracks from this file, as `find` writes it"
     )
-    add_bundle_option(parser, "in process: ")
+    add_bundle_option(parser, server="with --server")
     add_engine_option(parser, "in process: ", default=None)
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds per event"
@@ -53,8 +53,10 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def open_answers(options: argparse.Namespace) -> Iterator[Answers]:
     """Yield the chosen source of tracks, with fitted parameters if it has them."""
+    if options.tracks is not None:
+        refuse(options, ("bundle",), "the pipeline in process, or --server")
     if options.server is not None or options.tracks is not None:
-        refuse(options, ("bundle", "engine"), "the pipeline in process, not --server or --tracks")
+        refuse(options, ("engine",), "the pipeline in process, not --server or --tracks")
     if options.tracks is not None:
         yield _of_file(options.tracks)
         return
@@ -77,7 +79,8 @@ def _finder(options: argparse.Namespace, wanted: Wanted) -> AbstractContextManag
     from trackserve.finding import local_finder, server_finder
 
     if options.server is not None:
-        return server_finder(options.server, timeout=options.timeout, wanted=wanted)
+        bundle = served_bundle(options)
+        return server_finder(options.server, timeout=options.timeout, wanted=wanted, bundle=bundle)
     return contextlib.nullcontext(
         local_finder(options.bundle, engine=options.engine or "auto", wanted=wanted)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -15,13 +15,19 @@ from trackserve.cli.options import (
     find_sources,
     new_command,
     refuse,
+    served_bundle,
 )
 from trackserve.cli.output import check_place, written
+from trackserve.errors import InputError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from trackserve.cli.options import Subparsers
+    from trackserve.event import Hits
     from trackserve.load.load import Events, Load
 
 
@@ -36,6 +42,7 @@ def add(commands: Subparsers) -> None:
   trackserve bench localhost:8001 events/ --concurrency 1 2 4 8 --plots plots/
   trackserve bench http://localhost:8000 events/ --rate 20 --seconds 60 --check
   trackserve bench localhost:8001 small/ large/ --weights 9 1 --shared-memory
+  trackserve bench localhost:8001 scaled.npy --features
 
 Latency counts from the moment an event was due until its labels are read. Refused and failed requests are
 counted, not retried.""",
@@ -85,7 +92,12 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
         const="first",
         help="compare every answer with the server's first one for the event, or with the pipeline in this process",
     )
-    add_bundle_option(parser, "with --check local: ")
+    parser.add_argument(
+        "--features",
+        action="store_true",
+        help="each EVENT is a .npy file of scaled features [N, F], for the model exatrkx",
+    )
+    add_bundle_option(parser, "with --check local: ", server="from the server")
     add_engine_option(parser, "with --check local: ", default=None)
     parser.add_argument(
         "--shared-memory",
@@ -115,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
     from trackserve.load.report import measure, table
 
     if options.check != "local":
-        refuse(options, ("bundle", "engine"), "--check local")
+        refuse(options, ("engine",), "--check local")
     check_place(options.json)
     events = _events(options)
     metrics_url = options.metrics or usual_metrics(options.url)
@@ -158,22 +170,43 @@ def _events(options: argparse.Namespace) -> Events:
     from trackserve.finding import local_finder
     from trackserve.load.load import first_answers, mix
 
-    with Client(options.url, timeout=options.timeout) as client:
+    with Client(options.url, timeout=options.timeout, bundle=_asked_bundle(options)) as client:
         columns = client.description.columns
         kinds = [
-            (
-                str(path),
-                [s.read_columns(columns, truth=False).hits for s in find_sources([path])],
-            )
+            (str(path), _read_features(path) if options.features else _read_hits(path, columns))
             for path in options.events
         ]
-        events = mix(client, kinds, options.weights)
+        events = mix(client, kinds, options.weights, features=options.features)
         if options.check == "first":
             return first_answers(client, events)
     if options.check == "local":
-        find_tracks = local_finder(options.bundle, engine=options.engine or "auto").find_tracks
-        hits = [each for _, events_of_kind in kinds for each in events_of_kind]
-        return events.expecting(
-            [find_tracks(each).labels for each in tqdm(hits, desc="expected labels")]
-        )
+        finder = local_finder(options.bundle, engine=options.engine or "auto")
+        find: Any = finder.find_tracks_from_features if options.features else finder.find_tracks
+        given = [each for _, events_of_kind in kinds for each in events_of_kind]
+        bar = tqdm(given, desc="expected labels", unit="event", disable=None)
+        return events.expecting([find(each).labels for each in bar])
     return events
+
+
+def _asked_bundle(options: argparse.Namespace) -> str | None:
+    """Return the name of the server's bundle: with --check local that of the one read here."""
+    if options.bundle is None or options.check != "local":
+        return served_bundle(options)
+    from trackserve.bundle import read_bundle
+
+    return read_bundle(options.bundle).name
+
+
+def _read_hits(path: Path, columns: Sequence[str]) -> list[Hits]:
+    return [source.read_columns(columns, truth=False).hits for source in find_sources([path])]
+
+
+def _read_features(path: Path) -> list[NDArray[Any]]:
+    """Return the one event of a file of features."""
+    import numpy as np
+
+    try:
+        return [np.load(path, allow_pickle=False)]
+    except (OSError, ValueError, EOFError) as error:
+        message = f"{path} is not a .npy file of features [N, F]: {error}"
+        raise InputError(message) from None

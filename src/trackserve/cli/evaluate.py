@@ -15,6 +15,7 @@ from trackserve.cli.options import (
     new_command,
     progress,
     refuse,
+    served_bundle,
 )
 from trackserve.cli.output import check_place, written
 from trackserve.errors import InputError
@@ -40,7 +41,7 @@ def add(commands: Subparsers) -> None:
         "Evaluate tracks on events with truth: in process stage by stage, from a server, or from a file.",
     )
     add_events(parser)
-    add_bundle_option(parser)
+    add_bundle_option(parser, server="with --server")
     add_engine_option(parser, "in process: ", default=None)
     parser.add_argument("--server", metavar="URL", help="take the tracks from this server")
     parser.add_argument(
@@ -106,7 +107,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    given = [o for o in ("bundle", "server", "tracks") if getattr(options, o) is not None]
+    given = [o for o in ("server", "tracks") if getattr(options, o) is not None]
+    if options.bundle is not None and options.tracks is not None:
+        given.insert(0, "bundle")
     if len(given) > 1:
         message = f"--{given[0]} and --{given[1]} exclude each other; tracks come from one place"
         raise InputError(message)
@@ -137,7 +140,9 @@ def _of_server(options: argparse.Namespace, sources: Sequence[EventSource]) -> E
     from trackserve.evaluate.report import evaluate
     from trackserve.finding import server_finder
 
-    with server_finder(options.server, timeout=options.timeout) as finder:
+    with server_finder(
+        options.server, timeout=options.timeout, bundle=served_bundle(options)
+    ) as finder:
         return evaluate(_events(options, sources, finder.columns), finder.find_tracks, options.own)
 
 

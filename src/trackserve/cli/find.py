@@ -16,6 +16,7 @@ from trackserve.cli.options import (
     new_command,
     progress,
     refuse,
+    served_bundle,
 )
 from trackserve.cli.output import check_place
 from trackserve.contract.compact import STEP
@@ -51,7 +52,7 @@ def add(commands: Subparsers) -> None:
         "--server", default="localhost:8001", metavar="URL", help="[grpc://|http://]host:port"
     )
     place.add_argument("--local", action="store_true", help="in this process, without a server")
-    add_bundle_option(parser, "with --local: ")
+    add_bundle_option(parser, server="from a server")
     add_engine_option(parser, "with --local: ", default=None)
     parser.add_argument(
         "--concurrency",
@@ -116,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
     if options.local:
         refuse(options, ("concurrency", "compact"), "--server")
     else:
-        refuse(options, ("bundle", "engine"), "--local; a server uses its own")
+        refuse(options, ("engine",), "--local; a server uses its own")
     check_files(options.output, options.parameters)
     wanted = Wanted(options.parameters is not None, options.min_quality)
     sources = find_sources(options.events)
@@ -200,6 +201,7 @@ def _find_in_turn(
                     wait=options.wait,
                     wanted=wanted,
                     compact=options.compact,
+                    bundle=served_bundle(options),
                 )
             )
         for event in finder.find_all(sources):
@@ -223,6 +225,7 @@ async def _find_concurrently(
         wait=options.wait,
         wanted=wanted,
         compact=options.compact,
+        bundle=served_bundle(options),
     )
     async with contextlib.aclosing(events):
         async for event in events:

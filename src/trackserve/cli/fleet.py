@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trackserve.cli.guard import add_guard, chosen_guard
-from trackserve.cli.options import add_bundle_option, add_folder_option, new_command
+from trackserve.cli.options import (
+    add_bundles_option,
+    add_folder_option,
+    chosen_bundles,
+    describe_bundles,
+    new_command,
+)
 from trackserve.cli.settings import add_settings, chosen_settings
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ def add(commands: Subparsers) -> None:
         epilog="One port serves gRPC and HTTP; servers that fail are left out.",
     )
     parser.add_argument("--servers", type=int, default=2, metavar="N", help="tritonservers")
-    add_bundle_option(parser)
+    add_bundles_option(parser)
     add_settings(parser)
     add_guard(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
@@ -35,17 +41,17 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    from trackserve.bundle import read_bundle
     from trackserve.serving.fleet import Fleet
     from trackserve.serving.process import interrupted_by_sigterm
 
-    bundle = read_bundle(options.bundle)
+    bundle, others = chosen_bundles(options)
     settings = chosen_settings(options)
     with (
         interrupted_by_sigterm(),
         Fleet(
             bundle,
             settings,
+            others=others,
             guard=chosen_guard(options),
             servers=options.servers,
             folder=options.folder,
@@ -53,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
             port=options.port,
         ) as fleet,
     ):
-        print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
+        print(f"serving bundle {describe_bundles([bundle, *others])} as {settings.shape}")
         print(f"  gRPC     {fleet.urls['grpc']}\n  HTTP     {fleet.urls['http']}")
         print(f"  servers  {options.servers}, logs in {fleet.folder}")
         print("ready; stop with Ctrl-C", flush=True)

@@ -11,8 +11,9 @@ from tqdm import tqdm
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
+    from trackserve.bundle import Bundle
     from trackserve.data import EventSource
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -55,14 +56,47 @@ def add_events(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_bundle_option(parser: argparse.ArgumentParser, prefix: str = "") -> None:
-    """Add the choice of a bundle."""
+def add_bundle_option(
+    parser: argparse.ArgumentParser, prefix: str = "", *, server: str = ""
+) -> None:
+    """Add the choice of a bundle; ``server`` says when it is one of a server's."""
+    of_server = f"; {server}: the name of one of its bundles (default: its first)"
     parser.add_argument(
         "--bundle",
         type=Path,
         metavar="BUNDLE",
-        help=f"{prefix}a bundle's folder, or the name of one that ships (default: trackml)",
+        help=f"{prefix}a bundle's folder, or the name of one that ships (default: trackml)"
+        + (of_server if server else ""),
     )
+
+
+def add_bundles_option(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of the bundles that a server has."""
+    parser.add_argument(
+        "--bundle",
+        action="append",
+        metavar="[NAME=]BUNDLE",
+        help="a bundle's folder, or the name of one that ships, and what to call it; repeated, the server has "
+        "several, and clients that name none get the first (default: trackml)",
+    )
+
+
+def served_bundle(options: argparse.Namespace) -> str | None:
+    """Return the name of the server's bundle that was chosen, None for its first one."""
+    return None if options.bundle is None else str(options.bundle)
+
+
+def chosen_bundles(options: argparse.Namespace) -> tuple[Bundle, list[Bundle]]:
+    """Return the first bundle and the others."""
+    from trackserve.bundle import named_bundle, read_bundle
+
+    first, *others = [named_bundle(text) for text in options.bundle or ()] or [read_bundle()]
+    return first, others
+
+
+def describe_bundles(bundles: Iterable[Bundle]) -> str:
+    """Return the bundles in words: name and digest."""
+    return ", ".join(f"{bundle.name} ({bundle.digest()})" for bundle in bundles)
 
 
 def add_engine_option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trackserve.cli.options import add_bundle_option, new_command
+from trackserve.cli.options import add_bundles_option, chosen_bundles, new_command
 from trackserve.cli.settings import add_settings, chosen_settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def add(commands: Subparsers) -> None:
         "Write the Triton model repository of a bundle, to be served elsewhere.",
         epilog="In NVIDIA's container: tritonserver --model-repository=DIR (see docs/deploying.md).",
     )
-    add_bundle_option(parser)
+    add_bundles_option(parser)
     add_settings(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="new folder"
@@ -32,7 +32,10 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the repository and print its folder."""
-    from trackserve.bundle import read_bundle
     from trackserve.serving.repository import write_repository
 
-    print(write_repository(read_bundle(options.bundle), options.output, chosen_settings(options)))
+    settings = chosen_settings(options)
+    bundle, others = chosen_bundles(options)
+    print(
+        write_repository(bundle, options.output, settings, others=[(b, settings) for b in others])
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.options import add_folder_option, new_command
@@ -22,7 +21,11 @@ def add(commands: Subparsers) -> None:
         "Roll a running fleet to another bundle, one server at a time.",
         epilog="No client sees an error. If the new bundle cannot be served, the old servers continue.",
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the new bundle's folder")
+    parser.add_argument(
+        "bundle",
+        metavar="[NAME=]BUNDLE",
+        help="the new bundle: it takes the place of the one of its name, else of the first",
+    )
     add_folder_option(parser, "of the fleet")
 
 

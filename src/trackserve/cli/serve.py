@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.guard import add_guard, chosen_guard
-from trackserve.cli.options import add_bundle_option, new_command
+from trackserve.cli.options import add_bundles_option, chosen_bundles, describe_bundles, new_command
 from trackserve.cli.settings import add_settings, chosen_settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add(commands: Subparsers) -> None:
         "Serve a bundle with tritonserver until Ctrl-C or SIGTERM.",
         epilog="The server listens on 127.0.0.1 unless --address names another address.",
     )
-    add_bundle_option(parser)
+    add_bundles_option(parser)
     add_settings(parser)
     add_guard(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
@@ -37,17 +37,17 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    from trackserve.bundle import read_bundle
     from trackserve.serving.process import interrupted_by_sigterm
     from trackserve.serving.service import serve
 
-    bundle = read_bundle(options.bundle)
+    bundle, others = chosen_bundles(options)
     settings = chosen_settings(options)
     with (
         interrupted_by_sigterm(),
         serve(
             bundle,
             settings,
+            others=others,
             guard=chosen_guard(options),
             address=options.address,
             http_port=options.http_port,
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
             log=options.log,
         ) as server,
     ):
-        print(f"serving bundle {bundle.name} ({bundle.digest()}) as {settings.shape}")
+        print(f"serving bundle {describe_bundles([bundle, *others])} as {settings.shape}")
         print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")
         print(f"  metrics  {server.metrics_url}\nready; stop with Ctrl-C", flush=True)
         server.wait()

@@ -57,9 +57,10 @@ def find_tracks(
     parameters: bool = False,
     min_quality: float | None = None,
     timeout: float = DEFAULT_TIMEOUT,
+    bundle: str | None = None,
 ) -> Tracks:
     """Return the tracks that the server at ``url`` finds in one event; see :class:`Client`."""
-    with Client(url, timeout=timeout) as client:
+    with Client(url, timeout=timeout, bundle=bundle) as client:
         return client.find_tracks(hits, parameters=parameters, min_quality=min_quality)
 
 
@@ -74,7 +75,8 @@ class Client(ClientCore):
     seconds; with ``wait`` it waits for a server that is still to start. A ``fallback`` is asked where
     no server is available: nobody then waits for servers. With ``compact`` positions are rounded to that
     many mm (0.01 changes no physics) and go, like the labels, in half the bytes, to servers that take
-    that; others get the hits as they are. For use by one thread.
+    that; others get the hits as they are. ``bundle`` names the one that is to answer, of a server that has
+    several (``description.bundles``); the first one if None. For use by one thread.
 
     Raises :class:`UnreachableError` for servers that can't be reached, :class:`RefusedError` for
     ones that are full, other :class:`ServerError` for one that fails or doesn't have the model.
@@ -91,6 +93,7 @@ class Client(ClientCore):
         wait: bool = False,
         credentials: Credentials | None = None,
         compact: float | None = None,
+        bundle: str | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -101,6 +104,7 @@ class Client(ClientCore):
             wait=wait,
             credentials=credentials,
             compact=compact,
+            bundle=bundle,
         )
         self.request_id = ""
         """The name of the last request, as in the server's log."""
@@ -114,7 +118,11 @@ class Client(ClientCore):
         if self._described is not None:
             return self._described
         try:
-            return self._describe(self._ask(lambda c, _: c.parameters(TRACK_FINDING)))
+            first = self._read(self._ask(lambda c, _: c.parameters(TRACK_FINDING)))
+            model = TRACK_FINDING.of(first.suffix(self.bundle))
+            if model is TRACK_FINDING:
+                return self._describe(first)
+            return self._describe(self._read(self._ask(lambda c, _: c.parameters(model))))
         except WORTH_ANOTHER_TRY:
             if self._fallback is None:
                 raise
@@ -138,13 +146,17 @@ class Client(ClientCore):
         the request in the server's log and in errors. Raises :class:`InputError` for hits that
         can't be used, and for what the served bundle can't give.
         """
-        wanted = Wanted(parameters, min_quality)
-        return self._infer(TRACK_FINDING, hits_table(hits, self.description), wanted, request_id)
+        wanted = Wanted(parameters, min_quality, self.bundle)
+        table = hits_table(hits, self.description)
+        return self._infer(self._model(TRACK_FINDING), table, wanted, request_id)
 
     def find_tracks_from_features(self, features: NDArray[Any], *, request_id: str = "") -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
         array = as_float32(features, "features", "[N, F]")
-        return self._infer(EXATRKX, array, LABELS_ONLY, request_id)
+        if self.bundle is None:
+            return self._infer(EXATRKX, array, LABELS_ONLY, request_id)
+        _ = self.description  # of a named bundle's models the names have to be known
+        return self._infer(self._model(EXATRKX), array, Wanted(bundle=self.bundle), request_id)
 
     def close(self) -> None:
         """Close the connections."""

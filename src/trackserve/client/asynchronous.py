@@ -91,6 +91,7 @@ class AsyncClient(ClientCore):
         wait: bool = False,
         credentials: Credentials | None = None,
         compact: float | None = None,
+        bundle: str | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -101,6 +102,7 @@ class AsyncClient(ClientCore):
             wait=wait,
             credentials=credentials,
             compact=compact,
+            bundle=bundle,
         )
         if concurrency < 1:
             message = f"concurrency is {concurrency}; expected at least 1"
@@ -141,7 +143,11 @@ class AsyncClient(ClientCore):
             if self._described is not None:
                 return self._described
             try:
-                return self._describe(await self._ask(lambda c, _: c.parameters(TRACK_FINDING)))
+                first = self._read(await self._ask(lambda c, _: c.parameters(TRACK_FINDING)))
+                model = TRACK_FINDING.of(first.suffix(self.bundle))
+                if model is TRACK_FINDING:
+                    return self._describe(first)
+                return self._describe(self._read(await self._ask(lambda c, _: c.parameters(model))))
             except WORTH_ANOTHER_TRY:
                 if self._fallback is None:
                     raise
@@ -156,16 +162,20 @@ class AsyncClient(ClientCore):
         request_id: str = "",
     ) -> Tracks:
         """Return the tracks of an event; see :meth:`trackserve.client.Client.find_tracks`."""
-        wanted = Wanted(parameters, min_quality)
-        description = self._described or await self.description()
-        return await self._infer(TRACK_FINDING, hits_table(hits, description), wanted, request_id)
+        wanted = Wanted(parameters, min_quality, self.bundle)
+        table = hits_table(hits, self._described or await self.description())
+        return await self._infer(self._model(TRACK_FINDING), table, wanted, request_id)
 
     async def find_tracks_from_features(
         self, features: NDArray[Any], *, request_id: str = ""
     ) -> Tracks:
         """Return the tracks of hits given by their scaled features ``[N, F]``."""
         array = as_float32(features, "features", "[N, F]")
-        return await self._infer(EXATRKX, array, LABELS_ONLY, request_id)
+        if self.bundle is None:
+            return await self._infer(EXATRKX, array, LABELS_ONLY, request_id)
+        await self.description()  # of a named bundle's models the names have to be known
+        wanted = Wanted(bundle=self.bundle)
+        return await self._infer(self._model(EXATRKX), array, wanted, request_id)
 
     async def find_all(
         self,

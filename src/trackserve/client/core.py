@@ -45,6 +45,7 @@ class ClientCore:
         wait: bool,
         credentials: Credentials | None,
         compact: float | None,
+        bundle: str | None,
     ) -> None:
         self.urls = tuple(url.split(",") if isinstance(url, str) else url)
         if not self.urls:
@@ -57,6 +58,8 @@ class ClientCore:
             )
             raise InputError(message)
         self._compact = compact
+        self.bundle = bundle
+        """The name of the bundle that is to answer, None for a server's first one."""
         self._patience = Patience(timeout, tries, try_timeout, wait=wait)
         self._servers = Servers(len(self.urls))
         self._fallback = fallback
@@ -79,19 +82,26 @@ class ClientCore:
         data = encode_hits(array, self._compact) if described.compact == VERSION else None
         return [plain] if data is None else [(model.in_compact_form, data), plain]
 
-    def _describe(self, parameters: dict[str, str]) -> Description:
-        """Read what the first server that answered states about its model."""
+    def _model(self, model: Model) -> Model:
+        """Return the model of the bundle that is to answer; the server must have been described."""
+        return model.of("" if self._described is None else self._described.suffix(self.bundle))
+
+    def _read(self, parameters: dict[str, str]) -> Description:
+        """Read what a server that answered states about one of its models."""
         where = ", ".join(self.urls)
         try:
-            description = Description.from_parameters(parameters)
+            return Description.from_parameters(parameters)
         except (KeyError, ValueError):
             message = (
                 f"the model {TRACK_FINDING.name!r} at {where} is not one of trackserve: it "
                 "does not describe its columns"
             )
             raise ServerError(message) from None
+
+    def _describe(self, description: Description) -> Description:
+        """Keep what is stated about the bundle that is to answer."""
         if self._fallback is not None:
-            self._fallback.check_same(description, where)
+            self._fallback.check_same(description, ", ".join(self.urls))
         self._described = description
         return description
 

@@ -87,5 +87,5 @@ def _parts(error: InferenceServerException) -> tuple[str, str]:
     """Return the status, and the message without the decoration that Triton puts around it."""
     status = str(error.status()).removeprefix("StatusCode.")
     message = (error.message() or status).strip()
-    bare = re.sub(r"^(\[request id: [^\]]*\] |in ensemble '\w+', )+", "", message)
+    bare = re.sub(r"^(\[request id: [^\]]*\] |in ensemble '[\w.-]+', )+", "", message)
     return status, bare.splitlines()[0].strip()

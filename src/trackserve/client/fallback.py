@@ -8,7 +8,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from trackserve.contract.tensors import EXATRKX, Model
+from trackserve.contract.tensors import EXATRKX, Model, split_name
 from trackserve.errors import InputError, MissingDependencyError
 
 try:
@@ -69,6 +69,10 @@ class Fallback:
                 self._pipeline = open_pipeline(
                     self._bundle, engine=self._engine, threads=self._threads
                 )
-            features = array if model is EXATRKX else feature_matrix(array, self._bundle.features)
+            features = (
+                array
+                if split_name(model.name)[0] == EXATRKX.name
+                else feature_matrix(array, self._bundle.features)
+            )
             (found,) = self._pipeline.run_events([features], wanted)
             return found.tracks

@@ -17,7 +17,7 @@ from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.failures import explain, unreachable
 from trackserve.client.http import Http, open_connection
 from trackserve.contract import metrics
-from trackserve.contract.tensors import HITS_TO_TRACKS, MODELS, STAGES, TRACK_FINDING
+from trackserve.contract.tensors import ENSEMBLES, MODELS, SERVED, STAGES, split_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,7 @@ PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_
 TIMEOUT = 10.0
 USUAL_PORTS, METRICS_PORT = ("8000", "8001"), 8002
 """A server on one of the first has its metrics on the last; where others have theirs can't be known."""
+_LABELS = {metric.name: metric.labels for metric in metrics.METRICS}
 _METRIC = re.compile(r"^(trackserve_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
@@ -67,10 +68,14 @@ class Statistics:
         """
         models = [stage.name for stage in STAGES if self.count.get((stage.name, "success"))]
         if models:
-            copy = sum(self.mean(m, p) for m in models for p in ("compute_input", "compute_output"))
-            queue = sum(self.mean(m, "queue") for m in models)
-            compute = {f"compute {m}": self.mean(m, "compute_infer") for m in models}
-            whole = self.mean(HITS_TO_TRACKS.name, "success")
+            copy = sum(
+                self._of_stage(m, p) for m in models for p in ("compute_input", "compute_output")
+            )
+            queue = sum(self._of_stage(m, "queue") for m in models)
+            compute = {f"compute {m}": self._of_stage(m, "compute_infer") for m in models}
+            done = [(each.name, "success") for each in ENSEMBLES]
+            whole = sum(self.seconds.get(each, 0.0) for each in done)
+            whole /= max(sum(self.count.get(each, 0) for each in done), 1)
             spent = {"server": whole, "queue": queue, "copy": copy, **compute}
         else:
             compute = self._stages()
@@ -84,14 +89,47 @@ class Statistics:
         """Return for how long (s) the stages of a monolith worked, over all its instances; needs metrics."""
         return sum(n for (name, *_), n in self.counters.items() if name == metrics.SECONDS.name)
 
+    def of(self, suffix: str, bundle: str) -> Statistics:
+        """Return what was counted for one bundle of a server, whose models' names end in ``suffix``.
+
+        The counters then go without the bundle's name.
+        """
+        names = {model.of(suffix).name: name for name, model in MODELS.items()}
+
+        def own(numbers: Numbers) -> Numbers:
+            return {(names[m], part): n for (m, part), n in numbers.items() if m in names}
+
+        counters = {
+            (name, *key): number
+            for (name, of, *key), number in self.counters.items()
+            if of in {bundle, ""}
+        }
+        return Statistics(own(self.count), own(self.seconds), counters)
+
+    def _answered(self) -> tuple[float, float]:
+        """Return how many events were answered that came as hits, and in all."""
+        hits, features = (self.count.get((model.name, "success"), 0) for model in SERVED)
+        return hits, hits + features
+
+    def _share(self, stage: str) -> float:
+        """Return the share of events that a stage worked on: hits go through one that features don't."""
+        hits, every = self._answered()
+        return hits / every if every and stage == STAGES[0].name else 1.0
+
+    def _of_stage(self, stage: str, part: str) -> float:
+        return self.mean(stage, part) * self._share(stage)
+
     def _per_request(self, metric: metrics.Metric) -> float:
-        taken = self.count.get((TRACK_FINDING.name, "success"), 0)
-        return self.counters.get((metric.name, TRACK_FINDING.name), 0.0) / max(taken, 1)
+        spent = (self.counters.get((metric.name, model.name), 0.0) for model in SERVED)
+        return sum(spent) / max(self._answered()[1], 1)
 
     def _stages(self) -> dict[str, float]:
         """Return the mean seconds of each stage inside of a monolith, if the metrics were read."""
+        seconds = metrics.SECONDS.name
         return {
-            f"compute {stage.name}": self.counters[metrics.SECONDS.name, stage.name] / events
+            f"compute {stage.name}": self._share(stage.name)
+            * self.counters[seconds, stage.name]
+            / events
             for stage in STAGES
             if (events := self.counters.get((metrics.EVENTS.name, stage.name)))
         }
@@ -141,15 +179,18 @@ def usual_metrics(url: str) -> str | None:
 
 
 def read_counters(url: str) -> Numbers:
-    """Read our own metrics (Prometheus' text) as numbers by name and labels."""
+    """Read our own metrics (Prometheus' text) as numbers by name and labels, of all servers of a fleet."""
     try:
         text = read_page(url)
     except (OSError, http.client.HTTPException) as error:
         raise unreachable(url, str(error)) from None
-    return {
-        (name, *re.findall(r'"([^"]*)"', labels or "")): float(value)
-        for name, labels, value in _METRIC.findall(text)
-    }
+    found: Numbers = {}
+    for name, labels, value in _METRIC.findall(text):
+        if name in _LABELS:
+            values = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            key = (name, *(values.get(label, "") for label in _LABELS[name]))
+            found[key] = found.get(key, 0.0) + float(value)
+    return found
 
 
 def read_page(url: str) -> str:
@@ -174,7 +215,7 @@ def _statistics(found: Mapping[str, Any], counters: Numbers) -> Statistics:
     count: Numbers = {}
     seconds: Numbers = {}
     for model in found.get("model_stats", []):
-        if model["name"] in MODELS:
+        if split_name(model["name"])[0] in MODELS:
             for part in PARTS:
                 value = model.get("inference_stats", {}).get(part, {})
                 count[model["name"], part] = int(value.get("count", 0))

@@ -19,6 +19,7 @@ from trackserve.errors import ServerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trackserve.client.connection import Connection
     from trackserve.client.statistics import Statistics
 
 TIMEOUT = 10.0
@@ -32,7 +33,7 @@ PARTS = ("turn", "queue", "copy", *(f"compute {stage.name}" for stage in STAGES)
 
 @dataclass(frozen=True)
 class Status:
-    """A server while it was watched for ``seconds``.
+    """A bundle of a server while that was watched for ``seconds``.
 
     ``instances``, ``threads`` (of one instance) and ``busy`` (share of the time that the instances
     worked) go by model. ``in_flight`` are requests that wait or are worked on, ``outcomes`` counts
@@ -99,7 +100,7 @@ class Status:
 
 def status_report(url: str, metrics_url: str | None = None) -> str:
     """Return in words what is at an address: a server, or each server of a fleet."""
-    return _fleet(url) or f"{url}\n{read_status(url, metrics_url)}"
+    return _fleet(url) or "\n".join((url, *map(str, read_status(url, metrics_url))))
 
 
 def _fleet(url: str) -> str:
@@ -114,54 +115,86 @@ def _fleet(url: str) -> str:
 
 def read_status(
     url: str, metrics_url: str | None = None, *, seconds: float = WATCH_SECONDS
-) -> Status:
-    """Watch a server for some seconds and return what it runs and does.
+) -> tuple[Status, ...]:
+    """Watch a server for some seconds and return what it runs and does, for each of its bundles.
 
     Raises :class:`ServerError` if it or its metrics don't answer, or it isn't one of trackserve.
     """
     with contextlib.closing(connect(url, TIMEOUT)) as connection:
-        parameters = connection.parameters(TRACK_FINDING)
-        try:
-            description, worker = Description.from_parameters(parameters), parameters["worker"]
-        except (KeyError, ValueError):
-            message = f"the model {TRACK_FINDING.name!r} at {url} is not one of trackserve"
-            raise ServerError(message) from None
-        monolith = worker == PIPELINE
-        models = () if monolith else tuple(stage.name for stage in STAGES)
-        configs = {model: connection.config(model) for model in models}
+        first = _Served.read(connection, url, "")
+        suffixes = ("", *first.description.bundles[1:])
+        served = [first, *(_Served.read(connection, url, suffix) for suffix in suffixes[1:])]
     metrics_url = metrics_url or usual_metrics(url)
     before, began = read_statistics(url, metrics_url), time.monotonic()
     time.sleep(seconds)
     after, seconds = read_statistics(url, metrics_url), time.monotonic() - began
-    meanwhile = after.since(before)
-    recent, ever = _events(meanwhile), _events(after)
-    spent = (meanwhile if recent else after).spent() if ever else {}
-    if monolith:
-        instances, parameters_of = {PIPELINE: int(parameters["at_once"])}, {PIPELINE: parameters}
-        worked = {PIPELINE: meanwhile.worked()} if metrics_url else {}
-    else:
-        instances = {model: _instances(config) for model, config in configs.items()}
-        parameters_of = {
-            model: strings(config.get("parameters", {})) for model, config in configs.items()
-        }
-        worked = {model: meanwhile.seconds.get((model, "compute_infer"), 0.0) for model in models}
-    return Status(
-        description=description,
-        shape="monolith" if monolith else "ensemble",
-        engine=parameters["engine"],
-        precision=parameters["precision"],
-        instances=instances,
-        threads={
-            m: int(p.get("threads") or p["intra_op_thread_count"]) for m, p in parameters_of.items()
-        },
-        seconds=seconds,
-        events_per_s=recent / seconds,
-        busy={model: min(1.0, time / instances[model] / seconds) for model, time in worked.items()},
-        in_flight=_in_flight(after) if metrics_url else None,
-        outcomes=_outcomes(after) if metrics_url else None,
-        spent={part: spent[part] for part in PARTS if part in spent},
-        recent=recent > 0,
+    return tuple(
+        each.status(
+            before.of(suffix, each.description.bundle),
+            after.of(suffix, each.description.bundle),
+            seconds=seconds,
+            with_metrics=metrics_url is not None,
+        )
+        for suffix, each in zip(suffixes, served, strict=True)
     )
+
+
+@dataclass(frozen=True)
+class _Served:
+    """What a server states about the models of one bundle: ``stages`` are those of an ensemble."""
+
+    description: Description
+    parameters: Mapping[str, str]
+    stages: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, connection: Connection, url: str, suffix: str) -> _Served:
+        model = TRACK_FINDING.of(suffix)
+        parameters = connection.parameters(model)
+        try:
+            description, worker = Description.from_parameters(parameters), parameters["worker"]
+        except (KeyError, ValueError):
+            message = f"the model {model.name!r} at {url} is not one of trackserve"
+            raise ServerError(message) from None
+        stages = () if worker == PIPELINE else STAGES
+        configs = {stage.name: connection.config(stage.of(suffix).name) for stage in stages}
+        return cls(description, parameters, configs)
+
+    def status(
+        self, before: Statistics, after: Statistics, *, seconds: float, with_metrics: bool
+    ) -> Status:
+        """Return what was done between two looks at the server's statistics, ``seconds`` apart."""
+        meanwhile = after.since(before)
+        recent, ever = _events(meanwhile), _events(after)
+        spent = (meanwhile if recent else after).spent() if ever else {}
+        if self.stages:
+            instances = {model: _instances(config) for model, config in self.stages.items()}
+            parameters_of = {
+                m: strings(config.get("parameters", {})) for m, config in self.stages.items()
+            }
+            worked = {m: meanwhile.seconds.get((m, "compute_infer"), 0.0) for m in self.stages}
+        else:
+            instances = {PIPELINE: int(self.parameters["at_once"])}
+            parameters_of = {PIPELINE: dict(self.parameters)}
+            worked = {PIPELINE: meanwhile.worked()} if with_metrics else {}
+        return Status(
+            description=self.description,
+            shape="ensemble" if self.stages else "monolith",
+            engine=self.parameters["engine"],
+            precision=self.parameters["precision"],
+            instances=instances,
+            threads={
+                m: int(p.get("threads") or p["intra_op_thread_count"])
+                for m, p in parameters_of.items()
+            },
+            seconds=seconds,
+            events_per_s=recent / seconds,
+            busy={m: min(1.0, busy / instances[m] / seconds) for m, busy in worked.items()},
+            in_flight=_in_flight(after) if with_metrics else None,
+            outcomes=_outcomes(after) if with_metrics else None,
+            spent={part: spent[part] for part in PARTS if part in spent},
+            recent=recent > 0,
+        )
 
 
 def _instances(config: Mapping[str, Any]) -> int:
@@ -183,6 +216,6 @@ def _outcomes(statistics: Statistics) -> dict[str, int]:
     counted: dict[str, int] = {}
     for (name, *labels), number in statistics.counters.items():
         if name == metrics.REQUESTS.name:
-            outcome = labels[metrics.REQUESTS.labels.index("outcome")]
+            outcome = labels[-1]
             counted[outcome] = counted.get(outcome, 0) + int(number)
     return counted

@@ -22,7 +22,7 @@ threads go by this name."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 """What the networks of a bundle may be computed in, by an engine and on a device that has it."""
 
-NEWER = ("track_columns", "min_quality", "compact")
+NEWER = ("track_columns", "min_quality", "compact", "bundles")
 """What older servers don't state."""
 
 
@@ -34,7 +34,8 @@ class Description:
     have; ``features`` and ``scales`` describe ``FEATURES``. ``digest`` names the bundle's contents. ``track_columns`` are those of
     ``PARAMETERS``, none where the bundle has no fit; tracks of a quality below ``min_quality`` are
     dropped unless a request has another cut, None where the bundle doesn't know their quality. ``compact``
-    is the version of ``HITS_COMPACT`` that the model takes, 0 for none.
+    is the version of ``HITS_COMPACT`` that the model takes, 0 for none. ``bundles`` are all that the server
+    has, the first one under the models' plain names, each further one as ``track_finding.NAME``.
     """
 
     columns: tuple[str, ...]
@@ -49,9 +50,26 @@ class Description:
     track_columns: tuple[str, ...] = ()
     min_quality: float | None = None
     compact: int = 0
+    bundles: tuple[str, ...] = ()
+
+    def suffix(self, bundle: str | None) -> str:
+        """Return what follows the models' names for a bundle of this server, None for its first one.
+
+        Raises :class:`InputError` for one that the server doesn't have.
+        """
+        has = self.bundles or (self.bundle,)
+        if bundle is None or bundle == has[0]:
+            return ""
+        if bundle not in has:
+            message = f"the server has no bundle {bundle!r}; it has {', '.join(has)}"
+            raise InputError(message)
+        return bundle
 
     def check(self, wanted: Wanted, model: Model) -> None:
         """Raise :class:`InputError` unless this model can give what is wanted."""
+        if wanted.bundle not in {None, self.bundle}:
+            message = f"this model has the bundle {self.bundle}, not {wanted.bundle!r}: the server's bundles have changed; connect again"
+            raise InputError(message)
         if wanted.parameters and not model.on_request:
             message = (
                 f"the model {model.name!r} returns {LABELS.name} alone; {TRACK_FINDING.name!r} "
@@ -79,5 +97,5 @@ class Description:
         """
         names = [n for n in cls.__dataclass_fields__ if n in parameters or n not in NEWER]
         value = {name: json.loads(parameters[name]) for name in names}
-        lists = ("columns", "features", "scales", "track_columns")
+        lists = ("columns", "features", "scales", "track_columns", "bundles")
         return cls(**value | {name: tuple(value[name]) for name in lists if name in value})

@@ -22,6 +22,9 @@ from trackserve.track_table import TRACK_COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OF_BUNDLE = "."
+"""Between a model's name and that of its bundle, where a server has several: ``track_finding.NAME``."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -55,6 +58,10 @@ class Model:
         assert self.compact is not None
         given, returned = self.compact
         return replace(self, inputs=(given,), outputs=(returned,), compact=None)
+
+    def of(self, bundle: str) -> Model:
+        """Return the model of another bundle on the same server; of the first one for ``""``."""
+        return replace(self, name=f"{self.name}{OF_BUNDLE}{bundle}") if bundle else self
 
 
 HITS = Tensor("HITS", "FP32", ("N", "C"), "a row for each hit; x, y, z in mm are the first columns")
@@ -125,7 +132,25 @@ ENSEMBLES = (HITS_TO_TRACKS, FEATURES_TO_TRACKS)
 """The chains of stages behind the served models in an ensemble."""
 
 MODELS = {model.name: model for model in (*SERVED, *ENSEMBLES, *STAGES)}
+"""The models of one bundle, by name."""
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return a model's name without its bundle, and the bundle's, nothing for a server's first one."""
+    model, _, bundle = name.partition(OF_BUNDLE)
+    return model, bundle
+
+
+def model_named(name: str) -> Model:
+    """Return the model of a name, of whichever bundle; raises :class:`KeyError` for none of ours."""
+    model, bundle = split_name(name)
+    return MODELS[model].of(bundle)
+
+
 UNUSABLE = "unusable input: "
 """Prefix of a stage's error for an unusable event; a served model removes it."""
-BUNDLE_FOLDER = Path("track_finding", "bundle")
-"""Where a model repository keeps its one copy of the bundle; Triton leaves such folders alone."""
+
+
+def bundle_folder(bundle: str = "") -> Path:
+    """Return where a model repository keeps its one copy of a bundle; Triton leaves such folders alone."""
+    return Path(TRACK_FINDING.of(bundle).name, "bundle")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from trackserve.client.table import hits_table
+from trackserve.client.table import as_float32, hits_table
+from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, split_name
 from trackserve.errors import InputError, ServerError, TrackserveError
 from trackserve.load.worker import RECORD, Task, run_task
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.client import Client
+    from trackserve.contract.description import Description
+    from trackserve.contract.tensors import Model
     from trackserve.event import Float32, Hits, Int64
 
 START_SECONDS = 60.0
@@ -79,6 +82,8 @@ class Load:
 class Events:
     """What is sent: hits ``[N, C]`` in the model's columns, and how often each event comes.
 
+    ``model`` is the one to send to, of the server's ``bundle``; ``exatrkx`` takes scaled features ``[N, F]``.
+
     ``weights`` ``[n]`` are relative. ``groups`` ``[n]`` gives the kind of each event, by its place in
     ``names``: what is mixed, for a report by kind. ``expected`` are the labels of each event, if
     answers are to be checked.
@@ -89,6 +94,8 @@ class Events:
     groups: NDArray[np.int64]
     names: tuple[str, ...]
     expected: list[Int64] | None = None
+    model: Model = TRACK_FINDING
+    bundle: str = ""
 
     def __post_init__(self) -> None:
         if not self.tables:
@@ -109,11 +116,15 @@ class Events:
 
 
 def mix(
-    client: Client, kinds: Sequence[tuple[str, Sequence[Hits]]], weights: Sequence[float] = ()
+    client: Client,
+    kinds: Sequence[tuple[str, Sequence[Hits | NDArray[Any]]]],
+    weights: Sequence[float] = (),
+    *,
+    features: bool = False,
 ) -> Events:
-    """Return kinds of events (name and events) as a server takes them.
+    """Return kinds of events (name and events) as the client's bundle takes them.
 
-    A weight is the share of a kind among the requests (default: the same for each); its events share
+    Events are hits, or scaled ``features`` ``[N, F]``. A weight is the share of a kind among the requests (default: the same for each); its events share
     it evenly.
     """
     weights = weights or [1.0] * len(kinds)
@@ -121,16 +132,38 @@ def mix(
         message = f"there are {len(weights)} weights for {len(kinds)} kinds of events"
         raise InputError(message)
     description = client.description
-    tables = [hits_table(hits, description) for _, events in kinds for hits in events]
+    tables = [
+        _features_table(each, description) if features else hits_table(each, description)
+        for _, events in kinds
+        for each in events
+    ]
     each = [w / len(e) for w, (_, e) in zip(weights, kinds, strict=True) for _ in e]
     groups = [i for i, (_, events) in enumerate(kinds) for _ in events]
-    return Events(tables, np.array(each), np.array(groups, int), tuple(name for name, _ in kinds))
+    return Events(
+        tables,
+        np.array(each),
+        np.array(groups, int),
+        tuple(name for name, _ in kinds),
+        model=(EXATRKX if features else TRACK_FINDING).of(description.suffix(client.bundle)),
+        bundle=description.bundle,
+    )
+
+
+def _features_table(features: object, description: Description) -> Float32:
+    expected = f"[N, {len(description.features)}]: {', '.join(description.features)}, each divided by its scale"
+    table = as_float32(features, "features", expected)
+    if table.shape[1] != len(description.features):
+        message = f"features have {table.shape[1]} columns; expected {expected}"
+        raise InputError(message)
+    return table
 
 
 def first_answers(client: Client, events: Events) -> Events:
     """Return the events with the labels that a server gives now, asked one by one, as expected."""
     asked = tqdm(events.tables, desc="first answers", unit="event", disable=None, leave=False)
-    return events.expecting([client.find_tracks(table).labels for table in asked])
+    features = split_name(events.model.name)[0] == EXATRKX.name
+    ask = client.find_tracks_from_features if features else client.find_tracks
+    return events.expecting([ask(table).labels for table in asked])
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +210,7 @@ def drive(
             seconds=load.warm_up + load.seconds,
             timeout=load.timeout,
             shared_memory=load.shared_memory,
+            model=events.model,
             seed=(load.seed, number),
         )
         arguments = (task, ready, begin, sent, answers)

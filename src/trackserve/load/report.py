@@ -10,6 +10,7 @@ import numpy as np
 
 from trackserve.client.connection import split_url
 from trackserve.client.statistics import Statistics, read_statistics
+from trackserve.contract.tensors import split_name
 from trackserve.load.load import drive
 from trackserve.load.worker import RequestStatus
 
@@ -89,7 +90,8 @@ def measure(
     marks: list[Statistics] = []
 
     def mark() -> None:
-        marks.append(read_statistics(url, metrics_url))
+        suffix = split_name(events.model.name)[1]
+        marks.append(read_statistics(url, metrics_url).of(suffix, events.bundle))
 
     records = drive(url, events, load, progress=progress, marks=(mark, mark))
     before, after = marks

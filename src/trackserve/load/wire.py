@@ -34,24 +34,32 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from trackserve.contract.tensors import Model
     from trackserve.event import Float32, Int64
 
-(HITS,), (LABELS,) = TRACK_FINDING.inputs, TRACK_FINDING.outputs
+(LABELS,) = TRACK_FINDING.outputs
 SERVICE = "/inference.GRPCInferenceService"
 LABEL_BYTES = 8
 
 
 class Wire(ABC):
-    """A connection of one process; ``tables`` are the events' hits ``[N, C]`` in the model's columns.
+    """A connection of one process; ``tables`` are what a model takes of the events.
 
+    That is hits ``[N, C]`` in its columns, or scaled features ``[N, F]``.
     ``slots`` requests at most are in flight through shared memory, 0 sends the tensors themselves.
     ``timeout`` (s) is for one request. A context manager of one event loop.
     """
 
     def __init__(
-        self, url: str, tables: Sequence[Float32], *, timeout: float, slots: int = 0
+        self,
+        url: str,
+        tables: Sequence[Float32],
+        *,
+        timeout: float,
+        slots: int = 0,
+        model: Model = TRACK_FINDING,
     ) -> None:
-        self.url, self.timeout = url, timeout
+        self.url, self.timeout, self._model = url, timeout, model
         _, self._address = split_url(url)
         self._tables = [np.ascontiguousarray(table, np.float32) for table in tables]
         self._region = _Region(self._tables, slots) if slots else None
@@ -120,11 +128,18 @@ class Wire(ABC):
                 self._region.close()
 
 
-def open_wire(url: str, tables: Sequence[Float32], *, timeout: float, slots: int = 0) -> Wire:
+def open_wire(
+    url: str,
+    tables: Sequence[Float32],
+    *,
+    timeout: float,
+    slots: int = 0,
+    model: Model = TRACK_FINDING,
+) -> Wire:
     """Return what speaks the protocol of a URL, not yet open."""
     scheme, _ = split_url(url)
     kind = GrpcWire if scheme == "grpc" else HttpWire
-    return kind(url, tables, timeout=timeout, slots=slots)
+    return kind(url, tables, timeout=timeout, slots=slots, model=model)
 
 
 def label_bytes(tables: Sequence[Float32]) -> int:
@@ -182,8 +197,9 @@ class GrpcWire(Wire):
     def _request(self, event: int) -> bytes:
         """Return a request without its output, written."""
         table = self._tables[event]
-        request = pb.ModelInferRequest(model_name=TRACK_FINDING.name)
-        sent = request.inputs.add(name=HITS.name, datatype=HITS.dtype, shape=table.shape)
+        request = pb.ModelInferRequest(model_name=self._model.name)
+        (given,) = self._model.inputs
+        sent = request.inputs.add(name=given.name, datatype=given.dtype, shape=table.shape)
         if self._region is None:
             request.outputs.add(name=LABELS.name)
             request.raw_input_contents.append(table.tobytes())
@@ -263,15 +279,15 @@ class HttpWire(Wire):
     def _head(self, event: int, slot: int) -> bytes:
         table, region = self._tables[event], self._region
         if region is None:
-            return inference_head(TRACK_FINDING, table.shape, {"binary_data_size": table.nbytes})
+            return inference_head(self._model, table.shape, {"binary_data_size": table.nbytes})
         sent = _region_parameters(region.name, region.offsets[event], table.nbytes)
         wanted = _region_parameters(region.name, region.offset(slot), LABEL_BYTES * len(table))
-        return inference_head(TRACK_FINDING, table.shape, sent, wanted)
+        return inference_head(self._model, table.shape, sent, wanted)
 
     def _message(self, event: int, slot: int) -> tuple[str, bytes, dict[str, str]]:
         head = self._head(event, slot)
         body = head if self._region else head + self._tables[event].tobytes()
-        return inference_path(TRACK_FINDING), body, {HEAD_LENGTH: str(len(head))}
+        return inference_path(self._model), body, {HEAD_LENGTH: str(len(head))}
 
     async def send(self, event: int, slot: int) -> bytes:  # noqa: D102 - as in the base class
         return await self._post(*self._message(event, slot))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from trackserve.contract.tensors import Model
     from trackserve.event import Float32, Int64
 
 RECORD = np.dtype(
@@ -69,6 +70,7 @@ class Task:
     seconds: float
     timeout: float
     shared_memory: bool
+    model: Model
     seed: tuple[int, int]
 
 
@@ -89,7 +91,9 @@ def run_task(task: Task, ready: Any, begin: Any, sent: Any, answers: Any) -> Non
 
 async def _run(task: Task, ready: Any, begin: Any, sent: Any) -> NDArray[Any]:
     slots = (task.concurrency or _slots(task)) if task.shared_memory else 0
-    async with open_wire(task.url, task.tables, timeout=task.timeout, slots=slots) as wire:
+    async with open_wire(
+        task.url, task.tables, timeout=task.timeout, slots=slots, model=task.model
+    ) as wire:
         await asyncio.to_thread(ready.wait)  # all have connected
         await asyncio.to_thread(ready.wait)  # and know when to begin
         sender = _Sender(wire, task, sent, begin.value)

@@ -4,11 +4,14 @@ track_finding/       config.pbtxt  1/model.py  bundle/    the bundle's one copy
 exatrkx/             config.pbtxt  1/model.py
 hits_to_tracks/ ...  config.pbtxt                         in an ensemble
 embedding/ ...       config.pbtxt  1/model.py             its stages
+
+Each further bundle has the same models, as ``track_finding.NAME`` and so on.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,15 +25,17 @@ from trackserve.bundle import BUNDLE_FILE
 from trackserve.bundle.description import describe
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import (
-    BUNDLE_FOLDER,
     EXATRKX,
     FEATURES_TO_TRACKS,
     HITS_TO_TRACKS,
+    MODELS,
     SERVED,
     STAGES,
     TRACK_FINDING,
     Model,
     Tensor,
+    bundle_folder,
+    split_name,
 )
 from trackserve.engines.registry import engine
 from trackserve.errors import InputError
@@ -38,7 +43,7 @@ from trackserve.pipeline.networks import steady_threads
 from trackserve.serving.settings import NETWORKS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from trackserve.bundle import Bundle
 
@@ -46,14 +51,20 @@ _SERVED_NAMES = {model.name for model in SERVED}
 
 
 def write_repository(
-    bundle: Bundle, directory: Path | str, settings: Settings | None = None
+    bundle: Bundle,
+    directory: Path | str,
+    settings: Settings | None = None,
+    *,
+    others: Sequence[tuple[Bundle, Settings]] = (),
 ) -> Path:
-    """Write the model repository that serves a bundle with these settings.
+    """Write the model repository that serves a bundle with these settings, and ``others`` by their names.
 
-    It holds a copy of the bundle, so the folder is all that a server needs beside an installed
-    trackserve. Raises :class:`InputError` if ``directory`` is there already and not empty.
+    It holds a copy of each bundle, so the folder is all that a server needs beside an installed
+    trackserve. Raises :class:`InputError` if ``directory`` is there already and not empty, and for
+    bundles that can't be told apart.
     """
-    settings = settings or Settings()
+    served = ((bundle, settings or Settings()), *others)
+    names = bundle_names([each for each, _ in served])
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         message = f"{directory} exists already; choose another folder, or remove it first"
@@ -61,24 +72,67 @@ def write_repository(
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as beside:
         repository = Path(beside) / "repository"
-        for config in model_configs(bundle, settings):
-            _write_model(repository / config.name, config, bundle)
-        folder = repository / BUNDLE_FOLDER
-        folder.mkdir()
-        for member in (BUNDLE_FILE, *(f"{network}.onnx" for network in bundle.networks)):
-            shutil.copyfile(bundle.path / member, folder / member)
+        for (each, its_own), suffix in zip(served, ("", *names[1:]), strict=True):
+            for config in model_configs(each, its_own, suffix, names):
+                _write_model(repository / config.name, config, each)
+            folder = repository / bundle_folder(suffix)
+            folder.mkdir()
+            for member in (BUNDLE_FILE, *(f"{network}.onnx" for network in each.networks)):
+                shutil.copyfile(each.path / member, folder / member)
         repository.rename(directory)
     return directory
 
 
-def model_configs(bundle: Bundle, settings: Settings) -> list[Any]:
-    """Return the configuration (Triton's ``ModelConfig``) of every model of the repository."""
+def bundle_names(bundles: Sequence[Bundle]) -> tuple[str, ...]:
+    """Return the names of the bundles of one server; raises :class:`InputError` for two of one name.
+
+    All but the first are part of their models' names.
+    """
+    names = tuple(bundle.name for bundle in bundles)
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            message = f"two bundles are named {name!r}; name one of them, as in other={bundles[number].path}"
+            raise InputError(message)
+        if number and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            message = (
+                f"a bundle is named {name!r}; a model's name takes letters, digits, - and _, so name it, "
+                f"as in other={bundles[number].path}"
+            )
+            raise InputError(message)
+    return names
+
+
+def model_configs(
+    bundle: Bundle, settings: Settings, suffix: str = "", bundles: Sequence[str] = ()
+) -> list[Any]:
+    """Return the configuration (Triton's ``ModelConfig``) of every model of a bundle.
+
+    Their names end in ``suffix`` where the bundle isn't the first of ``bundles``, those of the server.
+    """
+    configs = _configs(bundle, settings, bundles)
+    for config in configs:
+        config.name = _of(config.name, suffix)
+        for step in config.ensemble_scheduling.step:
+            step.model_name = _of(step.model_name, suffix)
+        worker = config.parameters.get("worker")
+        if worker is not None and worker.string_value != PIPELINE:
+            worker.string_value = _of(worker.string_value, suffix)
+    return configs
+
+
+def _of(name: str, suffix: str) -> str:
+    return MODELS[name].of(suffix).name
+
+
+def _configs(bundle: Bundle, settings: Settings, bundles: Sequence[str]) -> list[Any]:
     sizes = {
         "C": len(bundle.features.wire_columns),
         "F": len(bundle.features.columns),
         "D": bundle.embedding_dimension,
     }
-    description = describe(bundle, max_hits=settings.max_hits, max_queue=settings.max_queue)
+    description = describe(
+        bundle, max_hits=settings.max_hits, max_queue=settings.max_queue, bundles=bundles
+    )
     parameters = description.parameters()
     if settings.shape == "monolith":
         return [_front_config(model, PIPELINE, settings, sizes, parameters) for model in SERVED]
@@ -221,8 +275,9 @@ def _write_model(folder: Path, config: Any, bundle: Bundle) -> None:
     text = text_format.MessageToString(config, as_utf8=True)
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
     if config.backend == "python":
-        entry = "front" if config.name in _SERVED_NAMES else "stage"
+        entry = "front" if split_name(config.name)[0] in _SERVED_NAMES else "stage"
         line = f"from trackserve.backend.{entry} import TritonPythonModel  # noqa: F401\n"
         (version / "model.py").write_text(line, encoding="utf-8")
     elif config.backend == "onnxruntime":
-        shutil.copyfile(bundle.path / f"{config.name}.onnx", version / "model.onnx")
+        network = split_name(config.name)[0]
+        shutil.copyfile(bundle.path / f"{network}.onnx", version / "model.onnx")

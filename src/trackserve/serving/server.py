@@ -322,7 +322,7 @@ _STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"
 
 def reasons(log: str) -> str:
     """Return in one line why a server failed, from the lines of its own log."""
-    models = re.findall(rf"failed to load '(\w+)' version \d+: (?:(?:{_STATUS}): )?(.*)", log)
+    models = re.findall(rf"failed to load '([\w.-]+)' version \d+: (?:(?:{_STATUS}): )?(.*)", log)
     found = {f"{model}: {_first_line(reason)}" for model, reason in models}
     found |= set(re.findall(r"error while loading shared libraries: .*", log))
     if not found:

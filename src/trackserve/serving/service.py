@@ -21,7 +21,7 @@ from trackserve.serving.server import Server, computed_here
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from trackserve.bundle import Bundle
@@ -101,13 +101,14 @@ def hidden_server(
     bundle: Bundle,
     settings: Settings,
     *,
+    others: Sequence[tuple[Bundle, Settings]] = (),
     log: Path | str | None = None,
     restarts: int = RESTARTS,
     died: Callable[[], None] | None = None,
 ) -> Iterator[Server]:
-    """Run a server of a bundle that only this user's processes reach, for as long as the context lasts."""
+    """Run a server of a bundle, and of others, that only this user's processes reach, for as long as the context lasts."""
     with OwnFolder() as own:
-        repository = write_repository(bundle, own.path / "models", settings)
+        repository = write_repository(bundle, own.path / "models", settings, others=others)
         with Server(repository, log=log, restarts=restarts, died=died) as server:
             yield server
 
@@ -117,6 +118,7 @@ def serve(
     bundle: Bundle,
     settings: Settings | None = None,
     *,
+    others: Sequence[Bundle] = (),
     guard: GuardSettings | None = None,
     address: str = LOOPBACK,
     http_port: int = 8000,
@@ -125,31 +127,39 @@ def serve(
     log: Path | str | None = None,
     restarts: int = RESTARTS,
 ) -> Iterator[Service]:
-    """Serve a bundle with these settings for as long as the context lasts.
+    """Serve a bundle with these settings for as long as the context lasts, and ``others`` by their names.
 
     The guard listens on ``address``; a port of 0 picks a free one. The logs of server and guard go to
     the file ``log`` if that is given. Warns if this processor can't compute in the precision that was
     asked for, and if whoever reaches the address may send requests. Raises :class:`ServerError` for
     what doesn't start, :class:`InputError` for certificates or tokens that can't be used.
     """
-    settings, guard = computed_here(bundle, settings or Settings()), guard or GuardSettings()
+    asked, guard = settings or Settings(), guard or GuardSettings()
+    settings = computed_here(bundle, asked)
     warn_if_open(address, guard)
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     # The server's own queues refuse first, since they know for how long; this bounds what a flood costs.
-    room = 4 * (settings.at_once + settings.max_queue)
+    room = 4 * (1 + len(others)) * (settings.at_once + settings.max_queue)
     with OwnFolder() as own, contextlib.ExitStack() as running:
         front = Guard(
             own.path,
             address,
             ports,
             room=room,
-            limits=limits(bundle, settings, guard),
+            limits=limits((bundle, *others), settings, guard),
             settings=guard,
             log=log,
         )
         running.enter_context(front)  # first, since it fails at once if a port is taken
         server = running.enter_context(
-            hidden_server(bundle, settings, log=log, restarts=restarts, died=front.note_death)
+            hidden_server(
+                bundle,
+                settings,
+                others=[(each, computed_here(each, asked)) for each in others],
+                log=log,
+                restarts=restarts,
+                died=front.note_death,
+            )
         )
         service = Service(server, front, tls=guard.tls)
         alive = aliveness(server, len(bundle.features.wire_columns))

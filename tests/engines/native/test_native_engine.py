@@ -121,7 +121,7 @@ def test_who_asks_for_a_precision_that_the_processor_lacks_is_told(bundle, monke
         pytest.warns(UserWarning, match="has no bfloat16; the server computes in float32"),
         serve(bundle, settings, **FREE_PORTS) as server,
     ):
-        assert read_status(server.grpc_url).precision == "float32"
+        assert read_status(server.grpc_url)[0].precision == "float32"
 
 
 def test_a_graph_needs_no_edges(bundle):

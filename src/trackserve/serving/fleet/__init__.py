@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from trackserve.bundle import read_bundle
+from trackserve.bundle import named_bundle
 from trackserve.client.status import FLEET_PATH, Status, read_status
 from trackserve.errors import InputError, ServerError
 from trackserve.serving.fleet.control import ROLL_PATH
@@ -23,11 +23,13 @@ from trackserve.serving.guard.front import Guard
 from trackserve.serving.guard.metrics import guard_metrics, merged, server_metrics
 from trackserve.serving.guard.settings import GuardSettings, limits
 from trackserve.serving.process import LOOPBACK
+from trackserve.serving.repository import bundle_names
 from trackserve.serving.server import computed_here
 from trackserve.serving.service import hidden_server, warn_if_open
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from trackserve.bundle import Bundle
@@ -61,6 +63,7 @@ class Fleet:
         settings: Settings | None = None,
         *,
         guard: GuardSettings | None = None,
+        others: Sequence[Bundle] = (),
         servers: int = 2,
         folder: Path | str = "fleet",
         address: str = LOOPBACK,
@@ -74,19 +77,21 @@ class Fleet:
                 "a client's shared memory is known to one server only; leave it out of a fleet"
             )
             raise InputError(message)
-        self.bundle = bundle
-        self.settings = computed_here(bundle, settings or Settings())
+        self.bundle, self.others = bundle, tuple(others)
+        bundle_names((bundle, *others))
+        self._asked = settings or Settings()
+        self.settings = computed_here(bundle, self._asked)
         self.folder = Path(folder).absolute()
         guard = guard or GuardSettings()
         warn_if_open(address, guard)
         self._secure = guard.tls
-        room = servers * (self.settings.at_once + self.settings.max_queue)
+        room = servers * (1 + len(others)) * (self.settings.at_once + self.settings.max_queue)
         self.guard = Guard(
             self.folder,
             address,
             {"fleet's": port},
             room=room,
-            limits=limits(bundle, self.settings, guard),
+            limits=limits((bundle, *others), self.settings, guard),
             settings=guard,
             access_log=True,
         )
@@ -117,7 +122,7 @@ class Fleet:
             running.callback(self._stop)
             with self._changing:
                 for _ in range(self._count):
-                    self.members.append(self._start(self.bundle))
+                    self.members.append(self._start(self.bundle, self.others))
             self._running = running.pop_all()
         return self
 
@@ -141,29 +146,33 @@ class Fleet:
     def roll(self, bundle: Bundle) -> str:
         """Replace one server after the other by one with another bundle; return what was done.
 
-        Each server is stopped once a new one answers in its place, and answers first what it has
+        It takes the place of the bundle of its name, else of the first one. Each server is stopped once a new one answers in its place, and answers first what it has
         taken. Raises :class:`InputError` for a bundle whose columns or scales clients do not know, and
         :class:`ServerError` if a server can't start, or the fleet is to stop: those that weren't
         replaced yet go on then.
         """
-        if bundle.features != self.bundle.features:
+        served = [self.bundle, *self.others]
+        place = next((i for i, each in enumerate(served) if each.name == bundle.name), 0)
+        if bundle.features != served[place].features:
             message = (
-                f"{bundle.path} has other features than the bundle that is served; clients keep what "
+                f"{bundle.path} has other features than the bundle {served[place].name} that is served; clients keep what "
                 "they have read of these, so start another fleet for it"
             )
             raise InputError(message)
         if not self._changing.acquire(blocking=False):
             message = "the fleet is being started, rolled or stopped; try again when that is done"
             raise ServerError(message)
+        served[place] = bundle
+        first, *others = served
         try:
             for number, old in enumerate(tuple(self.members)):
                 if self._stopping.is_set():
                     message = "the fleet is being stopped"
                     raise ServerError(message)
-                self.members[number] = self._start(bundle)
+                self.members[number] = self._start(first, others)
                 with old.running:
                     self.guard.send_to(self._servers())
-            self.bundle = bundle
+            self.bundle, self.others = first, tuple(others)
         finally:
             self._changing.release()
         names = ", ".join(member.name for member in self.members)
@@ -174,7 +183,7 @@ class Fleet:
         members = tuple(self.members)
         with ThreadPoolExecutor(self._count) as pool:
             found = list(pool.map(_watch, members))
-        rate = sum(each.events_per_s for each in found if isinstance(each, Status))
+        rate = sum(s.events_per_s for each in found if isinstance(each, tuple) for s in each)
         lines = [
             f"fleet of {len(members)} servers at {self.address}: {rate:.1f} events/s; "
             f"Envoy {_restarts(self.guard)}"
@@ -183,7 +192,7 @@ class Fleet:
             server = member.server
             lines += [
                 f"{member.name}  {_restarts(server)}",
-                str(status),
+                status if isinstance(status, str) else "\n".join(map(str, status)),
             ]
         return "\n".join(lines)
 
@@ -192,13 +201,13 @@ class Fleet:
         pages = {m.name: server_metrics(m.server.sockets["metrics"]) for m in tuple(self.members)}
         return merged(pages) + guard_metrics(self.guard)
 
-    def _roll_to(self, folder: str) -> str:
-        return self.roll(read_bundle(Path(folder)))
+    def _roll_to(self, place: str) -> str:
+        return self.roll(named_bundle(place))
 
     def _servers(self) -> list[Server]:
         return [member.server for member in self.members]
 
-    def _start(self, bundle: Bundle) -> Member:
+    def _start(self, bundle: Bundle, others: Sequence[Bundle]) -> Member:
         """Start a server and send requests to it, beside the others."""
         self._started += 1
         name = f"server-{self._started}"
@@ -206,7 +215,8 @@ class Fleet:
             server = running.enter_context(
                 hidden_server(
                     bundle,
-                    self.settings,
+                    computed_here(bundle, self._asked),
+                    others=[(each, computed_here(each, self._asked)) for each in others],
                     log=self.folder / f"{name}.log",
                     died=self.guard.note_death,
                 )
@@ -228,7 +238,7 @@ class Fleet:
             list(pool.map(lambda member: member.running.close(), self.members))
 
 
-def _watch(member: Member) -> Status | str:
+def _watch(member: Member) -> tuple[Status, ...] | str:
     server = member.server
     try:
         return read_status(*(f"unix:{server.sockets[name]}" for name in ("http", "metrics")))

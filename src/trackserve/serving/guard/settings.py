@@ -9,6 +9,7 @@ from trackserve.contract.tensors import MODELS, SERVED
 from trackserve.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trackserve.bundle import Bundle
@@ -70,16 +71,40 @@ class GuardSettings:
         return self.tokens is None and self.client_ca is None
 
 
-def limits(bundle: Bundle, settings: Settings, guard: GuardSettings) -> dict[str, object]:
-    """Return what the guard's Lua files go by: the models, and the largest of everything."""
+def limits(
+    bundles: Sequence[Bundle], settings: Settings, guard: GuardSettings
+) -> dict[str, object]:
+    """Return what the guard's Lua files go by: the models of each bundle, and the largest of everything."""
+    served = settings.shape == "monolith"
+    models = {
+        name: model
+        for number, bundle in enumerate(bundles)
+        for name, model in _models(bundle, bundle.name if number else "", served=served).items()
+    }
+    row = 4 * max(
+        max(len(each.features.wire_columns), len(each.features.columns)) for each in bundles
+    )
+    needed = settings.max_hits * row + HEAD_BYTES
+    most = guard.max_request_bytes or max(needed, LEAST_BYTES if served else STAGE_BYTES)
+    return {
+        "models": models,
+        "most_bytes": most,
+        "most_hits": min(settings.max_hits, most // row),
+        "most_ratio": guard.max_ratio,
+        "aside_seconds": guard.aside_seconds,
+        "shared_memory": settings.shared_memory,
+    }
+
+
+def _models(bundle: Bundle, suffix: str, *, served: bool) -> dict[str, object]:
+    """Return the models of a bundle by name, those alone that are meant to be called if ``served``."""
     sizes = {
         "C": len(bundle.features.wire_columns),
         "F": len(bundle.features.columns),
         "D": bundle.embedding_dimension,
     }
-    served = settings.shape == "monolith"
-    models = {
-        model.name: {
+    return {
+        model.of(suffix).name: {
             "inputs": {
                 tensor.name: {"datatype": tensor.dtype, "dims": list(tensor.shape(sizes))}
                 for tensor in (*model.inputs, *(model.compact or ())[:1])
@@ -91,15 +116,4 @@ def limits(bundle: Bundle, settings: Settings, guard: GuardSettings) -> dict[str
             },
         }
         for model in (SERVED if served else MODELS.values())
-    }
-    row = 4 * max(sizes["C"], sizes["F"])
-    needed = settings.max_hits * row + HEAD_BYTES
-    most = guard.max_request_bytes or max(needed, LEAST_BYTES if served else STAGE_BYTES)
-    return {
-        "models": models,
-        "most_bytes": most,
-        "most_hits": min(settings.max_hits, most // row),
-        "most_ratio": guard.max_ratio,
-        "aside_seconds": guard.aside_seconds,
-        "shared_memory": settings.shared_memory,
     }
