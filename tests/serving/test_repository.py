@@ -6,7 +6,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tiny_bundle import write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.contract.description import Description
-from trackserve.contract.tensors import BUNDLE_FOLDER, STAGES
+from trackserve.contract.tensors import STAGES, bundle_folder
 from trackserve.engines.registry import fastest
 from trackserve.errors import InputError
 from trackserve.serving.repository import write_repository
@@ -67,7 +67,7 @@ def test_the_model_says_what_it_is(tiny_bundle, tmp_path):
 
 def test_the_bundle_in_the_repository_is_the_one_given(tiny_bundle, tmp_path):
     repository = write_repository(tiny_bundle, tmp_path / "models")
-    assert read_bundle(repository / BUNDLE_FOLDER).digest() == tiny_bundle.digest()
+    assert read_bundle(repository / bundle_folder()).digest() == tiny_bundle.digest()
 
 
 def test_an_ensemble_has_a_model_for_each_stage(tiny_bundle, tmp_path):

@@ -244,10 +244,8 @@ def evaluate_event(
         message = f"event {event.event_id} has no truth; only simulated events can be evaluated"
         raise InputError(message)
     tracks, stages = (found, {}) if isinstance(found, Tracks) else (found.tracks, found.stages)
-    whole = _View.of(truth, tracks.labels, stages)
-    pixels = _pixels(event, truth, tracks.labels, stages)
     sets = (*TARGET_SETS, *own)
-    seen = {t.name: pixels if t.pixels else whole for t in sets}
+    whole, seen = _views(event, truth, tracks.labels, stages, sets)
     chosen = {t.name: t.select(truth, seen[t.name].crossed) for t in sets}
     density = particle_density(event.hits, truth, np.any(list(chosen.values()), axis=0))
     wanted = true_edges(event.hits, truth, chosen[HEADLINE.name])
@@ -292,6 +290,40 @@ class _View:
         return TargetCounts.count(
             targets, self.truth, self.matches, chosen=chosen, density=density, losses=lost
         )
+
+
+def _views(
+    event: Event,
+    truth: Truth,
+    labels: Int64,
+    stages: Mapping[str, Int64],
+    sets: Sequence[TargetSet],
+) -> tuple[_View, dict[str, _View]]:
+    """Return the whole event, and what each set of targets is judged by: that, or the pixel detector."""
+    whole = _View.of(truth, labels, stages)
+    pixels = _pixels(event, truth, labels, stages)
+    return whole, {each.name: pixels if each.pixels else whole for each in sets}
+
+
+def found_targets(
+    event: Event, tracks: Tracks, own: Sequence[TargetSet] = ()
+) -> dict[str, tuple[Bool, Bool]]:
+    """Return which particles ``[P]`` are targets of each set, and which have a track by double majority.
+
+    Raises InputError for an event without truth.
+    """
+    if event.truth is None:
+        message = f"event {event.event_id} has no truth; only simulated events can be evaluated"
+        raise InputError(message)
+    sets = (*TARGET_SETS, *own)
+    _, seen = _views(event, event.truth, tracks.labels, {}, sets)
+    return {
+        t.name: (
+            t.select(event.truth, seen[t.name].crossed),
+            seen[t.name].matches.particle_matched,
+        )
+        for t in sets
+    }
 
 
 def _pixels(event: Event, truth: Truth, labels: Int64, stages: Mapping[str, Int64]) -> _View:
