@@ -16,7 +16,7 @@ import pytest
 
 from served import FREE_PORTS
 from trackserve.client import Client
-from trackserve.contract.tensors import BUNDLE_FOLDER
+from trackserve.contract.tensors import bundle_folder
 from trackserve.errors import MissingDependencyError, ServerError
 from trackserve.serving import installation
 from trackserve.serving.installation import Installation, assemble_backends, find_tritonserver
@@ -211,7 +211,7 @@ def test_a_server_can_be_stopped_while_it_is_started_anew(repository):
 
 def test_a_bundle_that_cannot_be_loaded_is_the_reason(repository):
     server = Server(repository)
-    (repository / BUNDLE_FOLDER / "gnn.onnx").write_bytes(b"garbage")
+    (repository / bundle_folder() / "gnn.onnx").write_bytes(b"garbage")
     with (
         pytest.raises(ServerError, match=r"did not start: .*gnn\.onnx is not a valid ONNX network"),
         server,

@@ -61,7 +61,7 @@ def write_repository(
 
     It holds a copy of each bundle, so the folder is all that a server needs beside an installed
     trackserve. Raises :class:`InputError` if ``directory`` is there already and not empty, and for
-    bundles that can't be told apart.
+    two bundles of one name.
     """
     served = ((bundle, settings or Settings()), *others)
     names = bundle_names([each for each, _ in served])

@@ -180,7 +180,7 @@ def test_a_bundle_that_does_not_start_leaves_the_old_servers(fleet, tmp_path):
 
 def test_bundles_that_cannot_be_rolled_to_are_refused(fleet, tmp_path):
     wider = write_tiny_bundle(tmp_path / "wider", features=5)
-    with pytest.raises(InputError, match="has other features than the bundle that is served"):
+    with pytest.raises(InputError, match="has other features than the bundle tiny that is served"):
         roll(fleet.folder, wider.path)
     with pytest.raises(InputError, match="nowhere"):
         roll(fleet.folder, tmp_path / "nowhere")
