@@ -1,4 +1,4 @@
-"""Several bundles on one server: each answers by its name as it answers in process, and is told apart."""
+"""Several bundles on one server: each answers by its name as in process, and is counted apart."""
 
 from __future__ import annotations
 
