@@ -44,6 +44,13 @@ def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
     assert more['trackserve_hits_total{bundle="tiny"}'] == 2 * len(HITS)
     assert more['trackserve_tracks_total{bundle="tiny"}'] == 2 * len(outputs.tracks)
     assert more['trackserve_pending_requests{bundle="tiny",model="track_finding"}'] == 0
+    sized = '{bundle="tiny",%smodel="track_finding",size="small"}'
+    bucket = "trackserve_latency_seconds_bucket" + sized
+    within = [more[bucket % f'le="{le:g}",'] for le in metrics.LATENCY_BOUNDS]
+    assert within == sorted(within)
+    assert within[-1] == more[bucket % 'le="+Inf",'] == 2
+    assert more["trackserve_latency_seconds_count" + sized % ""] == 2
+    assert 0 < more["trackserve_latency_seconds_sum" + sized % ""] < 60
     edges = {
         stage: more[f'trackserve_edges_total{{bundle="tiny",stage="{stage}"}}']
         for stage in ("neighbours", "cut", "triplets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,19 @@ class Counters:
         with self._lock:
             key = metric, (self._bundle, *labels)
             self._added[key] = self._added.get(key, 0.0) + amount
+
+    def add_latency(self, model: str, hits: int, seconds: float) -> None:
+        """Count an answered request in the histogram of its model and size.
+
+        Triton's Python backend has counters but no histograms, so each bucket is a counter; Prometheus'
+        functions take them as they are. Buckets of nothing are reported, too: they bound the quantile.
+        """
+        size = metrics.size_class(hits)
+        for bound in (*metrics.LATENCY_BOUNDS, math.inf):
+            name = "+Inf" if bound == math.inf else f"{bound:g}"
+            self.add(metrics.LATENCY, int(seconds <= bound), model, size, name)
+        self.add(metrics.LATENCY_SUM, seconds, model, size)
+        self.add(metrics.LATENCY_COUNT, 1, model, size)
 
     def add_timings(self, timings: Timings) -> None:
         """Count the events, seconds and edges of each stage that ran."""

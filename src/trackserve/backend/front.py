@@ -167,6 +167,7 @@ class TritonPythonModel:
         if outcome.kind == "answered":
             self._counters.add(metrics.QUEUE_SECONDS, began - request.since, self._table.name)
             self._counters.add(metrics.HITS, request.hits)
+            self._counters.add_latency(self._table.name, request.hits, ended - request.since)
         self._log.record(
             request.request_id,
             outcome,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.guard import add_guard, chosen_guard
-from trackserve.cli.options import add_bundle_option, new_command
+from trackserve.cli.options import add_bundles_option, chosen_bundles, new_command
 from trackserve.cli.settings import add_settings, chosen_settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add(commands: Subparsers) -> None:
     group.add_argument(
         "--server-token", type=Path, metavar="FILE", help="file with the front's token for them"
     )
-    add_bundle_option(parser)
+    add_bundles_option(parser)
     add_settings(parser)
     add_guard(parser)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
@@ -57,17 +57,18 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Pass requests on until Ctrl-C or SIGTERM."""
-    from trackserve.bundle import read_bundle
     from trackserve.serving.fleet.remote import RemoteFleet
     from trackserve.serving.guard.remote import Remote
     from trackserve.serving.process import interrupted_by_sigterm
 
+    bundle, others = chosen_bundles(options)
     with (
         interrupted_by_sigterm(),
         RemoteFleet(
             options.servers,
-            read_bundle(options.bundle),
+            bundle,
             chosen_settings(options),
+            others=others,
             guard=chosen_guard(options),
             remote=Remote(options.server_ca, options.server_name, options.server_token),
             folder=options.folder,

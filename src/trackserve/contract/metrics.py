@@ -51,4 +51,30 @@ EDGES = Metric("trackserve_edges_total", (BUNDLE, "stage"), "edges that a stage 
 HITS = Metric("trackserve_hits_total", (BUNDLE,), "hits of the events that were answered")
 TRACKS = Metric("trackserve_tracks_total", (BUNDLE,), "tracks that were found")
 
-METRICS = (REQUESTS, PENDING, QUEUE_SECONDS, EVENTS, SECONDS, EDGES, HITS, TRACKS)
+LATENCY_BOUNDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Upper ends of the latency histogram's buckets, s; one without an end follows."""
+SIZE_CLASSES = {"small": 5_000, "medium": 30_000, "large": 100_000}
+"""Size classes of events by their largest number of hits; ``huge`` ones have more."""
+LATENCY = Metric(
+    "trackserve_latency_seconds_bucket",
+    (BUNDLE, "model", "size", "le"),
+    "answered requests by the seconds from their arrival to their answer (at most `le`), a histogram; sizes: "
+    + ", ".join(f"{name} up to {hits:,} hits" for name, hits in SIZE_CLASSES.items())
+    + ", else huge",
+)
+LATENCY_SUM = Metric(
+    "trackserve_latency_seconds_sum", (BUNDLE, "model", "size"), "their seconds, added up"
+)
+LATENCY_COUNT = Metric(
+    "trackserve_latency_seconds_count", (BUNDLE, "model", "size"), "their number"
+)
+
+METRICS = (
+    *(REQUESTS, PENDING, QUEUE_SECONDS, LATENCY, LATENCY_SUM, LATENCY_COUNT),
+    *(EVENTS, SECONDS, EDGES, HITS, TRACKS),
+)
+
+
+def size_class(hits: int) -> str:
+    """Return the size class of an event."""
+    return next((name for name, most in SIZE_CLASSES.items() if hits <= most), "huge")

@@ -122,7 +122,7 @@ class Fleet:
             running.callback(self._stop)
             with self._changing:
                 for _ in range(self._count):
-                    self.members.append(self._start(self.bundle, self.others))
+                    self.members.append(self._start((self.bundle, *self.others)))
             self._running = running.pop_all()
         return self
 
@@ -146,8 +146,8 @@ class Fleet:
     def roll(self, bundle: Bundle) -> str:
         """Replace one server after the other by one with another bundle; return what was done.
 
-        It takes the place of the bundle of its name, else of the first one. Each server is stopped once a new one answers in its place, and answers first what it has
-        taken. Raises :class:`InputError` for a bundle whose columns or scales clients do not know, and
+        It takes the place of the bundle of its name, else of the first one. Each server is stopped
+        once a new one answers in its place, and answers first what it has taken. Raises :class:`InputError` for a bundle whose columns or scales clients do not know, and
         :class:`ServerError` if a server can't start, or the fleet is to stop: those that weren't
         replaced yet go on then.
         """
@@ -163,16 +163,16 @@ class Fleet:
             message = "the fleet is being started, rolled or stopped; try again when that is done"
             raise ServerError(message)
         served[place] = bundle
-        first, *others = served
         try:
             for number, old in enumerate(tuple(self.members)):
                 if self._stopping.is_set():
                     message = "the fleet is being stopped"
                     raise ServerError(message)
-                self.members[number] = self._start(first, others)
+                self.members[number] = self._start(served)
                 with old.running:
                     self.guard.send_to(self._servers())
-            self.bundle, self.others = first, tuple(others)
+            self.bundle, *others = served
+            self.others = tuple(others)
         finally:
             self._changing.release()
         names = ", ".join(member.name for member in self.members)
@@ -207,15 +207,16 @@ class Fleet:
     def _servers(self) -> list[Server]:
         return [member.server for member in self.members]
 
-    def _start(self, bundle: Bundle, others: Sequence[Bundle]) -> Member:
+    def _start(self, bundles: Sequence[Bundle]) -> Member:
         """Start a server and send requests to it, beside the others."""
+        first, *others = bundles
         self._started += 1
         name = f"server-{self._started}"
         with ExitStack() as running:
             server = running.enter_context(
                 hidden_server(
-                    bundle,
-                    computed_here(bundle, self._asked),
+                    first,
+                    computed_here(first, self._asked),
                     others=[(each, computed_here(each, self._asked)) for each in others],
                     log=self.folder / f"{name}.log",
                     died=self.guard.note_death,

@@ -28,7 +28,7 @@ from trackserve.serving.service import warn_if_open
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from trackserve.bundle import Bundle
@@ -56,7 +56,7 @@ class RemoteFleet:
     """The guard in front of servers that run elsewhere: a context manager that starts and stops it.
 
     ``servers`` names them, see :mod:`trackserve.serving.fleet.addresses`, and is read every second: they
-    come and go as they like. ``bundle`` and ``settings`` are theirs: they say what a request may be, and
+    come and go as they like. ``bundle``, ``others`` and ``settings`` are theirs: they say what a request may be, and
     how many may be in flight. The front admits as many as the servers that are well work on and let wait,
     and refuses others at once. ``remote`` is what the servers ask for. Files and logs are in ``folder``.
     """
@@ -67,6 +67,7 @@ class RemoteFleet:
         bundle: Bundle,
         settings: Settings | None = None,
         *,
+        others: Sequence[Bundle] = (),
         guard: GuardSettings | None = None,
         remote: Remote | None = None,
         folder: Path | str = "front",
@@ -81,14 +82,14 @@ class RemoteFleet:
         self._servers = addresses_from(servers)
         warn_if_open(address, guard)
         self._secure = guard.tls
-        self.per_server = settings.at_once + settings.max_queue
+        self.per_server = (1 + len(others)) * (settings.at_once + settings.max_queue)
         """How many requests of a protocol a server works on and lets wait."""
         self.guard = Guard(
             self.folder,
             address,
             {"front's": port},
             room=0,
-            limits=limits(bundle, settings, guard),
+            limits=limits((bundle, *others), settings, guard),
             settings=guard,
             access_log=True,
             remote=remote or Remote(),
