@@ -85,8 +85,8 @@ service-study: .venv/dev  ## Measure the service: overhead, throughput, overload
 
 MINUTES ?= 10
 HOURS ?= 1
-fuzz: .venv/dev  ## Send hostile requests, files and bundles to real servers and readers (MINUTES=N)
-	$(BIN)/python -m studies.reliability fuzz --minutes $(MINUTES)
+fuzz: .venv/dev  ## Send hostile requests, files and bundles to real servers and readers (MINUTES=N; ADD=1 SEED=N: go on with another seed)
+	$(BIN)/python -m studies.reliability $(if $(SEED),--seed $(SEED)) fuzz --minutes $(MINUTES) $(if $(ADD),--add)
 
 soak: .venv/dev  ## Use a fleet for hours: mixed sizes, hostile requests, kills, rolls (HOURS=N)
 	$(BIN)/python -m studies.reliability soak --hours $(HOURS)

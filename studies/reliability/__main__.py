@@ -1,7 +1,7 @@
 """What the service withstands, and what its guard costs; each writes JSON beside the other results.
 
-python -m studies.reliability guard [--repeats 40]
-python -m studies.reliability fuzz --minutes 10 [--seed 1]
+python -m studies.reliability guard [--repeats 8]
+python -m studies.reliability [--seed 1] fuzz --minutes 10 [--add]
 python -m studies.reliability soak --hours 1
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,20 @@ def fuzz(options: argparse.Namespace) -> dict[str, Any]:
     return {"seed": options.seed, "minutes": options.minutes, "requests": found, **files}
 
 
+def together(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return the sums of this campaign and those before it; how memory went stays that of each."""
+    total = dict(before["total"])
+    for kind in ("requests", "files", "bundles"):
+        counts = {
+            name: count
+            for name, count in found[kind].items()
+            if isinstance(count, int) and not isinstance(count, bool)
+        }
+        total[kind] = dict(Counter(total.get(kind, {})) + Counter(counts))
+    total["minutes"] = total.get("minutes", 0.0) + found["minutes"]
+    return {"total": total, "campaigns": [*before["campaigns"], found]}
+
+
 def soak(options: argparse.Namespace) -> dict[str, Any]:
     """Use a fleet for hours as the world does."""
     from studies.reliability.soak import soak as run  # noqa: PLC0415
@@ -112,12 +127,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     one = what.add_parser("guard", help="what the guard costs")
-    one.add_argument("--repeats", type=int, default=40, metavar="N")
+    one.add_argument("--repeats", type=int, default=8, metavar="N")
     one.add_argument(
-        "--seconds", type=float, default=8.0, metavar="S", help="a measurement of throughput"
+        "--seconds", type=float, default=5.0, metavar="S", help="a measurement of throughput"
     )
     one = what.add_parser("fuzz", help="hostile requests, files and bundles")
     one.add_argument("--minutes", type=float, default=10.0, metavar="N")
+    one.add_argument(
+        "--add", action="store_true", help="add to the result that is there; take another seed then"
+    )
     one.add_argument(
         "--most", type=int, default=10**9, metavar="N", help="requests of each of the four lanes"
     )
@@ -126,7 +144,13 @@ def main() -> None:
     options = parser.parse_args()
     found = {"guard": guard, "fuzz": fuzz, "soak": soak}[options.what](options)
     output = options.output or RESULTS / f"{options.what}.json"
-    write_json(output, {"installation": installation(), **found})
+    record = found
+    if options.what == "fuzz":
+        before = {"total": {}, "campaigns": []}
+        if options.add and output.is_file():
+            before = json.loads(output.read_text(encoding="utf-8"))
+        record = together(before, found)
+    write_json(output, {"installation": installation(), **record})
     print(json.dumps(found, indent=1))
     if options.what == "fuzz" and fuzz_failed(found):
         sys.exit(1)

@@ -432,8 +432,8 @@ function envoy_on_response(handle)
       rewrite(headers, grpc, outcome, sentence)
       if not grpc then
         local text = '{"error":"' .. quoted(sentence) .. '"}'
-        handle:body(true):setBytes(text)
-        headers:replace("content-length", tostring(#text))
+        handle:body(true):setBytes(text) -- may wait for the body: the headers are another object after that
+        handle:headers():replace("content-length", tostring(#text))
       end
     end
   end
