@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -447,6 +448,20 @@ def test_find_goes_on_after_an_event_that_fails_if_asked(one_bad_event, capsys):
     assert "event 2: " in errors
     assert "1 of 3 events failed: 2" in errors
     assert np.loadtxt(output, delimiter=",", skiprows=1)[:, 0].tolist() == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_half_written_file(small, tmp_path, number):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "trackserve.cli", "find", small, "--server", url]
+        program = subprocess.Popen([*command, "-o", tmp_path / "tracks.csv"])
+        kept, _ = silent.accept()
+        assert list(tmp_path.iterdir())
+        program.send_signal(number)
+        assert program.wait(30) == 128 + number
+        kept.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_find_writes_to_standard_output_for_a_dash(one_bad_event, capsys, monkeypatch):

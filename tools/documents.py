@@ -24,6 +24,7 @@ from studies.physics.real_tables import REAL
 from studies.physics.realism_tables import REALISM
 from studies.physics.tables import TABLES
 from studies.record import RESULTS, ROOT
+from studies.reliability.tables import RELIABILITY
 from studies.service.tables import SERVICE
 from studies.speed.tables import SPEED, TECHNIQUES, processors, techniques_elsewhere
 from trackserve.cli import build_parser
@@ -317,6 +318,10 @@ MADE = {
     **{name: partial(lambda make: make(measured(FOUND)), m) for name, m in REAL.items()},
     **{name: partial(lambda make: make(measured(LIKENESS)), m) for name, m in REALISM.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
+    **{
+        name: partial(lambda file, make: make(measured(RESULTS / file)), *m)
+        for name, m in RELIABILITY.items()
+    },
     **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},
     **{name: partial(lambda make: make(measured(FITTED)), m) for name, m in FITS.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},

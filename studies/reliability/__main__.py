@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,14 @@ def fuzz(options: argparse.Namespace) -> dict[str, Any]:
         bundle, hits, minutes=0.8 * options.minutes, seed=options.seed, kept=kept, most=options.most
     )
     files = file_campaign(bundle, minutes=0.2 * options.minutes, seed=options.seed, kept=kept)
-    return {"seed": options.seed, "minutes": options.minutes, "requests": found, **files}
+    ended = datetime.now(UTC).isoformat(timespec="minutes")
+    return {
+        "seed": options.seed,
+        "minutes": options.minutes,
+        "ended": ended,
+        "requests": found,
+        **files,
+    }
 
 
 def together(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

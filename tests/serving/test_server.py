@@ -195,6 +195,14 @@ def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
             server.wait()
 
 
+def test_deaths_alone_never_end_it_for_good(repository, monkeypatch):
+    monkeypatch.setattr("trackserve.serving.server.LATE_RESTART_PAUSE", 0.01)
+    with Server(repository, restarts=1) as server:
+        for restarts in range(3):
+            os.kill(server.pid, signal.SIGKILL)
+            wait_for_restart(server, restarts)
+
+
 def wait_for_restart(server: Server, restarts: int) -> None:
     for _ in range(1200):
         if len(server.restarted) > restarts and server._answers("http") and server._answers("grpc"):

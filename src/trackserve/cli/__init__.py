@@ -1,6 +1,6 @@
 """The command line: parse, call one library function, print.
 
-Exit status: 0 success, 1 server error, 2 bad input, 130 interrupted.
+Exit status: 0 success, 1 server error, 2 bad input, 130 interrupted, 128 + n ended by signal n.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     warnings.formatwarning = _one_sentence
     try:
-        with _needs_extra(options.extra):
+        with _ended_by_signals(), _needs_extra(options.extra):
             options.run(options)
         sys.stdout.flush()
     except TrackserveError as error:
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         from trackserve.serving.process import Terminated
 
+        if isinstance(stop, _Ended):
+            return 128 + stop.number
         return 0 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough.
@@ -88,6 +92,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trackserve {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal ended a command that is no service."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, so that half-written files are removed."""
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # not what nohup ignores
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _one_sentence(

@@ -53,8 +53,8 @@ EXIT_SECONDS = 10
 """How long Triton may take then; it would wait for good for a request that a gRPC client gave up."""
 ORDER_SECONDS = 0.3
 """Within which tritonserver ends if it takes a model's process along, which may be seen to end first."""
-RESTART_PAUSE = 1.0
-"""Seconds between a start that failed and the next."""
+RESTART_PAUSE, LATE_RESTART_PAUSE = 1.0, 15.0
+"""Seconds before a start that follows one that failed, and before one more than RESTARTS in a short time."""
 PROTOCOLS = ("http", "grpc", "metrics")
 GRPC_PORT = 8001
 """A part of the name of gRPC's socket, which Triton makes of address and port."""
@@ -71,8 +71,9 @@ class Server:
 
     Triton doesn't replace a model's process that has died: it stays ready and fails every request
     that it sends there. So where tritonserver or one of its models' processes ends by itself, the
-    server is restarted on the same sockets, at most ``restarts`` times within five minutes. ``died`` is
-    called at once when that happens.
+    server is restarted on the same sockets: at once, and after a pause if it was so ``restarts`` times
+    within five minutes. It ends for good when as many starts in a row have failed, or with ``restarts`` 0.
+    ``died`` is called at once when a process has ended.
     """
 
     def __init__(
@@ -203,17 +204,22 @@ class Server:
     def _restart(self, what: str) -> bool:
         """Start the server that ended in this way until it is ready; else record why it ended for good."""
         failure = f"the server ended by itself with {what}: {reasons(self.log())}"
+        failed = 0
         while not self._stopping.is_set():
-            now = time.monotonic()
-            if sum(now - then < RESTART_WINDOW for then in self.restarted) >= self.restarts:
+            if failed >= self.restarts:
                 self._failure = failure
                 self._over.set()
                 return False
-            self.restarted.append(now)
+            recent = sum(time.monotonic() - then < RESTART_WINDOW for then in self.restarted)
+            # Clients may be what ends it, one after the other: that must not end it for good.
+            if recent >= self.restarts and self._stopping.wait(LATE_RESTART_PAUSE):
+                return False
+            self.restarted.append(time.monotonic())
             self._note(event="restart", reason=what)
             try:
                 self._start()
             except (ServerError, OSError) as error:
+                failed += 1
                 failure = f"the server ended by itself with {what}; the restart failed: {error}"
                 self._stopping.wait(RESTART_PAUSE)
             else:

@@ -369,3 +369,14 @@ def test_a_broken_connection_is_no_death(service):
         assert status == 200
     page = service.metrics()
     assert 'outcome="died"' not in page
+
+
+def test_a_deadline_is_the_clients_to_keep(service):
+    """Tritonserver would cancel the request as it is answered, and may end of that."""
+    message = infer_request([2, 3], b"\0" * 24).SerializeToString()
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    headers = {"content-type": "application/grpc", "te": "trailers", "grpc-timeout": "1n"}
+    for _ in range(20):
+        status, text = post(service, "/inference.GRPCInferenceService/ModelInfer", body, **headers)
+        assert status == 200
+        assert "LABELS" in text

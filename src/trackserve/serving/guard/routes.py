@@ -82,8 +82,6 @@ def _route(cluster: str, *, asked: bool) -> Config:
             "host_selection_retry_max_attempts": 3,
         },
     }
-    if cluster == "grpc":
-        route["max_stream_duration"] = {"grpc_timeout_header_max": "0s"}
-    else:
+    if cluster == "http":
         route["retry_policy"]["retriable_status_codes"] = [503]
     return route

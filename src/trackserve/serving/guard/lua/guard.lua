@@ -252,11 +252,11 @@ end
 -- connection that others share, and some make Envoy send a request again.
 local KEPT = { ["content-length"] = true, ["content-type"] = true, ["inference-header-content-length"] = true,
   ["accept-encoding"] = true, ["user-agent"] = true, ["x-request-id"] = true, ["x-forwarded-proto"] = true, te = true,
-  ["grpc-timeout"] = true, ["grpc-accept-encoding"] = true, traceparent = true, tracestate = true }
+  ["grpc-accept-encoding"] = true, traceparent = true, tracestate = true }
 local LONGEST = 512 -- bytes of such a header
 
 local function tidy(headers, grpc)
-  local others = {}
+  local timeout, others = headers:get("grpc-timeout"), {}
   for name, value in pairs(headers) do
     if name:byte() ~= 58 and (not KEPT[name] or #value > LONGEST or value:find("[^\32-\126]")) then
       others[#others + 1] = name
@@ -264,7 +264,8 @@ local function tidy(headers, grpc)
   end
   for _, name in ipairs(others) do headers:remove(name) end
   if not grpc then return end
-  local timeout = headers:get("grpc-timeout")
+  -- The deadline is for the client to keep. A server that keeps it, too, cancels the request as its answer is sent,
+  -- and tritonserver 2.51 may end of that.
   if timeout and not (#timeout <= 9 and timeout:find("^%d+[HMSmun]$")) then
     refuse("malformed", "the header grpc-timeout is not up to eight digits and a unit")
   end
