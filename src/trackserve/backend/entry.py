@@ -14,6 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 from trackserve.backend.counters import Counters
+from trackserve.backend.parent import end_with_parent
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.tensors import (
@@ -55,6 +56,7 @@ class Entry(ABC):
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the bundle and the model's configuration."""
+        end_with_parent()
         parameters = json.loads(args["model_config"])["parameters"]
         self.threads = int(parameters["threads"]["string_value"])
         self.max_hits = int(parameters["max_hits"]["string_value"])

@@ -25,6 +25,7 @@ from trackserve.backend import inputs
 from trackserve.backend.counters import Counters
 from trackserve.backend.draining import watch_for_stop
 from trackserve.backend.log import RequestLog
+from trackserve.backend.parent import end_with_parent
 from trackserve.backend.policy import Policy
 from trackserve.backend.queue import Queue, Request
 from trackserve.backend.workers import Ensemble, Monolith, Outcome
@@ -53,6 +54,7 @@ class TritonPythonModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Read the limits and start a thread for each worker."""
+        end_with_parent()
         config = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in config.items()}
         self._table = model_named(args["model_name"])
