@@ -23,6 +23,8 @@ from studies.physics.fitted import TABLES as FITS
 from studies.physics.real_tables import REAL
 from studies.physics.realism_tables import REALISM
 from studies.physics.tables import TABLES
+from studies.physics.throughput import RECORD as SCORED
+from studies.physics.throughput import TABLES as SCORES
 from studies.record import RESULTS, ROOT
 from studies.reliability.tables import RELIABILITY
 from studies.service.tables import SERVICE
@@ -316,6 +318,7 @@ MADE = {
     "bins": bin_table,
     **{name: partial(lambda make: make(measured(PHYSICS)), m) for name, m in TABLES.items()},
     **{name: partial(lambda make: make(measured(FOUND)), m) for name, m in REAL.items()},
+    **{name: partial(lambda make: make(measured(SCORED)), m) for name, m in SCORES.items()},
     **{name: partial(lambda make: make(measured(LIKENESS)), m) for name, m in REALISM.items()},
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{
