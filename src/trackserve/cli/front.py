@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.guard import add_guard, chosen_guard
-from trackserve.cli.options import add_bundles_option, chosen_bundles, new_command
+from trackserve.cli.options import (
+    add_bundles_option,
+    add_register_option,
+    chosen_bundles,
+    new_command,
+)
 from trackserve.cli.settings import add_settings, chosen_settings
 
 if TYPE_CHECKING:
     import argparse
 
     from trackserve.cli.options import Subparsers
+    from trackserve.serving.fleet.remote import RemoteFleet
 
 
 def add(commands: Subparsers) -> None:
@@ -53,28 +59,37 @@ def add(commands: Subparsers) -> None:
         metavar="DIR",
         help="folder for Envoy's configuration and logs",
     )
+    add_register_option(parser)
+
+
+def front_of(options: argparse.Namespace) -> RemoteFleet:
+    """Return the front that the options ask for, to be entered."""
+    from trackserve.serving.fleet.remote import RemoteFleet
+    from trackserve.serving.guard.remote import Remote
+
+    bundle, others = chosen_bundles(options)
+    return RemoteFleet(
+        options.servers,
+        bundle,
+        chosen_settings(options),
+        others=others,
+        guard=chosen_guard(options),
+        remote=Remote(options.server_ca, options.server_name, options.server_token),
+        folder=options.folder,
+        address=options.address,
+        port=options.port,
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Pass requests on until Ctrl-C or SIGTERM."""
-    from trackserve.serving.fleet.remote import RemoteFleet
-    from trackserve.serving.guard.remote import Remote
+    from trackserve.serving.fleet.registered import registered
     from trackserve.serving.process import interrupted_by_sigterm
 
-    bundle, others = chosen_bundles(options)
     with (
         interrupted_by_sigterm(),
-        RemoteFleet(
-            options.servers,
-            bundle,
-            chosen_settings(options),
-            others=others,
-            guard=chosen_guard(options),
-            remote=Remote(options.server_ca, options.server_name, options.server_token),
-            folder=options.folder,
-            address=options.address,
-            port=options.port,
-        ) as front,
+        front_of(options) as front,
+        registered(options.register, int(front.address.rpartition(":")[2])),
     ):
         print(f"in front of {options.servers}: {front.alive().strip()}")
         print(f"  gRPC     {front.urls['grpc']}\n  HTTP     {front.urls['http']}")

@@ -120,6 +120,16 @@ def add_folder_option(parser: argparse.ArgumentParser, text: str) -> None:
     )
 
 
+def add_register_option(parser: argparse.ArgumentParser) -> None:
+    """Add the folder in which a server or front leaves its address."""
+    parser.add_argument(
+        "--register",
+        type=Path,
+        metavar="DIR",
+        help="folder for a file with this address while requests are taken, for `front --servers DIR`",
+    )
+
+
 def refuse(options: argparse.Namespace, names: Sequence[str], place: str) -> None:
     """Raise if any of these options is given: they need ``place``, which is not."""
     for name in names:

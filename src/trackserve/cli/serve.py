@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackserve.cli.guard import add_guard, chosen_guard
-from trackserve.cli.options import add_bundles_option, chosen_bundles, describe_bundles, new_command
+from trackserve.cli.options import (
+    add_bundles_option,
+    add_register_option,
+    chosen_bundles,
+    describe_bundles,
+    new_command,
+)
 from trackserve.cli.settings import add_settings, chosen_settings
 
 if TYPE_CHECKING:
@@ -33,10 +39,12 @@ def add(commands: Subparsers) -> None:
             f"--{protocol}-port", type=int, default=port, help="port; 0 picks a free one"
         )
     parser.add_argument("--log", type=Path, help="file for the server's log")
+    add_register_option(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    from trackserve.serving.fleet.registered import registered
     from trackserve.serving.process import interrupted_by_sigterm
     from trackserve.serving.service import serve
 
@@ -55,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
             metrics_port=options.metrics_port,
             log=options.log,
         ) as server,
+        registered(options.register, server.ports["grpc"]),
     ):
         print(f"serving bundle {describe_bundles([bundle, *others])} as {settings.shape}")
         print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")

@@ -1,0 +1,37 @@
+"""A file with a server's address, in a shared folder, for as long as it takes requests."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from trackserve.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SEEN_SECONDS = 3.0
+"""After which a front that reads the folder every second sends nothing to a server that has left it."""
+
+
+@contextlib.contextmanager
+def registered(folder: Path | None, port: int, *, host: str = "") -> Iterator[None]:
+    """Have ``host:port`` in a file of ``folder`` while the context lasts, and stay until fronts have noticed its end.
+
+    The host is this machine's name by default. Without a folder nothing is done.
+    """
+    if folder is None:
+        yield
+        return
+    host = host or socket.gethostname()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{host}-{port}"
+    write_text(path, f"{host}:{port}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        time.sleep(SEEN_SECONDS)
