@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -21,14 +22,16 @@ SEEN_SECONDS = 3.0
 def registered(folder: Path | None, port: int, *, host: str = "") -> Iterator[None]:
     """Have ``host:port`` in a file of ``folder`` while the context lasts, and stay until fronts have noticed its end.
 
-    The host is this machine's name by default. Without a folder nothing is done.
+    The host is this machine's name by default. In a Slurm job the file's name begins with the job's number, so
+    that the job can take all its servers out at once. Without a folder nothing is done.
     """
     if folder is None:
         yield
         return
     host = host or socket.gethostname()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{host}-{port}"
+    names = (os.environ.get("SLURM_JOB_ID"), host, str(port))
+    path = folder / "-".join(name for name in names if name)
     write_text(path, f"{host}:{port}\n")
     try:
         yield

@@ -110,8 +110,16 @@ def job_script(job: Job) -> str:
 _STOP = """stop() {
   trap '' TERM INT
   # The front first: it takes nothing new, and the servers answer what it has.
-  if [ -n "$front" ]; then kill -TERM "$front" 2>/dev/null; wait "$front"; fi
-  scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null  # to the servers, not to this script
+  if [ -n "$front" ]; then
+    kill -TERM "$front" 2>/dev/null
+    wait "$front"
+  else
+    # Another job's front sends nothing to servers that have left its list, and they answer what they have.
+    rm -f "$folder/servers/$SLURM_JOB_ID-"*
+    sleep 30
+  fi
+  # Slurm signals every process of a server at once, so this comes last. The script itself isn't signalled.
+  scancel --signal=TERM "$SLURM_JOB_ID" 2>/dev/null
   wait $servers
   if [ -n "$front" ]; then
     rm -rf "$folder/servers" "$folder/front" "$folder/token" "$folder/tokens.toml" "/tmp/front-$SLURM_JOB_ID"
