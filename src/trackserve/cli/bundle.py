@@ -1,10 +1,11 @@
-"""``trackserve bundle``: show or check a bundle."""
+"""``trackserve bundle``: show, check or adopt a bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trackserve.cli import adopt
 from trackserve.cli.options import Formatter, new_command
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 def add(commands: Subparsers) -> None:
     """Add the command to the parser."""
-    parser = new_command(commands, "bundle", show, "Show or check a bundle.")
+    parser = new_command(
+        commands, "bundle", show, "Show or check a bundle, or make one of other networks."
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, run, text in (
         ("show", show, "Print the description of a bundle."),
@@ -33,6 +36,7 @@ def add(commands: Subparsers) -> None:
             nargs="?",
             help="folder, or the name of one that ships (default: trackml)",
         )
+    adopt.add(actions)
 
 
 def show(options: argparse.Namespace) -> None:

@@ -44,6 +44,7 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    from trackserve.bundle.foreign import slow_networks_text
     from trackserve.serving.fleet.registered import registered
     from trackserve.serving.process import interrupted_by_sigterm
     from trackserve.serving.service import serve
@@ -66,6 +67,9 @@ def run(options: argparse.Namespace) -> None:
         registered(options.register, server.ports["grpc"]),
     ):
         print(f"serving bundle {describe_bundles([bundle, *others])} as {settings.shape}")
+        for each in (bundle, *others):
+            if slow := slow_networks_text(each):
+                print(f"  slow     {slow}")
         print(f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}")
         print(f"  metrics  {server.metrics_url}\nready; stop with Ctrl-C", flush=True)
         server.wait()
