@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
         front_of(options) as front,
         registered(options.register, int(front.address.rpartition(":")[2])),
     ):
-        print(f"in front of {options.servers}: {front.alive().strip()}")
+        print(front.status())  # with what is wrong with the list, if anything is
         print(f"  gRPC     {front.urls['grpc']}\n  HTTP     {front.urls['http']}")
         print(f"  logs in {front.folder}\nready; stop with Ctrl-C", flush=True)
         front.wait()
