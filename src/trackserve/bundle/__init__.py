@@ -251,13 +251,17 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise BundleError(message) from None
 
 
-def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
-    """Make the bundle from its parsed description; every value is looked up with its type."""
-    known: set[str] = set()
+class _Values:
+    """The values of a parsed description, each looked up with its type."""
 
-    def value(key: str, kind: type | tuple[type, ...], default: object = None) -> Any:
-        known.add(key)
-        table: Any = description
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._description = description
+        self._known: set[str] = set()
+
+    def get(self, key: str, kind: type | tuple[type, ...], default: object = None) -> Any:
+        """Return the value of a key such as ``tracks.cut``; raise :class:`BundleError` for another type."""
+        self._known.add(key)
+        table: Any = self._description
         for part in key.split("."):
             table = table.get(part) if isinstance(table, dict) else None
         if table is None and default is not None:
@@ -272,68 +276,76 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
             raise BundleError(message)
         return table
 
-    number = (int, float)
-    if (version := value("format", int)) != FORMAT:
-        message = f"format is {version}; this version of trackserve reads format {FORMAT}"
-        raise BundleError(message)
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return a value as a float."""
+        return float(self.get(key, (int, float), default))
+
+    def numbers(self, table: str, defaults: object) -> dict[str, float]:
+        """Return the numbers of a table, as the fields of ``defaults``, which are taken where one is absent."""
+        return {name: self.number(f"{table}.{name}", old) for name, old in vars(defaults).items()}
+
+    def refuse_unknown(self) -> None:
+        """Raise :class:`BundleError` for a key that was never looked up."""
+        if unknown := sorted(_keys(self._description, self._known) - self._known):
+            near = difflib.get_close_matches(unknown[0], self._known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            message = f"{unknown[0]} is not a setting of a bundle{hint}"
+            raise BundleError(message)
+
+
+def _features(values: _Values) -> FeatureColumns:
     try:
-        columns = FeatureColumns(
-            columns=tuple(value("features.columns", list)),
-            scales=tuple(float(s) for s in value("features.scales", list)),
-            absent={k: float(v) for k, v in value("features.absent", dict, {}).items()},
+        return FeatureColumns(
+            columns=tuple(values.get("features.columns", list)),
+            scales=tuple(float(s) for s in values.get("features.scales", list)),
+            absent={k: float(v) for k, v in values.get("features.absent", dict, {}).items()},
         )
     except (TypeError, ValueError) as error:
         raise (
             error if isinstance(error, BundleError) else BundleError(f"features: {error}")
         ) from None
-    triplets = None
-    if "triplets" in description:
-        triplets = TripletSettings(
-            cuts=TripletCuts(
-                **{
-                    name: float(value(f"triplets.cuts.{name}", number, default))
-                    for name, default in vars(TripletCuts()).items()
-                }
-            ),
-            cut=float(value("triplets.cut", number)),
-            chain=int(value("triplets.chain", int, 2)),
-        )
+
+
+def _triplets(values: _Values) -> TripletSettings:
+    return TripletSettings(
+        cuts=TripletCuts(**values.numbers("triplets.cuts", TripletCuts())),
+        cut=values.number("triplets.cut"),
+        chain=int(values.get("triplets.chain", int, 2)),
+    )
+
+
+def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
+    """Make the bundle from its parsed description."""
+    values = _Values(description)
+    get = values.get
+    if (version := get("format", int)) != FORMAT:
+        message = f"format is {version}; this version of trackserve reads format {FORMAT}"
+        raise BundleError(message)
     bundle = Bundle(
         path=folder,
-        name=value("name", str),
-        detector=value("detector", str),
-        features=columns,
-        embedding_dimension=value("embedding.dimension", int),
-        radius=float(value("neighbours.radius", number)),
-        neighbour_limit=value("neighbours.limit", int),
-        doublet_cuts=DoubletCuts(
-            **{
-                name: float(value(f"neighbours.cuts.{name}", number, default))
-                for name, default in vars(DoubletCuts()).items()
-            }
-        ),
-        filter_cut=float(value("filter.cut", number)),
-        triplets=triplets,
+        features=_features(values),
+        triplets=_triplets(values) if "triplets" in description else None,
+        name=get("name", str),
+        detector=get("detector", str),
+        embedding_dimension=get("embedding.dimension", int),
+        radius=values.number("neighbours.radius"),
+        neighbour_limit=get("neighbours.limit", int),
+        doublet_cuts=DoubletCuts(**values.numbers("neighbours.cuts", DoubletCuts())),
+        filter_cut=values.number("filter.cut"),
         track_builder=TrackBuilder(
-            method=value("tracks.method", str),
-            cut=float(value("tracks.cut", number)),
-            min_hits=value("tracks.min_hits", int, 3),
-            join=float(value("tracks.join", number, 0.0)),
-            min_quality=float(value("tracks.min_quality", number, 0.0)),
+            method=get("tracks.method", str),
+            cut=values.number("tracks.cut"),
+            min_hits=get("tracks.min_hits", int, 3),
+            join=values.number("tracks.join", 0.0),
+            min_quality=values.number("tracks.min_quality", 0.0),
         ),
-        precision=value("precision", str, "float32"),
-        provenance=value("provenance", dict, {}),
-        fit=fit_settings(value("fit", dict, {})),
-        quality=quality_model(value("quality", dict, {})),
-        budget=event_budget(
-            value("extent", dict, {}), value("budget", dict, {}), value("detector", str)
-        ),
+        precision=get("precision", str, "float32"),
+        provenance=get("provenance", dict, {}),
+        fit=fit_settings(get("fit", dict, {})),
+        quality=quality_model(get("quality", dict, {})),
+        budget=event_budget(get("extent", dict, {}), get("budget", dict, {}), get("detector", str)),
     )
-    if unknown := sorted(_keys(description, known) - known):
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        message = f"{unknown[0]} is not a setting of a bundle{hint}"
-        raise BundleError(message)
+    values.refuse_unknown()
     return bundle
 
 

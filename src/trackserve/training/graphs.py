@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.engines.native import engine as native
+from trackserve.engines.native import stages as native
 from trackserve.engines.native.library import library
 from trackserve.errors import MissingDependencyError
 from trackserve.event import Event, Graph, Int64, TripletGraph

@@ -7,8 +7,8 @@ import pytest
 
 from fitted_tracks import FALLING, FLAT, event, helix, stage
 from trackserve.engines.native.abi import variants
-from trackserve.engines.native.engine import find_tracks
 from trackserve.engines.native.library import library
+from trackserve.engines.native.stages import find_tracks
 from trackserve.pipeline.tracks import find_tracks as reference
 
 each_variant = pytest.mark.parametrize("variant", variants())

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from trackserve.engines.native.abi import variants
-from trackserve.engines.native.engine import canonical_order, neighbours
 from trackserve.engines.native.library import library
+from trackserve.engines.native.stages import canonical_order, neighbours
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.features import canonical_order as reference_order
 from trackserve.pipeline.neighbours import DoubletCuts

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackserve.engines.native.abi import variants
-from trackserve.engines.native.engine import find_tracks
 from trackserve.engines.native.library import library
+from trackserve.engines.native.stages import find_tracks
 from trackserve.event import ScoredGraph
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.components import build_tracks as reference

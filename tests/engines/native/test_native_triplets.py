@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from trackserve.engines.native.abi import variants
-from trackserve.engines.native.engine import join_edges
 from trackserve.engines.native.library import library
+from trackserve.engines.native.stages import join_edges
 from trackserve.event import Graph
 from trackserve.pipeline.features import FeatureColumns
 from trackserve.pipeline.triplets import TripletCuts, keep_triplets

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from trackserve.contract.description import PRECISIONS
 from trackserve.engines.base import Engine
 from trackserve.engines.native.abi import StaleLibraryError, built, variants
-from trackserve.engines.native.engine import TOLERANCE, NativePipeline
+from trackserve.engines.native.agreement import TOLERANCE
+from trackserve.engines.native.engine import NativePipeline
 from trackserve.engines.native.library import library
 from trackserve.errors import MissingDependencyError
 

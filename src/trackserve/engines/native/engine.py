@@ -13,15 +13,23 @@ import ctypes
 import warnings
 from dataclasses import astuple, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trackserve.engines.base import Pipeline, TimedTracks
 from trackserve.engines.native.abi import EventBudget, PipelineConfig
+from trackserve.engines.native.agreement import ReferenceNetwork, check_agreement
 from trackserve.engines.native.fitting import Fitting
-from trackserve.engines.native.library import Library, OverBudgetError, Pairs, library
+from trackserve.engines.native.library import OverBudgetError, library
 from trackserve.engines.native.networks import CALIBRATED, NativeNetwork, UnknownNetworkError
+from trackserve.engines.native.stages import (
+    build_tracks,
+    canonical_order,
+    position_of,
+    search_settings,
+    sorted_edges,
+)
 from trackserve.event import (
     Float32,
     Graph,
@@ -32,12 +40,9 @@ from trackserve.event import (
     TripletGraph,
 )
 from trackserve.pipeline.budget import Watch
-from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.filter import least_logit
-from trackserve.pipeline.networks import load_network, run_network
 from trackserve.pipeline.stages import StageOutputs
 from trackserve.pipeline.timings import StageClock, Timings, shared
-from trackserve.pipeline.triplets import triplet_logits
 from trackserve.track_table import TrackTable
 
 if TYPE_CHECKING:
@@ -46,31 +51,11 @@ if TYPE_CHECKING:
 
     from trackserve.bundle import Bundle
     from trackserve.contract.wanted import Wanted
+    from trackserve.engines.native.agreement import Network
+    from trackserve.engines.native.library import Pairs
     from trackserve.engines.native.networks import Family
     from trackserve.pipeline.budget import Limits
-    from trackserve.pipeline.features import FeatureColumns
-    from trackserve.pipeline.neighbours import DoubletCuts
-    from trackserve.pipeline.tracks import TrackStage
-    from trackserve.pipeline.triplets import TripletCuts, TripletSettings
-
-RADIAN, MOST_RADIAN = 4.0, 1e9
-"""Search radii per radian of azimuth when hits are sorted in space, and their maximum."""
-TOLERANCE = 1e-4
-"""Largest difference of a float32 output from the reference's, relative to the largest output."""
-
-
-class Network(Protocol):
-    """A network that takes edges, and triplets, as two int32 arrays."""
-
-    def __call__(
-        self,
-        features: Float32,
-        edges: Pairs | None = None,
-        triplets: Pairs | None = None,
-        *,
-        threads: int = 1,
-    ) -> Float32:
-        """Return ``[N, D]`` from features alone, otherwise a logit for each edge or triplet."""
+    from trackserve.pipeline.triplets import TripletSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +113,7 @@ class NativePipeline(Pipeline):
         handles = [each.handle for each in networks if isinstance(each, NativeNetwork)]
         if len(handles) < len(networks) or bundle.triplets is None:
             return None
-        near = _near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts)
+        near = search_settings(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts)
         return PipelineConfig(
             *handles,
             squared_radius=near["squared_radius"],
@@ -187,7 +172,7 @@ class NativePipeline(Pipeline):
             labels, seconds, edges, tables = self.library.find_tracks(
                 config,
                 features,
-                _position(features, self.bundle.features),
+                position_of(features, self.bundle.features),
                 begins,
                 [EventBudget.of(each) for each in limits],
                 threads=self.threads,
@@ -256,8 +241,8 @@ class NativePipeline(Pipeline):
         clock.stop("embedding")
         place, candidates = run.neighbours(
             embedding,
-            _position(features, bundle.features),
-            **_near(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts),
+            position_of(features, bundle.features),
+            **search_settings(bundle.radius, bundle.neighbour_limit, bundle.doublet_cuts),
             budget=EventBudget.of(limits, watch.left),
             threads=threads,
         )
@@ -280,8 +265,8 @@ class NativePipeline(Pipeline):
         clock.stop("gnn")
         watch.check()
         inner, outer = place.take(joined[0]), place.take(joined[1])
-        position = _position(features, bundle.features)
-        tracks = _tracks(
+        position = position_of(features, bundle.features)
+        tracks = build_tracks(
             position,
             (inner, outer),
             scores,
@@ -310,7 +295,7 @@ class NativePipeline(Pipeline):
         """Return the triplets that the cuts and the network leave; joined and scored in one go if it is native."""
         assert self._triplet_logits is not None, "this bundle has no triplets"
         network, threads = self._triplet_logits, self.threads
-        position, cuts = _position(local, self.bundle.features), astuple(settings.cuts)
+        position, cuts = position_of(local, self.bundle.features), astuple(settings.cuts)
         least = float(least_logit(settings.cut))
         if isinstance(network, NativeNetwork):
             return network.find_triplets(
@@ -327,178 +312,3 @@ class NativePipeline(Pipeline):
         )
         kept = network(local, edges, triplets, threads=threads) >= least
         return triplets[0][kept], triplets[1][kept]
-
-
-class ReferenceNetwork:
-    """A network on onnxruntime that takes edges as the native engine has them."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        self.name = path.stem
-        self._session = load_network(path, threads)
-
-    def __call__(
-        self,
-        features: Float32,
-        edges: Pairs | None = None,
-        triplets: Pairs | None = None,
-        *,
-        threads: int = 1,
-    ) -> Float32:
-        """Return ``[N, D]`` from features alone, otherwise a logit for each edge or triplet."""
-        del threads  # fixed when the network was loaded
-        if edges is None:
-            return run_network(self._session, features)
-        if not len(edges[0]):
-            return np.empty(0, np.float32)
-        ends = np.stack(edges).astype(np.int64)
-        if triplets is None:
-            return run_network(self._session, features, ends)
-        links = np.stack(triplets).astype(np.int64)
-        if self.name == "triplets":
-            return triplet_logits(self._session, Graph(features, ends), links)
-        return run_network(self._session, features, ends, links)
-
-
-def check_agreement(native: NativeNetwork, reference: Network, columns: FeatureColumns) -> None:
-    """Raise :class:`UnknownNetworkError` unless both give the same outputs for a made-up event.
-
-    A file's metadata may describe another network than the one that its graph computes.
-    """
-    rng = np.random.default_rng(0)
-    hits = 64
-    features = rng.random((hits, len(columns.columns)), np.float32)
-    features[:, columns.columns.index("z")] -= np.float32(0.5)
-    given: list[Pairs] = []
-    if native.family.kind != "embedding":
-        inner = np.repeat(np.arange(hits - 4, dtype=np.int32), 4)
-        outer = inner + np.tile(np.arange(1, 5, dtype=np.int32), hits - 4)
-        given.append((inner, outer))
-    if native.family.kind in {"triplets", "gnn"}:
-        first, second = np.nonzero(outer[:, None] == inner)
-        given.append((first.astype(np.int32), second.astype(np.int32)))
-    found, expected = native(features, *given), reference(features, *given)
-    difference = np.abs(found - expected).max() if found.shape == expected.shape else np.inf
-    if not difference <= TOLERANCE * max(1, np.abs(expected).max()):
-        message = f"its output differs from the described network's by {difference:.2g}"
-        raise UnknownNetworkError(message)
-
-
-def canonical_order(features: Float32, columns: FeatureColumns, library: Library) -> Int64:
-    """Return what :func:`trackserve.pipeline.features.canonical_order` does."""
-    r, _, z = cylindrical(features, columns)
-    return library.canonical_order(np.ascontiguousarray(features), r * r + z * z)
-
-
-def neighbours(
-    embedding: Float32,
-    features: Float32,
-    columns: FeatureColumns,
-    *,
-    radius: float,
-    limit: int,
-    cuts: DoubletCuts,
-    threads: int = 1,
-    library: Library,
-) -> Graph:
-    """Return what :func:`trackserve.pipeline.neighbours.neighbours` does.
-
-    A hit whose embedding is not finite has no neighbours.
-    """
-    place, edges = library.neighbours(
-        np.ascontiguousarray(embedding),
-        _position(features, columns),
-        **_near(radius, limit, cuts),
-        threads=threads,
-    )
-    return Graph(features, sorted_edges(edges, place)[0])
-
-
-def join_edges(
-    graph: Graph, columns: FeatureColumns, cuts: TripletCuts, *, threads: int = 1, library: Library
-) -> Int64:
-    """Return what :func:`trackserve.pipeline.triplets.join_edges` does."""
-    inner, outer = np.ascontiguousarray(graph.edges, np.int32)
-    position = _position(graph.features, columns)
-    triplets = library.join_edges(position, (inner, outer), cuts=astuple(cuts), threads=threads)
-    return np.stack(triplets).astype(np.int64)
-
-
-def find_tracks(
-    graph: ScoredGraph, stage: TrackStage, library: Library, *, parameters: bool = False
-) -> Tracks:
-    """Return what :func:`trackserve.pipeline.tracks.find_tracks` does."""
-    if parameters:
-        stage.check_parameters()
-    inner, outer = np.ascontiguousarray(graph.edges, np.int32)
-    return _tracks(
-        _position(graph.features, stage.columns),
-        (inner, outer),
-        graph.scores,
-        stage=stage,
-        library=library,
-        parameters=parameters,
-    )
-
-
-def sorted_edges(edges: Pairs, place: Int32) -> tuple[Int64, Int64]:
-    """Return edges ``[2, E]`` in canonical rows, sorted, and which edge ``[E]`` each one was."""
-    pair = place[edges[0]].astype(np.int64) * len(place) + place[edges[1]]
-    which = np.argsort(pair)
-    pair = pair[which]
-    return np.stack(np.divmod(pair, len(place))) if len(place) else np.empty(
-        (2, 0), np.int64
-    ), which
-
-
-class _Near(TypedDict):
-    squared_radius: float
-    limit: int
-    cuts: tuple[float, float, float, float]
-    radian: float
-
-
-def _near(radius: float, limit: int, cuts: DoubletCuts) -> _Near:
-    """Return the settings of the neighbour search."""
-    return {
-        # cKDTree keeps pairs whose squared distance is at most this.
-        "squared_radius": float(np.nextafter(radius * radius, np.inf)),
-        "limit": min(limit, 2**31 - 1),
-        "cuts": (cuts.slope, cuts.z0, cuts.dphi, cuts.dcot),
-        # Thin in azimuth where a cut bounds the step in it.
-        "radian": min(RADIAN * radius, MOST_RADIAN) if np.isfinite(cuts.slope) else 0.0,
-    }
-
-
-def _position(features: Float32, columns: FeatureColumns) -> tuple[Float32, Float32, Float32]:
-    """Return r, phi, z of each hit, each contiguous."""
-    r, phi, z = cylindrical(features, columns)
-    return np.ascontiguousarray(r), np.ascontiguousarray(phi), np.ascontiguousarray(z)
-
-
-def _tracks(
-    position: tuple[Float32, Float32, Float32],
-    edges: Pairs,
-    scores: Float32,
-    *,
-    stage: TrackStage,
-    library: Library,
-    parameters: bool,
-) -> Tracks:
-    builder = stage.builder
-    cut, walk = float(np.float32(builder.cut)), builder.method == "walk"
-    if not (parameters or builder.fits):
-        hits, few = len(position[0]), builder.min_hits
-        return Tracks(library.build_tracks(hits, *edges, scores, cut=cut, walk=walk, min_hits=few))
-    fitting = Fitting.of(stage)
-    assert fitting is not None, "a builder that fits comes with a fit"
-    labels, table = library.fitted_tracks(
-        fitting,
-        position,
-        edges,
-        scores,
-        cut=cut,
-        walk=walk,
-        min_hits=builder.min_hits,
-        parameters=parameters,
-    )
-    return Tracks(labels, None if table is None else TrackTable.from_matrix(table))

@@ -147,24 +147,7 @@ def _connection_manager(front: Front) -> Config:
             "initial_stream_window_size": min(max(front.most_bytes + 4096, 65_536), LARGEST_WINDOW),
             "initial_connection_window_size": 4 * WINDOW,
         },
-        # The Lua files make a sentence of Envoy's own answers, by this header.
-        local_reply_config={
-            "mappers": [
-                {
-                    "filter": {
-                        "status_code_filter": {
-                            "comparison": {
-                                "op": "GE",
-                                "value": {"default_value": 400, "runtime_key": "none"},
-                            }
-                        }
-                    },
-                    "headers_to_add": [
-                        {"header": {"key": "x-guard-details", "value": "%RESPONSE_CODE_DETAILS%"}}
-                    ],
-                }
-            ]
-        },
+        local_reply_config=_own_answers(),
         access_log=[*_access_log(front.access_log), _counters()],
         http_filters=[
             {
@@ -182,6 +165,27 @@ def _connection_manager(front: Front) -> Config:
         ],
         route_config={"virtual_hosts": [{"name": "servers", "domains": ["*"], "routes": routes()}]},
     )
+
+
+def _own_answers() -> Config:
+    """Mark Envoy's own answers with a header, by which the Lua files make a sentence of them."""
+    return {
+        "mappers": [
+            {
+                "filter": {
+                    "status_code_filter": {
+                        "comparison": {
+                            "op": "GE",
+                            "value": {"default_value": 400, "runtime_key": "none"},
+                        }
+                    }
+                },
+                "headers_to_add": [
+                    {"header": {"key": "x-guard-details", "value": "%RESPONSE_CODE_DETAILS%"}}
+                ],
+            }
+        ]
+    }
 
 
 def _script(folder: Path) -> str:
