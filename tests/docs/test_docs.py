@@ -201,7 +201,7 @@ def test_every_key_of_a_bundle_is_described():
     section = TEXT["docs/bundle.md"].partition("## bundle.toml")[2].partition("\n## ")[0]
     table = set(re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE))
     source = (ROOT / "src/trackserve/bundle/__init__.py").read_text(encoding="utf-8")
-    read = set(re.findall(r'value\(\s*"([\w.]+)"', source))
+    read = set(re.findall(r'\b(?:get|number)\(\s*"([\w.]+)"', source))
     read |= {f"neighbours.cuts.{name}" for name in ("slope", "z0", "dphi", "dcot")}
     read |= {f"triplets.cuts.{name}" for name in ("kink", "off", "slope", "dphi")}
     read = read - {"extent"} | {f"extent.{name}" for name in ("r", "z")}

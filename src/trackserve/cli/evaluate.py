@@ -64,7 +64,7 @@ def add(commands: Subparsers) -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="targets of your own, as often as you like, such as "
+        help="targets of your own, repeatable, such as "
         '"pt > 0.5 and 2 < production_radius < 30 and hits >= 6"; '
         f"particles have {', '.join(COLUMNS)}",
     )

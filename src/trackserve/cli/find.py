@@ -97,8 +97,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--parameters",
         type=Path,
         metavar="FILE",
-        help="write what is fitted of each track, a row a track, to a file of one of these formats; "
-        "all but CSV also list its hits",
+        help="write the fitted parameters, one row per track, to a file of one of these formats; "
+        "all but CSV also list the track's hits",
     )
     parser.add_argument(
         "--min-quality",

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 def add_guard(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     group = parser.add_argument_group("who may send requests")
-    group.add_argument("--certificate", type=Path, metavar="PEM", help="the server's, for TLS")
-    group.add_argument("--key", type=Path, metavar="PEM", help="of the certificate")
+    group.add_argument(
+        "--certificate", type=Path, metavar="PEM", help="the server's certificate, for TLS"
+    )
+    group.add_argument("--key", type=Path, metavar="PEM", help="private key of the certificate")
     group.add_argument(
         "--client-ca",
         type=Path,
@@ -29,7 +31,7 @@ def add_guard(parser: argparse.ArgumentParser) -> None:
         "--max-request-bytes",
         type=int,
         metavar="N",
-        help="of one request (default: what --max-hits need)",
+        help="maximum bytes of one request (default: enough for --max-hits)",
     )
 
 

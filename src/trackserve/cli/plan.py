@@ -33,7 +33,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "plan",
         run,
-        "Say how many servers hold a rate below a latency, and what a failure, a roll or a burst costs.",
+        "Compute how many servers hold a rate below a latency, and what a failure, a roll or a burst costs.",
         epilog="""examples:
   trackserve plan events/ --rate 1000 --p99 2              events measured here, on one core
   trackserve plan --seconds 0.35 --rate 100000 --p99 2     events that take a core 0.35 s""",
@@ -50,35 +50,50 @@ def add(commands: Subparsers) -> None:
         type=float,
         nargs="+",
         metavar="S",
-        help="times of one core for an event, in place of events",
+        help="times of one core for an event, instead of events",
     )
     parser.add_argument("--rate", type=float, required=True, metavar="HZ", help="events a second")
     parser.add_argument(
         "--p99", type=float, required=True, metavar="S", help="the longest p99 of the latency, s"
     )
+    _add_assumptions(parser)
+    add_bundle_option(parser)
+    add_engine_option(parser, default=None)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number")
+
+
+def _add_assumptions(parser: argparse.ArgumentParser) -> None:
+    """Add what is assumed of servers and load."""
     parser.add_argument("--cores", type=int, default=16, metavar="N", help="cores of a server")
     parser.add_argument(
-        "--headroom", type=float, default=0.2, metavar="SHARE", help="of the cores, idle on average"
+        "--headroom",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of the cores that is idle on average",
     )
-    parser.add_argument(
-        "--spare", type=int, default=1, metavar="N", help="servers more than are needed"
-    )
+    parser.add_argument("--spare", type=int, default=1, metavar="N", help="spare servers")
     parser.add_argument(
         "--overhead",
         type=float,
         default=0.003,
         metavar="S",
-        help="what serving adds to the time of an event",
+        help="time that serving adds to an event, s",
     )
     parser.add_argument(
-        "--burst", type=float, default=10.0, metavar="S", help="how long twice the rate comes"
+        "--burst",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="length of a burst of twice the rate, s",
     )
     parser.add_argument(
-        "--roll", type=float, default=30.0, metavar="S", help="how long a server is out"
+        "--roll",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="time that a server is out during a roll, s",
     )
-    add_bundle_option(parser)
-    add_engine_option(parser, default=None)
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every number")
 
 
 def run(options: argparse.Namespace) -> None:

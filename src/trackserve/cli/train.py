@@ -21,7 +21,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "train",
         run,
-        "Train embedding, filter and GNN on events with truth and write a bundle.",
+        "Train the four networks on events with truth and write a bundle.",
         extra="train,server",
         epilog="Progress is kept in BUNDLE.training: run the same command again to resume.",
     )
