@@ -53,8 +53,8 @@ real: .venv/dev  ## Judge the bundles on real TrackML events: EVENTS=DIR (BUNDLE
 	$(BIN)/python -m studies.physics.real $(EVENTS) $(foreach option,BUNDLES JSON SIMULATED LIMIT WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 	$(BIN)/python -m tools.documents
 
-fit: .venv/dev  ## Judge the fit of tracks and their quality: EVENTS=DIR (BUNDLE=DIR)
-	$(BIN)/python -m studies.physics.fitted $(EVENTS) $(if $(BUNDLE),--bundle $(BUNDLE))
+fit: .venv/dev  ## Judge the fit of tracks and their quality: EVENTS=DIR (REAL=DIR BUNDLE=DIR)
+	$(BIN)/python -m studies.physics.fitted $(EVENTS) $(if $(REAL),--real $(REAL)) $(if $(BUNDLE),--bundle $(BUNDLE))
 	$(BIN)/python -m tools.documents
 
 throughput: .venv/dev  ## TrackML's throughput score beside fastrack's: EVENTS=DIR FASTRACK=DIR (SIMULATED=DIR)

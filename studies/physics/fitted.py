@@ -1,11 +1,11 @@
 """What the fit of tracks gives: is quality a share, how well parameters are known, what it costs.
 
-    python -m studies.physics.fitted EVENTS [--bundle DIR] [--events 4] [--out FILE]
+    python -m studies.physics.fitted EVENTS [--real DIR] [--bundle DIR] [--events 4] [--out FILE]
 
 EVENTS are simulated, with truth, and the quality must not have been learned from them. Quality is held
 against double majority; parameters and pulls against the truth of found primary particles, at their
 production. A width is half of what holds 68 % of the tracks. Processor seconds are of one core, each event
-with and without in turn.
+with and without in turn. On --real events only the cuts on quality are tried: their truth is not exact.
 """
 
 from __future__ import annotations
@@ -190,6 +190,18 @@ def judged(pipeline: Pipeline, events: Sequence[Event]) -> dict[str, Any]:
     }
 
 
+def judged_cuts(pipeline: Pipeline, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Return what each cut on quality finds."""
+    by_cut: dict[float, list[dict[str, Ratio]]] = {cut: [] for cut in CUTS}
+    for event in events:
+        assert event.truth is not None, "real events come with near-truth"
+        tracks = pipeline.find_tracks(event.hits, parameters=True, min_quality=0.0)
+        assert tracks.parameters is not None, "asked for"
+        for cut, counted in by_cut.items():
+            counted.append(_counts(tracks.select(tracks.parameters.quality >= cut), event.truth))
+    return [_row(cut, each) for cut, each in by_cut.items()]
+
+
 def _counts(tracks: Tracks, truth: Truth) -> dict[str, Ratio]:
     """Return the efficiencies of some sets of targets, fakes and duplicates, as `evaluate` counts them."""
     found = match(tracks.labels, truth)
@@ -242,12 +254,17 @@ def resolution_table(record: dict[str, Any]) -> str:
     return markdown(rows)
 
 
-def cuts_table(record: dict[str, Any]) -> str:
+def real_cuts_table(record: dict[str, Any]) -> str:
+    """Return the same on real events."""
+    return cuts_table(record, "real_cuts")
+
+
+def cuts_table(record: dict[str, Any], cuts: str = "cuts") -> str:
     """Return what is found at each cut on quality; the bundle's own cut is named."""
     names = ("headline", "strict", "low_pt", "soft", "fakes", "hard_fakes", "duplicates")
     heading = ["headline", "strict", "0.5-1 GeV", "0.2-0.5 GeV", "fakes", "fakes above 0.9 GeV", "duplicates"]  # fmt: skip
     rows = [["min_quality", *heading]]
-    for row in record["cuts"]:
+    for row in record.get(cuts, []):
         values = [_number(row[n]["value"] and 100 * row[n]["value"], ".2f") for n in names]
         default = ", the default" if row["min_quality"] == record["min_quality"] else ""
         rows.append([f"{row['min_quality']:g}{default}", *values])
@@ -279,6 +296,7 @@ TABLES = {
     "fit-calibration": calibration_table,
     "fit-resolution": resolution_table,
     "fit-cuts": cuts_table,
+    "fit-cuts-real": real_cuts_table,
     "fit-cost": cost_table,
 }
 
@@ -289,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="What the fit of tracks gives, on simulated events."
     )
     parser.add_argument("path", type=Path, metavar="EVENTS", help="a folder of events with truth")
+    parser.add_argument("--real", type=Path, help="a folder of real events")
     parser.add_argument("--bundle", type=Path, help="a bundle's folder (default: the shipped one)")
     parser.add_argument("--engine", default="auto", help="the engine")
     parser.add_argument("--events", type=int, default=4, help="how many events")
@@ -298,15 +317,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = tuple(
         dict.fromkeys((*bundle.features.wire_columns, "volume_id", "layer_id", "module_id"))
     )
-    sources = find_events(options.path)[: options.events]
+    sources, real = (
+        find_events(path)[: options.events] if path else [] for path in (options.path, options.real)
+    )
     events = [source.read_columns(columns) for source in sources]
+    pipeline = open_pipeline(bundle, engine=options.engine)
     record = {
         "installation": installation(),
         "bundle": bundle.name,
         "digest": bundle.digest(),
         "min_quality": bundle.track_builder.min_quality,
         "events": [source.event_id for source in sources],
-        **judged(open_pipeline(bundle, engine=options.engine), events),
+        **judged(pipeline, events),
+        "real_events": [source.event_id for source in real],
+        "real_cuts": judged_cuts(pipeline, [s.read_columns(columns) for s in real]),
         "cost": cost(bundle, events[:2], options.engine),
     }
     write_json(options.out, record)
