@@ -1,6 +1,6 @@
 """A full ACTS chain with tracks from the service, beside ACTS' own seeding and Kalman filter.
 
-    python examples/acts_full_chain.py [--pileup 200] [--events 5] [--servers host:port] [-o chain]
+    python examples/acts_full_chain.py [--pileup 200] [--events 5] [--conditions NAME] [--bundle DIR] [-o chain]
 
 Pythia 8 makes collisions, Fatras carries the particles through the Generic detector, digitisation
 blurs their crossings by pitch / sqrt(12). The same events then go through three chains:
@@ -11,7 +11,7 @@ blurs their crossings by pitch / sqrt(12). The same events then go through three
 
 All end in ACTS' greedy ambiguity resolution and are judged by ACTS' own truth matching (double
 majority) and performance writers: efficiency, fakes, duplicates, residuals and pulls of the fitted
-parameters. Without ``--servers`` the shipped bundle is served here. Needs the extras sim, plot and
+parameters. Without ``--servers`` a bundle is served here, the shipped one if none is given. Needs the extras sim, plot and
 server.
 """
 
@@ -70,9 +70,9 @@ SEEDING = {
 class Generate(acts.examples.IAlgorithm):
     """Puts the particles of an event's collisions into the event store."""
 
-    def __init__(self, pileup: float) -> None:
+    def __init__(self, conditions: str, pileup: float) -> None:
         super().__init__("Generate", QUIET)
-        self._collisions, self._one = Collisions(CONDITIONS["hl-lhc"], pileup), Lock()
+        self._collisions, self._one = Collisions(CONDITIONS[conditions], pileup), Lock()
         kind = acts.examples.SimParticleContainer
         self._particles = acts.examples.WriteDataHandle(self, kind, "OutputParticles")
         self._particles.initialize("generated")
@@ -105,10 +105,10 @@ class Chain:
         """Add an algorithm with these settings."""
         self.sequencer.addAlgorithm(algorithm(level=QUIET, **settings))
 
-    def simulate(self, pileup: float, folder: Path) -> None:
+    def simulate(self, conditions: str, pileup: float, folder: Path) -> None:
         """Collisions, detector, digitisation, the particles to be found, space points."""
         random = acts.examples.RandomNumbers(seed=SEED)
-        self.sequencer.addAlgorithm(Generate(pileup))
+        self.sequencer.addAlgorithm(Generate(conditions, pileup))
         self.add(
             acts.examples.FatrasSimulation,
             inputParticles="generated",
@@ -304,6 +304,8 @@ def main() -> None:
         "--threads", type=int, default=2, help="one more than cores keeps both busy"
     )
     parser.add_argument("--servers", help="host:port, several with commas; one is started if none")
+    parser.add_argument("--bundle", type=Path, help="served if no server is given")
+    parser.add_argument("--conditions", choices=sorted(CONDITIONS), default="hl-lhc")
     parser.add_argument("-o", "--output", type=Path, default=Path("chain"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -312,18 +314,24 @@ def main() -> None:
         if servers is None:
             ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
             servers = stack.enter_context(
-                serve(read_bundle(), Settings(engine=fastest()), **ports)
+                serve(read_bundle(options.bundle), Settings(engine=fastest()), **ports)
             ).grpc_url
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trackserve-")))
         chain = Chain(options.events, options.threads)
-        chain.simulate(options.pileup, folder)
+        chain.simulate(options.conditions, options.pileup, folder)
         finding = chain.find_with_service(servers)
         chain.find_with_ckf()
         chain.sequencer.run()
     found = {name: judge(chain, name) for name in CHAINS}
     show(found)
     print(finding.report())
-    record = {"pileup": options.pileup, "events": options.events, "seed": SEED, "chains": found}
+    record = {
+        "pileup": options.pileup,
+        "conditions": options.conditions,
+        "events": options.events,
+        "seed": SEED,
+        "chains": found,
+    }
     (options.output / "chains.json").write_text(json.dumps(record, indent=1) + "\n")
     draw(chain, options.output)
     print(f"wrote {options.output}/chains.json and chains.png")

@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from studies.client.tables import ENCODINGS
+from studies.client.tables import ENCODINGS, SPENT
 from studies.markdown import markdown as table
 from studies.physics.fitted import FITTED
 from studies.physics.fitted import TABLES as FITS
@@ -50,6 +50,8 @@ LIKENESS = RESULTS / "realism.json"
 """Simulated events beside real ones, as studies.physics.realism compared them."""
 STUDY = RESULTS / "service.json"
 """The service as studies.service measured it."""
+CLIENT = RESULTS / "client.json"
+"""What a client spends on an event, as studies.client measured it."""
 BYTES = RESULTS / "encodings.json"
 """What compact encodings save and cost, as studies.client.encodings measured it."""
 FAST = RESULTS / "speed.json"
@@ -327,6 +329,7 @@ MADE = {
     },
     **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},
     **{name: partial(lambda make: make(measured(FITTED)), m) for name, m in FITS.items()},
+    **{name: partial(lambda make: make(measured(CLIENT)), m) for name, m in SPENT.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
     "speed-techniques-processors": lambda: techniques_elsewhere(

@@ -1,13 +1,14 @@
-"""What a client spends on an event: processor and wall time, by who finds its tracks.
+"""What a client spends on an event: processor and wall time, by who finds its tracks and over which link.
 
-    python -m studies.client [--events FOLDER] [--rounds 5] [--cpp BUILD] [--out FILE]
+    python -m studies.client [--events FOLDER] [--rounds 5] [--cpp BUILD] [--links] [--out FILE]
 
-Without ``--events`` it takes the shipped pileup-200 event. Ways to find its tracks take turns, so that a
-busy machine slows all of them: ACTS' triplet seeding and Kalman filter in the client (the faster
-configuration of docs/physics.md, without handing the hits over), the pipeline in the client, the Python client over
-gRPC and HTTP, and the C++ client if ``--cpp`` names where it was built (with TRACKSERVE_CLIENT_TESTS=ON). Processor
-time is that of the client's process with all its threads; servers are processes of their own, on this
-machine.
+Takes the first event of the folder (default: the shipped one of pileup 200). ACTS' triplet seeding and
+Kalman filter run in the client (the faster configuration of docs/physics.md, without handing the hits
+over), then the pipeline in the client, then clients in processes of their own ask a server on this machine: Python over
+gRPC and HTTP, plain and compact, and C++ if ``--cpp`` names where it was built (with
+TRACKSERVE_CLIENT_TESTS=ON). With ``--links`` (as root) they ask beyond links of 1 and 10 Gbit/s, too, with
+round trips of 1 and 20 ms. Processor time is that of the client's process with all its threads. ``beyond the
+server`` is the wall time less what the server's log says a request waited and was worked on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studies.client.encodings import positions
+from studies.client.links import HERE, link, relay
 from studies.clock import spread
 from studies.physics.ckf import CONFIGURATIONS, KalmanFilter
 from studies.record import RESULTS, ROOT, installation, write_json
 from trackserve.bundle import read_bundle
-from trackserve.client import Client
 from trackserve.contract.compact import STEP
 from trackserve.data import find_events
 from trackserve.engines.registry import fastest, open_pipeline
@@ -35,76 +37,105 @@ from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from trackserve.engines.base import Pipeline
-    from trackserve.event import Event, Hits
+    from trackserve.event import Hits
+    from trackserve.serving.service import Service
 
 FREE_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
-REQUESTS = 5
-"""How many events the C++ client asks for in one go."""
+LINKS = [(gbit, round_trip) for gbit in (1, 10) for round_trip in (0.001, 0.02)]
+Spent = dict[str, float]
 
 
-def processor_time(
-    events: list[Event], rounds: int, pipeline: Pipeline, cpp: Path | None
-) -> dict[str, Any]:
-    """Return processor and wall seconds of the client for an event, by who finds its tracks."""
-    kalman = KalmanFilter(CONFIGURATIONS["fast"])
-    measured: dict[str, list[tuple[float, float]]] = {}
-    settings = Settings(engine=fastest())
-    with (
-        serve(read_bundle(), settings, **FREE_PORTS) as server,
-        Client(server.grpc_url) as grpc,
-        Client(server.http_url) as http,
-        Client(server.grpc_url, compact=STEP) as compact_grpc,
-        Client(server.http_url, compact=STEP) as compact_http,
-    ):
-        ways: dict[str, Callable[[Hits], object]] = {
-            "pipeline in the client": pipeline.find_tracks,
-            "Python client, gRPC": grpc.find_tracks,
-            "Python client, HTTP": http.find_tracks,
-            "Python client, gRPC, compact": compact_grpc.find_tracks,
-            "Python client, HTTP, compact": compact_http.find_tracks,
-        }
-        for event in (events[number % len(events)] for number in range(rounds + 1)):
-            for name, find in ways.items():
-                start, wall = time.process_time(), time.perf_counter()
-                find(event.hits)
-                spent = time.process_time() - start, time.perf_counter() - wall
-                measured.setdefault(name, []).append(spent)
-            start = time.perf_counter()
-            _, seconds = kalman.find_tracks(event.hits)
-            total = sum(seconds.values())
-            measured.setdefault("seeding and CKF in the client", []).append((total, total))
-            if cpp is not None:
-                measured.setdefault("C++ client, gRPC", []).append(
-                    _ask_cpp(cpp, server.grpc_url, event.hits)
-                )
-    return {
-        name: {
-            "processor": spread([spent for spent, _ in values[1:]]),  # the first warms up
-            "wall": spread([wall for _, wall in values[1:]]),
-        }
-        for name, values in measured.items()
-    }
+def in_the_client(find: Callable[[Hits], object], hits: Hits, rounds: int) -> list[Spent]:
+    """Return what it takes to find tracks in this process, but for the first time."""
+    spent = []
+    for _ in range(rounds + 1):
+        processor, wall = time.process_time(), time.perf_counter()
+        find(hits)
+        wall = time.perf_counter() - wall
+        spent.append({"processor": time.process_time() - processor, "wall": wall})
+    return spent[1:]
 
 
-def _ask_cpp(build: Path, url: str, hits: Hits) -> tuple[float, float]:
-    with tempfile.NamedTemporaryFile(suffix=".f32") as file:
-        positions(hits).tofile(file)
-        file.flush()
-        command = [str(build / "ask_many"), url, str(REQUESTS), "1", file.name]
+class Clients:
+    """Client processes that ask a server for one event, stored in a folder."""
+
+    def __init__(self, service: Service, hits: Hits, folder: Path, cpp: Path | None) -> None:
+        self._service, self._cpp = service, cpp
+        self._event = folder / "event.npy"
+        np.save(self._event, positions(hits))
+        positions(hits).tofile(self._event.with_suffix(".f32"))
+
+    def python(
+        self, url: str, rounds: int, step: float | None, within: Sequence[str] = ()
+    ) -> list[Spent]:
+        """Return what each request took, and what of its wall time wasn't the server's."""
+        before = len(self._worked())
+        command = [*within, sys.executable, "-m", "studies.client.ask", url, str(self._event)]
+        command += [str(rounds), *([] if step is None else [str(step)])]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        spent: list[Spent] = json.loads(done.stdout)
+        served = self._worked()[before + 1 :]
+        for each, seconds in zip(spent, served, strict=True):
+            each["beyond the server"] = each["wall"] - seconds
+        return spent
+
+    def c_plus_plus(self, url: str, rounds: int) -> list[Spent]:
+        """Return the mean over the requests."""
+        assert self._cpp is not None
+        event = str(self._event.with_suffix(".f32"))
+        command = [str(self._cpp / "ask_many"), url, str(rounds), "1", event]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stderr.splitlines()[-1])
-    return found["processor"] / REQUESTS, found["wall"] / REQUESTS
+        found = json.loads(done.stderr.splitlines()[-1])
+        return [{name: found[name] / rounds for name in ("processor", "wall")}]
+
+    def _worked(self) -> list[float]:
+        """Return the seconds that each answered request was the server's, as its log says."""
+        seconds = []
+        for line in self._service.log().splitlines():
+            if '"event": "request"' in line and '"answered"' in line:
+                found = json.loads(line[line.index("{") :])
+                seconds.append(found["waited"] + found["worked"])
+        return seconds
+
+
+def measure(hits: Hits, rounds: int, cpp: Path | None, *, links: bool) -> dict[str, Any]:
+    """Return what was spent, by way."""
+    found: dict[str, list[Spent]] = {}
+    kalman = KalmanFilter(CONFIGURATIONS["fast"])
+    seconds = [sum(kalman.find_tracks(hits)[1].values()) for _ in range(rounds)]
+    found["seeding and CKF in the client"] = [{"processor": s, "wall": s} for s in seconds]
+    found["pipeline in the client"] = in_the_client(open_pipeline().find_tracks, hits, rounds)
+    settings = Settings(engine=fastest(), log_requests="all")
+    with (
+        tempfile.TemporaryDirectory(prefix="trackserve-") as folder,
+        serve(read_bundle(), settings, **FREE_PORTS) as service,
+    ):
+        clients = Clients(service, hits, Path(folder), cpp)
+        forms = {"": None, ", compact": STEP}
+        for protocol, url in (("gRPC", service.grpc_url), ("HTTP", service.http_url)):
+            for form, step in forms.items():
+                found[f"Python, {protocol}{form}"] = clients.python(url, rounds, step)
+        if cpp is not None:
+            found["C++, gRPC"] = clients.c_plus_plus(service.grpc_url, rounds)
+        for gbit, round_trip in LINKS if links else ():
+            with link(gbit) as within, relay(service.ports["grpc"], round_trip) as port:
+                for form, step in forms.items():
+                    name = f"Python, gRPC{form}; {gbit} Gbit/s, {1e3 * round_trip:.0f} ms"
+                    found[name] = clients.python(f"grpc://{HERE}:{port}", rounds, step, within)
+    return {
+        name: {what: spread([each[what] for each in spent]) for what in spent[0]}
+        for name, spent in found.items()
+    }
 
 
 def show(record: dict[str, Any]) -> None:
     """Print the table."""
-    print(f"{record['events']} events, {record['hits']:.0f} hits each")
-    for name, row in record["processor_time"].items():
-        spent, wall = row["processor"]["median"], row["wall"]["median"]
-        print(f"{name:32}{1e3 * spent:10.1f} ms of processor{1e3 * wall:10.1f} ms")
+    print(f"{record['hits']:,} hits; milliseconds")
+    for name, row in record["spent"].items():
+        numbers = "".join(f"{1e3 * spread['median']:10.1f} {what}" for what, spread in row.items())
+        print(f"{name:46}{numbers}")
 
 
 def main() -> None:
@@ -113,16 +144,16 @@ def main() -> None:
     parser.add_argument("--events", type=Path, default=ROOT / "examples/events/pu200")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpp", type=Path, help="where clients/cpp was built with its tests")
+    parser.add_argument("--links", action="store_true", help="also beyond links, as root")
     parser.add_argument("--out", type=Path, default=RESULTS / "client.json")
     options = parser.parse_args()
-    events = [source.read() for source in find_events(options.events)]
-    pipeline = open_pipeline()
+    hits = find_events(options.events)[0].read(truth=False).hits
+    spent = measure(hits, options.rounds, options.cpp, links=options.links)
     record = {
         "installation": installation(),
-        "events": len(events),
-        "hits": float(np.mean([len(event.hits) for event in events])),
+        "hits": len(hits),
         "rounds": options.rounds,
-        "processor_time": processor_time(events, options.rounds, pipeline, options.cpp),
+        "spent": spent,
     }
     write_json(options.out, record)
     show(record)

@@ -60,11 +60,29 @@ def label_encodings(record: dict[str, Any]) -> str:
     return markdown(rows)
 
 
+def spent(record: dict[str, Any]) -> str:
+    """Return processor time and what isn't the server's of the wall time, by who finds the tracks."""
+    rows = [("tracks found by", "processor time of the client, ms", "wall beyond the server, ms")]
+    for name, row in record["spent"].items():
+        beyond = row.get("beyond the server")
+        rows.append(
+            (
+                name,
+                f"{1e3 * row['processor']['median']:,.1f} ({1e3 * row['processor']['low']:,.1f})",
+                ""
+                if beyond is None
+                else f"{1e3 * beyond['median']:,.0f} ({1e3 * beyond['low']:,.0f})",
+            )
+        )
+    return markdown(rows)
+
+
 def _both_ways(found: dict[str, Any]) -> str:
     write, read = (1e3 * found[way]["median"] for way in ("encode", "decode"))
     return f"{write:.1f} + {read:.1f}"
 
 
+SPENT: dict[str, Callable[[dict[str, Any]], str]] = {"client-spent": spent}
 ENCODINGS: dict[str, Callable[[dict[str, Any]], str]] = {
     "hit-encodings": hit_encodings,
     "label-encodings": label_encodings,
