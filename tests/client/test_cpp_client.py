@@ -16,8 +16,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks
+from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.contract.compact import encode_hits
 from trackserve.serving.service import serve
+from trackserve.serving.settings import Settings
 
 SOURCE = Path(__file__).parents[2] / "clients" / "cpp"
 TOOLS = ("cmake", "ninja", "pkg-config", "protoc", "grpc_cpp_plugin")
@@ -115,6 +118,75 @@ def test_labels_equal_the_python_clients(build, server, tmp_path):
     done = _find_tracks(build, "--servers", address, *files)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["hit_id,track_id", *expected]
+
+
+@pytest.mark.parametrize(("columns", "step"), [(3, 0.01), (3, 0.001), (5, 0.02)])
+def test_compact_hits_are_the_bytes_that_python_writes(build, tmp_path, columns, step):
+    random = np.random.default_rng(columns)
+    table = random.normal(scale=300, size=(1001, columns)).astype(np.float32)
+    table[:500] = np.sort(table[:500], axis=0)  # near their neighbours, and far from them
+    table[500:600, :3] = 12.345
+    expected = encode_hits(table, step)
+    assert expected is not None
+    table.tofile(tmp_path / "hits.f32")
+    command = [build / "test_client", tmp_path / "hits.f32", str(columns), str(step)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stdout == expected.tobytes()
+
+
+@pytest.mark.service
+def test_compact_requests_are_answered_as_pythons_are(build, server, tmp_path):
+    hits = straight_tracks(tracks=40, noise=30, seed=4)
+    file = _write_csv(tmp_path / "event.csv", hits)
+    step = 40.0  # so coarse that it shows in the labels
+    with Client(server.grpc_url) as plain, Client(server.grpc_url, compact=step) as client:
+        labels = client.find_tracks(hits).labels
+        assert (labels != plain.find_tracks(hits).labels).any()
+    done = _find_tracks(build, "--servers", server.grpc_url, "--compact", step, file)
+    assert done.returncode == 0, done.stderr
+    assert [int(line.split(",")[1]) for line in done.stdout.splitlines()[1:]] == labels.tolist()
+
+
+@pytest.mark.service
+def test_bad_hits_sent_compact_are_refused_as_they_are(build, monolith, tmp_path):
+    file = tmp_path / "event.csv"
+    file.write_text("x,y,z\n1,2,3\n4,1e9,6\n7,nan,9\n")
+    done = _find_tracks(build, "--servers", monolith.grpc_url, "--compact", 0.01, file)
+    assert done.returncode == 2
+    assert "nan" in done.stderr
+
+
+@pytest.mark.service
+def test_parameters_and_quality_are_those_of_the_python_client(build, tmp_path):
+    hits = straight_tracks(tracks=40, noise=30, seed=5)
+    file, fitted = _write_csv(tmp_path / "event.csv", hits), tmp_path / "tracks.csv"
+    with serve(read_bundle(), Settings(max_hits=2000), **FREE_PORTS) as server:
+        with Client(server.grpc_url) as client:
+            expected = client.find_tracks(hits, parameters=True, min_quality=0.7)
+            assert 0 < len(expected) < len(client.find_tracks(hits, min_quality=0.0))
+        for compact in ([], ["--compact", 0.001]):
+            wanted = ["--min-quality", 0.7, "--parameters", fitted, *compact]
+            done = _find_tracks(build, "--servers", server.grpc_url, *wanted, file)
+            assert done.returncode == 0, done.stderr
+            found = np.genfromtxt(fitted, delimiter=",", names=True, usecols=range(1, 11))
+            assert len(found) == len(expected)
+            for name in ("pt", "eta", "phi", "d0", "z0", "charge", "chi2", "hits", "quality"):
+                column = getattr(expected.parameters, name)
+                close = {"rtol": 1e-5} if not compact else {"rtol": 0.3, "atol": 0.05}
+                np.testing.assert_allclose(found[name], column, **close)
+
+
+@pytest.mark.service
+def test_what_the_bundle_cannot_give_is_refused_in_one_sentence(build, monolith, tmp_path):
+    file = _write_csv(tmp_path / "event.csv", straight_tracks(tracks=5))
+    for wanted, sentence in (
+        (["--min-quality", 0.5], "the bundle tiny has no [quality]"),
+        (["--parameters", tmp_path / "tracks.csv"], "the bundle tiny has no [fit]"),
+        (["--min-quality", 1], "min_quality is 1.000000; expected a number from 0 up, below 1"),
+    ):
+        done = _find_tracks(build, "--servers", monolith.grpc_url, *wanted, file)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"find_tracks: {sentence}"), done.stderr
 
 
 @pytest.mark.service

@@ -1,9 +1,10 @@
 // Read events as CSV files of hits, ask servers for their tracks, print a label for each hit.
 //
 //     find_tracks [--servers host:port,host:port] [--timeout S] [--attempt-timeout S]
-//                 [--attempts N] [--request-id NAME] FILE.csv ...
+//                 [--attempts N] [--compact MM] [--min-quality Q] [--parameters TRACKS.csv]
+//                 [--request-id NAME] FILE.csv ...
 //
-// A file has a header; x, y, z (mm) are needed, hit_id and other columns may be there.
+// With --parameters what is fitted of each track is written to a file, too. // A file has a header; x, y, z (mm) are needed, hit_id and other columns may be there.
 #include <algorithm>
 #include <charconv>
 #include <fstream>
@@ -76,6 +77,8 @@ struct Arguments {
   std::string servers = "localhost:8001";
   std::string request_id;
   trackserve::Options options;
+  trackserve::Wanted wanted;
+  std::string parameters;
   std::vector<std::string> files;
 };
 
@@ -97,16 +100,34 @@ Arguments parse(int argc, char** argv) {
       arguments.options.attempt_timeout = number(value, name);
     } else if (name == "--attempts") {
       arguments.options.attempts = static_cast<int>(number(value, name));
+    } else if (name == "--compact") {
+      arguments.options.compact = number(value, name);
+    } else if (name == "--min-quality") {
+      arguments.wanted.min_quality = number(value, name);
+    } else if (name == "--parameters") {
+      arguments.parameters = value;
+      arguments.wanted.parameters = true;
     } else if (name == "--request-id") {
       arguments.request_id = value;
     } else {
       throw trackserve::InputError(name +
                                    " is no option; there are --servers, --timeout, "
-                                   "--attempt-timeout, --attempts and --request-id");
+                                   "--attempt-timeout, --attempts, --compact, --min-quality, "
+                                   "--parameters and --request-id");
     }
   }
   if (arguments.files.empty()) throw trackserve::InputError("no file; expected at least one CSV");
   return arguments;
+}
+
+void write(const std::string& event, std::size_t number, const trackserve::TrackParameters& track,
+           std::ostream& out) {
+  out << event << ',' << number;
+  for (const float value : {track.pt, track.eta, track.phi, track.d0, track.z0, track.charge,
+                            track.chi2, track.hits, track.quality}) {
+    out << ',' << value;
+  }
+  out << '\n';
 }
 
 }  // namespace
@@ -115,12 +136,21 @@ int main(int argc, char** argv) {
   try {
     const Arguments arguments = parse(argc, argv);
     trackserve::Client client(arguments.servers, arguments.options);
+    std::ofstream fitted;
+    if (arguments.wanted.parameters) {
+      fitted.open(arguments.parameters);
+      fitted << "event,track_id,pt,eta,phi,d0,z0,charge,chi2,hits,quality\n";
+    }
     std::cout << "hit_id,track_id\n";
     for (const std::string& path : arguments.files) {
       const Event event = read_event(path);
-      const trackserve::Tracks tracks = client.find_tracks(event.hits, arguments.request_id);
+      const trackserve::Tracks tracks =
+          client.find_tracks(event.hits, arguments.request_id, arguments.wanted);
       for (std::size_t hit = 0; hit < tracks.labels.size(); ++hit) {
         std::cout << event.ids[hit] << ',' << tracks.labels[hit] << '\n';
+      }
+      for (std::size_t track = 0; track < tracks.parameters.size(); ++track) {
+        write(path, track, tracks.parameters[track], fitted);
       }
       std::cerr << path << ": " << tracks.labels.size() << " hits, " << tracks.size()
                 << " tracks (request " << tracks.request_id << ")\n";

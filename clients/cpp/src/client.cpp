@@ -6,8 +6,10 @@
 #include <thread>
 
 #include "attempts.h"
+#include "compact.h"
 #include "connection.h"
 #include "description.h"
+#include "format.h"
 
 namespace trackserve {
 
@@ -15,6 +17,7 @@ namespace {
 
 // The names of models and tensors, as trackserve's contract has them (docs/wire.md).
 const Model kTrackFinding{"track_finding", "HITS", "LABELS"};
+const Model kTrackFindingCompact{"track_finding", "HITS_COMPACT", "LABELS_COMPACT"};
 const Model kExatrkx{"exatrkx", "FEATURES", "LABELS"};
 const std::vector<std::string> kPosition{"x", "y", "z"};
 
@@ -45,7 +48,29 @@ Options checked(const Options& options) {
   check("timeout", options.timeout);
   check("attempt_timeout", options.attempt_timeout.value_or(1.0));
   check("attempts", options.attempts);
+  check("compact", options.compact.value_or(1.0));
+  if (options.compact.value_or(1.0) > kLongestStep) {
+    throw InputError("compact is " + std::to_string(*options.compact) +
+                     "; expected what to round positions to, at most " + fixed(kLongestStep, 0) +
+                     " mm");
+  }
   return options;
+}
+
+void check_wanted(const Wanted& wanted) {
+  const double quality = wanted.min_quality.value_or(0.0);
+  if (quality >= 0 && quality < 1) return;
+  throw InputError("min_quality is " + std::to_string(quality) +
+                   "; expected a number from 0 up, below 1");
+}
+
+// Rows of float32 [N, columns] as they are, without a copy.
+Input plain(std::span<const float> values, std::size_t columns) {
+  const std::size_t hits = values.size() / columns;
+  return {"FP32",
+          {static_cast<std::int64_t>(hits), static_cast<std::int64_t>(columns)},
+          {reinterpret_cast<const char*>(values.data()), values.size_bytes()},
+          hits};
 }
 
 }  // namespace
@@ -113,14 +138,31 @@ class Client::Implementation {
     return *description_;
   }
 
-  Tracks infer(const Model& model, std::span<const float> values, std::size_t columns,
-               std::string request_id) {
+  Tracks find_tracks(std::span<const float> table, std::string request_id, const Wanted& wanted) {
+    check_wanted(wanted);
+    const std::size_t columns = description().columns.size();
+    if (request_id.empty()) request_id = new_request_id();
+    if (options_.compact && description().compact == kCompactVersion) {
+      if (const auto data = encode_hits(table, columns, *options_.compact)) {
+        const Input input{
+            "UINT8", {static_cast<std::int64_t>(data->size())}, *data, table.size() / columns};
+        try {
+          return infer(kTrackFindingCompact, input, request_id, wanted);
+        } catch (const InputError&) {
+          // Bad hits, or a server older than the one that was asked what it takes: see below.
+        }
+      }
+    }
+    return infer(kTrackFinding, plain(table, columns), request_id, wanted);
+  }
+
+  Tracks infer(const Model& model, const Input& input, std::string request_id,
+               const Wanted& wanted = {}) {
     if (request_id.empty()) request_id = new_request_id();
     try {
-      auto labels = ask([&](const Connection& connection, double timeout) {
-        return connection.infer(model, values, columns, timeout, request_id);
+      return ask([&](const Connection& connection, double timeout) {
+        return connection.infer(model, input, wanted, timeout, request_id);
       });
-      return {std::move(labels), std::move(request_id)};
     } catch (Error& error) {
       error.request_id = request_id;
       throw;
@@ -144,19 +186,19 @@ Client& Client::operator=(Client&&) noexcept = default;
 
 const Description& Client::description() { return implementation_->description(); }
 
-Tracks Client::find_tracks(std::span<const float> positions, std::string request_id) {
+Tracks Client::find_tracks(std::span<const float> positions, std::string request_id,
+                           const Wanted& wanted) {
   const Description& says = description();
   if (says.columns == kPosition && positions.size() % 3 == 0) {  // as they are, without a copy
-    return implementation_->infer(kTrackFinding, positions, 3, std::move(request_id));
+    return implementation_->find_tracks(positions, std::move(request_id), wanted);
   }
   const std::vector<float> table = select_columns(positions, kPosition, says);
-  return implementation_->infer(kTrackFinding, table, says.columns.size(), std::move(request_id));
+  return implementation_->find_tracks(table, std::move(request_id), wanted);
 }
 
-Tracks Client::find_tracks(const Hits& hits, std::string request_id) {
-  const Description& says = description();
-  const std::vector<float> table = select_columns(hits.values, hits.columns, says);
-  return implementation_->infer(kTrackFinding, table, says.columns.size(), std::move(request_id));
+Tracks Client::find_tracks(const Hits& hits, std::string request_id, const Wanted& wanted) {
+  const std::vector<float> table = select_columns(hits.values, hits.columns, description());
+  return implementation_->find_tracks(table, std::move(request_id), wanted);
 }
 
 Tracks Client::find_tracks_from_features(std::span<const float> features, std::string request_id) {
@@ -165,7 +207,7 @@ Tracks Client::find_tracks_from_features(std::span<const float> features, std::s
     throw InputError("features are " + std::to_string(features.size()) +
                      " numbers; expected rows of " + std::to_string(columns));
   }
-  return implementation_->infer(kExatrkx, features, columns, std::move(request_id));
+  return implementation_->infer(kExatrkx, plain(features, columns), std::move(request_id));
 }
 
 }  // namespace trackserve

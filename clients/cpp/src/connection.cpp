@@ -10,7 +10,9 @@
 #include <chrono>
 #include <cstring>
 #include <set>
+#include <utility>
 
+#include "compact.h"
 #include "failures.h"
 #include "kserve.grpc.pb.h"
 #include "trackserve/errors.h"
@@ -20,6 +22,8 @@ namespace trackserve {
 static_assert(std::endian::native == std::endian::little, "tensors are little endian on the wire");
 
 namespace {
+
+const std::string kParameters = "PARAMETERS";
 
 grpc::ChannelArguments channel_arguments() {
   grpc::ChannelArguments arguments;
@@ -36,38 +40,69 @@ void set_deadline(grpc::ClientContext& context, double timeout) {
   context.set_deadline(std::chrono::system_clock::now() + length);
 }
 
-inference::ModelInferRequest make_request(const Model& model, std::span<const float> values,
-                                          std::size_t columns, const std::string& request_id) {
+inference::ModelInferRequest make_request(const Model& model, const Input& given,
+                                          const Wanted& wanted, const std::string& request_id) {
   inference::ModelInferRequest request;
   request.set_model_name(model.name);
   request.set_id(request_id);
   auto* input = request.add_inputs();
   input->set_name(model.input);
-  input->set_datatype("FP32");
-  input->add_shape(static_cast<std::int64_t>(values.size() / columns));
-  input->add_shape(static_cast<std::int64_t>(columns));
+  input->set_datatype(given.datatype);
+  for (const std::int64_t length : given.shape) input->add_shape(length);
   request.add_outputs()->set_name(model.output);
-  request.add_raw_input_contents(values.data(), values.size_bytes());
+  if (wanted.parameters) {
+    request.add_outputs()->set_name(kParameters);
+    (*request.mutable_parameters())["track_parameters"].set_bool_param(true);
+  }
+  if (wanted.min_quality) {
+    (*request.mutable_parameters())["min_quality"].set_double_param(*wanted.min_quality);
+  }
+  request.add_raw_input_contents(given.bytes.data(), given.bytes.size());
   return request;
+}
+
+// The bytes of an output and how it is described; throws ServerError if it is missing.
+std::pair<const inference::ModelInferResponse::InferOutputTensor&, const std::string&> find_output(
+    const inference::ModelInferResponse& response, const Model& model, const std::string& name,
+    const std::string& url) {
+  for (int i = 0; i < response.outputs_size(); ++i) {
+    if (response.outputs(i).name() == name && i < response.raw_output_contents_size()) {
+      return {response.outputs(i), response.raw_output_contents(i)};
+    }
+  }
+  throw ServerError("the model '" + model.name + "' at " + url + " returned no " + name);
 }
 
 std::vector<std::int64_t> read_labels(const inference::ModelInferResponse& response,
                                       const Model& model, std::size_t hits,
                                       const std::string& url) {
-  for (int i = 0; i < response.outputs_size(); ++i) {
-    const auto& output = response.outputs(i);
-    if (output.name() != model.output || i >= response.raw_output_contents_size()) continue;
-    const std::string& raw = response.raw_output_contents(i);
-    if (output.datatype() != "INT64" || raw.size() != hits * sizeof(std::int64_t)) {
-      throw ServerError(url + " answered " + std::to_string(hits) + " hits with " +
-                        std::to_string(raw.size()) + " bytes of " + output.datatype() +
-                        "; expected one INT64 label for each hit");
-    }
-    std::vector<std::int64_t> labels(hits);
-    if (hits > 0) std::memcpy(labels.data(), raw.data(), raw.size());
-    return labels;
+  const auto& [output, raw] = find_output(response, model, model.output, url);
+  if (output.datatype() == "UINT8") {
+    if (auto labels = decode_labels(raw, hits)) return std::move(*labels);
   }
-  throw ServerError("the model '" + model.name + "' at " + url + " returned no " + model.output);
+  if (output.datatype() != "INT64" || raw.size() != hits * sizeof(std::int64_t)) {
+    throw ServerError(url + " answered " + std::to_string(hits) + " hits with " +
+                      std::to_string(raw.size()) + " bytes of " + output.datatype() +
+                      "; expected one label for each hit");
+  }
+  std::vector<std::int64_t> labels(hits);
+  if (hits > 0) std::memcpy(labels.data(), raw.data(), raw.size());
+  return labels;
+}
+
+std::vector<TrackParameters> read_parameters(const inference::ModelInferResponse& response,
+                                             const Model& model, std::size_t tracks,
+                                             const std::string& url) {
+  static_assert(sizeof(TrackParameters) == 14 * sizeof(float));
+  const auto& [output, raw] = find_output(response, model, kParameters, url);
+  if (output.datatype() != "FP32" || raw.size() != tracks * sizeof(TrackParameters)) {
+    throw ServerError(url + " answered with " + std::to_string(raw.size()) + " bytes of " +
+                      output.datatype() + " for " + std::to_string(tracks) +
+                      " tracks; expected a row of 14 FP32 for each");
+  }
+  std::vector<TrackParameters> parameters(tracks);
+  if (tracks > 0) std::memcpy(parameters.data(), raw.data(), raw.size());
+  return parameters;
 }
 
 }  // namespace
@@ -116,17 +151,22 @@ Connection::Connection(const std::string& address)
 Connection::~Connection() = default;
 Connection::Connection(Connection&&) noexcept = default;
 
-std::vector<std::int64_t> Connection::infer(const Model& model, std::span<const float> values,
-                                            std::size_t columns, double timeout,
-                                            const std::string& request_id) const {
+Tracks Connection::infer(const Model& model, const Input& input, const Wanted& wanted,
+                         double timeout, const std::string& request_id) const {
   grpc::ClientContext context;
   set_deadline(context, timeout);
   context.AddMetadata("x-request-id", request_id);  // for a proxy
   inference::ModelInferResponse response;
   const grpc::Status status =
-      stub_->rpc->ModelInfer(&context, make_request(model, values, columns, request_id), &response);
+      stub_->rpc->ModelInfer(&context, make_request(model, input, wanted, request_id), &response);
   if (!status.ok()) raise(status.error_code(), status.error_message(), model.name, timeout);
-  return read_labels(response, model, values.size() / columns, url_);
+  Tracks tracks;
+  tracks.labels = read_labels(response, model, input.hits, url_);
+  if (wanted.parameters) {
+    tracks.parameters = read_parameters(response, model, tracks.size(), url_);
+  }
+  tracks.request_id = request_id;
+  return tracks;
 }
 
 std::map<std::string, std::string> Connection::parameters(const std::string& model,

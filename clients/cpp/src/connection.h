@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "trackserve/client.h"
+
 namespace trackserve {
 
 // The host:port addresses in `servers`; throws InputError for what is none.
@@ -21,6 +23,14 @@ struct Model {
   std::string output;
 };
 
+// The one input of a request, ready to be sent.
+struct Input {
+  std::string datatype;
+  std::vector<std::int64_t> shape;
+  std::string_view bytes;
+  std::size_t hits;
+};
+
 // For use by several threads; opened when it is first needed.
 class Connection {
  public:
@@ -30,10 +40,9 @@ class Connection {
 
   const std::string& url() const { return url_; }
 
-  // The labels [N] that a model returns for rows of float32 [N, columns].
-  std::vector<std::int64_t> infer(const Model& model, std::span<const float> values,
-                                  std::size_t columns, double timeout,
-                                  const std::string& request_id) const;
+  // What a model answers to its input: labels [N], plain or compact, and what else is wanted.
+  Tracks infer(const Model& model, const Input& input, const Wanted& wanted, double timeout,
+               const std::string& request_id) const;
 
   // The parameters of a model's configuration.
   std::map<std::string, std::string> parameters(const std::string& model, double timeout) const;

@@ -51,6 +51,17 @@ Description read_description(const std::map<std::string, std::string>& parameter
   description.bundle = get("bundle").string_value();
   description.detector = get("detector").string_value();
   description.digest = get("digest").string_value();
+  // What older servers do not state.
+  if (parameters.contains("track_columns")) {
+    description.track_columns = strings(get("track_columns"));
+  }
+  if (parameters.contains("min_quality")) {
+    const Value quality = get("min_quality");
+    if (quality.has_number_value()) description.min_quality = quality.number_value();
+  }
+  if (parameters.contains("compact")) {
+    description.compact = static_cast<std::int64_t>(get("compact").number_value());
+  }
   return description;
 }
 

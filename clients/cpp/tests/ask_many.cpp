@@ -1,11 +1,13 @@
 // Ask for many events from several threads, then print the labels of each.
 //
-//     ask_many SERVERS REQUESTS THREADS FILE ...
+//     ask_many SERVERS REQUESTS THREADS [--compact STEP] FILE ...
 //
 // A file holds float32 [N, 3], x, y, z in mm, as numpy's tofile writes it; requests go through the
-// files in turn. A line with its number reports that an event is answered; lines "labels NUMBER ..."
+// files in turn, compact where a STEP (mm) is given. A line with its number reports that an event is
+// answered; lines "labels NUMBER ..."
 // follow when all are. At the end, on standard error, a line of JSON: the
-// processor seconds of this process and the wall seconds, without reading files and connecting.
+// processor seconds of this process and the wall seconds, without reading files, connecting and a
+// first request.
 #include <sys/resource.h>
 
 #include <atomic>
@@ -15,6 +17,7 @@
 #include <iterator>
 #include <mutex>
 #include <sstream>
+#include <string_view>
 #include <thread>
 
 #include "trackserve/client.h"
@@ -46,12 +49,18 @@ int main(int argc, char** argv) {
     std::cerr << "usage: ask_many SERVERS REQUESTS THREADS FILE ...\n";
     return 2;
   }
+  int first = 4;
+  trackserve::Options options{.timeout = 300.0, .attempt_timeout = {}, .attempts = 100, .compact = {}};
+  if (std::string_view(argv[4]) == "--compact" && argc > 6) {
+    options.compact = std::stod(argv[5]);
+    first = 6;
+  }
   std::vector<std::vector<float>> events;
-  for (int i = 4; i < argc; ++i) events.push_back(read_positions(argv[i]));
+  for (int i = first; i < argc; ++i) events.push_back(read_positions(argv[i]));
   const std::size_t requests = std::stoul(argv[2]);
   std::vector<trackserve::Tracks> answers(requests);
-  trackserve::Client client(argv[1], {.timeout = 300.0, .attempt_timeout = {}, .attempts = 100});
-  client.description();
+  trackserve::Client client(argv[1], options);
+  client.find_tracks(events[0]);
 
   std::atomic<std::size_t> next = 0;
   std::mutex printing;

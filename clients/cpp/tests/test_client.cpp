@@ -2,11 +2,14 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <string>
 #include <thread>
 
 #include "attempts.h"
+#include "compact.h"
 #include "connection.h"
 #include "description.h"
 #include "failures.h"
@@ -163,13 +166,59 @@ void descriptions_are_read_and_columns_chosen() {
   CHECK(std::string(lacking.what()) == "these hits have no z, which the bundle tiny needs");
   raised<InputError>([&] { select_columns(std::vector<float>{1, 2}, {"x", "y", "z"}, says); });
 
+  CHECK(says.compact == 0 && !says.min_quality && says.track_columns.empty());  // an older server
+  parameters["compact"] = "1";
+  parameters["min_quality"] = "null";
+  parameters["track_columns"] = R"(["pt", "eta"])";
+  const Description newer = read_description(parameters, "grpc://a:1");
+  CHECK(newer.compact == 1 && !newer.min_quality && newer.track_columns.size() == 2);
+  parameters["min_quality"] = "0.25";
+  CHECK(read_description(parameters, "grpc://a:1").min_quality == 0.25);
+
   parameters["scales"] = "no JSON";
   raised<ServerError>([&] { read_description(parameters, "grpc://a:1"); });
 }
 
+void what_has_no_room_in_compact_hits_is_not_sent_in_them() {
+  std::vector<float> values(300, 1.0F);
+  CHECK(encode_hits(values, 3, 0.01).has_value());
+  for (const float bad : {NAN, INFINITY, -INFINITY, 83886.08F, -83890.0F}) {
+    values[298] = bad;
+    CHECK(!encode_hits(values, 3, 0.01));
+  }
+  CHECK(encode_hits({}, 3, 0.01)->size() == 16);
+}
+
+void compact_labels_are_read_or_refused() {
+  using Labels = std::vector<std::int64_t>;
+  // Hits 0, 2 and 9 of 10 are on tracks.
+  const std::string flags{"\xa0\x40", 2};
+  CHECK(decode_labels(flags + std::string{"\x01\x00\x00\x80\x01\x00", 6}, 10) ==
+        (Labels{1, -1, 32768, -1, -1, -1, -1, -1, -1, 1}));
+  CHECK(decode_labels(flags + std::string{"\x01\0\0\0\0\0\1\0\2\0\0\0", 12}, 10) ==
+        (Labels{1, -1, 65536, -1, -1, -1, -1, -1, -1, 2}));
+  CHECK(decode_labels(std::string(2, '\0'), 10) == Labels(10, -1));
+  CHECK(decode_labels("", 0) == Labels{});
+  CHECK(!decode_labels("", 10));
+  CHECK(!decode_labels(flags + "\x01", 10));
+  CHECK(!decode_labels(flags + std::string(9, '\1'), 10));
+  CHECK(!decode_labels(std::string(3, '\0'), 10));
+}
+
+// Print HITS_COMPACT of a file of float32 [N, columns], for a comparison with Python's.
+int print_compact(const char* path, const char* columns, const char* step) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string raw(std::istreambuf_iterator<char>(file), {});
+  std::vector<float> values(raw.size() / sizeof(float));
+  std::copy(raw.begin(), raw.end(), reinterpret_cast<char*>(values.data()));
+  std::cout << encode_hits(values, std::stoul(columns), std::stod(step)).value_or("no room");
+  return 0;
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc == 4) return print_compact(argv[1], argv[2], argv[3]);
   a_failed_server_rests_and_another_is_asked();
   rests_double_and_hints_are_kept();
   the_least_busy_server_is_asked();
@@ -177,5 +226,7 @@ int main() {
   servers_are_read_or_refused();
   failures_become_errors();
   descriptions_are_read_and_columns_chosen();
+  what_has_no_room_in_compact_hits_is_not_sent_in_them();
+  compact_labels_are_read_or_refused();
   std::cout << "all is well\n";
 }

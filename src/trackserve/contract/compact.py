@@ -66,7 +66,7 @@ def encode_hits(table: Float32, step: float = STEP) -> Bytes | None:
     blocks = -(-hits // BLOCK)
     kind = np.float32 if step >= _FLOAT32_STEP else np.float64
     scaled = np.empty((3, blocks * BLOCK), kind)
-    np.multiply(table[:, :3].T, kind(1 / step), out=scaled[:, :hits])
+    np.multiply(table[:, :3].T, kind(1 / step), out=scaled[:, :hits], dtype=kind)
     scaled[:, hits:] = scaled[:, hits - 1 : hits]
     by_place = scaled.reshape(3, blocks, BLOCK).transpose(0, 2, 1).copy()
     np.rint(by_place, out=by_place)

@@ -30,6 +30,9 @@ struct Options {
   // The most attempts for each server. With the rests between them 20 are long enough for a server
   // to be restarted.
   int attempts = 20;
+  // What to round positions to, mm (0.01 changes no physics): hits and labels then take half the
+  // bytes, at servers that take that; others get the hits as they are.
+  std::optional<double> compact;
 };
 
 // What a served model says about itself; see docs/wire.md.
@@ -43,6 +46,9 @@ struct Description {
   std::string bundle;
   std::string detector;
   std::string digest;
+  std::vector<std::string> track_columns;  // of what is fitted; none where the bundle has no fit
+  std::optional<double> min_quality;       // the bundle's cut; none where it knows no quality
+  std::int64_t compact = 0;                // the version of compact hits that it takes; 0 for none
 };
 
 // The hits of one event: rows of float32 [N, C], and the names of their columns.
@@ -51,9 +57,26 @@ struct Hits {
   std::vector<float> values;
 };
 
+// What is wanted of an event beside its labels.
+struct Wanted {
+  // What is fitted of each track.
+  bool parameters = false;
+  // Drop tracks of a quality below this, in [0, 1); the bundle's own cut if there is none.
+  std::optional<double> min_quality;
+};
+
+// What is fitted of a track, at its closest approach to the beam line: GeV, rad, mm, e; chi2 is per
+// degree of freedom, quality in [0, 1] (docs/fit.md). A track that cannot be fitted has nan and
+// quality 0.
+struct TrackParameters {
+  float pt, eta, phi, d0, z0, charge, chi2, hits, quality;
+  float pt_error, eta_error, phi_error, d0_error, z0_error;
+};
+
 // The answer: for each hit the number of its track from 0, or -1 for a hit on no track.
 struct Tracks {
   std::vector<std::int64_t> labels;
+  std::vector<TrackParameters> parameters;  // of track t in row t, where they were wanted
   std::string request_id;
 
   // The number of tracks.
@@ -67,7 +90,7 @@ struct Tracks {
 // refusal asks for (up to 5 s); meanwhile the next server is asked. Where all of them rest, a call
 // waits for the first that has rested. Errors: UnreachableError for servers that cannot be reached,
 // RefusedError for ones that are full, another ServerError for one that fails or lacks the model,
-// InputError for hits that cannot be used.
+// InputError for hits that cannot be used, and for what the served bundle cannot give.
 class Client {
  public:
   // `servers` is host:port or grpc://host:port, several of them separated by commas.
@@ -81,11 +104,12 @@ class Client {
 
   // Find the tracks of an event given by positions [N, 3]: x, y, z in mm. `request_id` names the
   // request in the server's log and in errors; one is drawn if it is empty.
-  Tracks find_tracks(std::span<const float> positions, std::string request_id = {});
+  Tracks find_tracks(std::span<const float> positions, std::string request_id = {},
+                     const Wanted& wanted = {});
 
   // Find the tracks of hits with named columns. Those that the model does not take are left out;
   // those that it takes and the hits lack are filled with the bundle's values for that.
-  Tracks find_tracks(const Hits& hits, std::string request_id = {});
+  Tracks find_tracks(const Hits& hits, std::string request_id = {}, const Wanted& wanted = {});
 
   // Find the tracks of hits given by their scaled features [N, F].
   Tracks find_tracks_from_features(std::span<const float> features, std::string request_id = {});
