@@ -72,8 +72,8 @@ async def serve(listen: str, port: int, delay: float, listening: Callable[[int],
             while True:
                 due, data = await held.get()
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                if not data:
-                    sink.close()
+                if not data:  # this direction has ended, the other one may go on
+                    sink.write_eof()
                     return
                 sink.write(data)
                 await sink.drain()
@@ -83,12 +83,14 @@ async def serve(listen: str, port: int, delay: float, listening: Callable[[int],
             while data := await source.read(PIECE):
                 held.put_nowait((loop.time() + delay, data))
         held.put_nowait((loop.time() + delay, b""))
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await sending
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", port, limit=PIECE)
         await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+        back.close()
+        writer.close()
 
     server = await asyncio.start_server(accept, listen, 0, limit=PIECE)
     listening(server.sockets[0].getsockname()[1])
