@@ -137,7 +137,7 @@ class Http:
         headers = {HEAD_LENGTH: str(len(head))}
         if request_id:
             headers["x-request-id"] = request_id
-        body = b"".join((head, array.data))
+        body = (head, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         answer, length = self.ask("POST", inference_path(model), body, headers, timeout)
         try:
             return _tensors(answer, length)
@@ -157,9 +157,20 @@ class Http:
         self._connection.close()
 
     def ask(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+        self,
+        method: str,
+        path: str,
+        body: bytes | tuple[bytes | memoryview, ...],
+        headers: Mapping[str, str],
+        timeout: float,
     ) -> tuple[bytes, int]:
-        """Return an answer's body, and how much of it is JSON."""
+        """Return an answer's body, and how much of it is JSON.
+
+        The parts of a ``body`` are sent one after the other: joining them would copy the event.
+        """
+        if isinstance(body, tuple):
+            length = sum(len(part) for part in body)
+            headers = {**headers, "Content-Length": str(length)}
         connection, deadline = self._connection, time.monotonic() + timeout
         connection.timeout = timeout
         try:
@@ -185,10 +196,10 @@ class Http:
             connection.close()
             raise
         check(response.status, answer)
-        length = response.headers.get(HEAD_LENGTH, str(len(answer)))
-        if not length.isdecimal() or int(length) > len(answer):
+        json_length = response.headers.get(HEAD_LENGTH, str(len(answer)))
+        if not json_length.isdecimal() or int(json_length) > len(answer):
             raise _no_answer_of_ours(answer)
-        return answer, int(length)
+        return answer, int(json_length)
 
 
 def _refusal(connection: http.client.HTTPConnection, error: OSError) -> http.client.HTTPResponse:

@@ -36,7 +36,7 @@ class Tracks:
         check_column("Tracks", "labels", self.labels, np.int64, None)
         above = self.labels + 1
         # As unsigned numbers, so that one comparison finds those below 0 and those too large.
-        fits = not (above.view(np.uint64) > len(above)).any()
+        fits = int(above.view(np.uint64).max(initial=0)) <= len(above)
         counts = np.bincount(above) if fits else above
         if not (fits and counts[1:].all()):
             message = (
