@@ -26,6 +26,7 @@ import numpy as np
 
 from studies.client.encodings import positions
 from studies.client.links import HERE, link, relay
+from studies.client.pictures import draw_spent
 from studies.clock import spread
 from studies.physics.ckf import CONFIGURATIONS, KalmanFilter
 from studies.record import RESULTS, ROOT, installation, write_json
@@ -81,11 +82,12 @@ class Clients:
             each["beyond the server"] = each["wall"] - seconds
         return spent
 
-    def c_plus_plus(self, url: str, rounds: int) -> list[Spent]:
+    def c_plus_plus(self, url: str, rounds: int, step: float | None) -> list[Spent]:
         """Return the mean over the requests."""
         assert self._cpp is not None
         event = str(self._event.with_suffix(".f32"))
-        command = [str(self._cpp / "ask_many"), url, str(rounds), "1", event]
+        form = [] if step is None else ["--compact", str(step)]
+        command = [str(self._cpp / "ask_many"), url, str(rounds), "1", *form, event]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stderr.splitlines()[-1])
         return [{name: found[name] / rounds for name in ("processor", "wall")}]
@@ -117,8 +119,8 @@ def measure(hits: Hits, rounds: int, cpp: Path | None, *, links: bool) -> dict[s
         for protocol, url in (("gRPC", service.grpc_url), ("HTTP", service.http_url)):
             for form, step in forms.items():
                 found[f"Python, {protocol}{form}"] = clients.python(url, rounds, step)
-        if cpp is not None:
-            found["C++, gRPC"] = clients.c_plus_plus(service.grpc_url, rounds)
+        for form, step in forms.items() if cpp is not None else ():
+            found[f"C++, gRPC{form}"] = clients.c_plus_plus(service.grpc_url, rounds, step)
         for gbit, round_trip in LINKS if links else ():
             with link(gbit) as within, relay(service.ports["grpc"], round_trip) as port:
                 for form, step in forms.items():
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("--cpp", type=Path, help="where clients/cpp was built with its tests")
     parser.add_argument("--links", action="store_true", help="also beyond links, as root")
     parser.add_argument("--out", type=Path, default=RESULTS / "client.json")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs/images/client.png")
     options = parser.parse_args()
     hits = find_events(options.events)[0].read(truth=False).hits
     spent = measure(hits, options.rounds, options.cpp, links=options.links)
@@ -156,6 +159,7 @@ def main() -> None:
         "spent": spent,
     }
     write_json(options.out, record)
+    draw_spent(record, options.picture)
     show(record)
 
 

@@ -61,20 +61,33 @@ def label_encodings(record: dict[str, Any]) -> str:
 
 
 def spent(record: dict[str, Any]) -> str:
-    """Return processor time and what isn't the server's of the wall time, by who finds the tracks."""
-    rows = [("tracks found by", "processor time of the client, ms", "wall beyond the server, ms")]
+    """Return processor and wall time of an event, by who finds its tracks, and the share of the first way."""
+    head = (
+        "tracks found by",
+        "processor time, ms",
+        "share",
+        "wall, ms",
+        "wall beyond the server, ms",
+    )
+    rows = [head]
+    whole = next(iter(record["spent"].values()))["processor"]["median"]
     for name, row in record["spent"].items():
         beyond = row.get("beyond the server")
+        processor = row["processor"]
         rows.append(
             (
                 name,
-                f"{1e3 * row['processor']['median']:,.1f} ({1e3 * row['processor']['low']:,.1f})",
-                ""
-                if beyond is None
-                else f"{1e3 * beyond['median']:,.0f} ({1e3 * beyond['low']:,.0f})",
+                f"{1e3 * processor['median']:,.1f} ({1e3 * processor['low']:,.1f}-{1e3 * processor['high']:,.1f})",
+                f"{100 * processor['median'] / whole:,.2f} %",
+                f"{1e3 * row['wall']['median']:,.0f}",
+                "" if beyond is None else f"{1e3 * beyond['median']:,.0f}",
             )
         )
-    return markdown(rows)
+    note = (
+        f"An event of {record['hits']:,} hits; medians of {record['rounds']} requests, quartiles in brackets; for "
+        f"C++ the mean. Measured on {record['installation']['processor']}."
+    )
+    return f"{markdown(rows)}\n\n{note}"
 
 
 def _both_ways(found: dict[str, Any]) -> str:
