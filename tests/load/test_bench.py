@@ -65,6 +65,11 @@ def test_a_wrong_answer_is_counted(shared, events):
     counts = measure(shared.grpc_url, wrong, Load(concurrency=1, **SHORT)).counts
     assert counts["wrong"] == counts["sent"] > 0
     assert counts["answered"] == 0
+    both = events.expecting(
+        wrong.expected, events.expected
+    )  # as after a roll to the bundle that answers
+    counts = measure(shared.grpc_url, both, Load(concurrency=1, **SHORT)).counts
+    assert counts["answered"] == counts["sent"] > 0
 
 
 @pytest.mark.service

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trackserve.cli.options import Subparsers
-    from trackserve.event import Hits
+    from trackserve.event import Hits, Int64
     from trackserve.load.load import Events, Load
 
 
@@ -97,6 +97,12 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="each EVENT is a .npy file of scaled features [N, F], for the model exatrkx",
     )
+    parser.add_argument(
+        "--rolled-to",
+        type=Path,
+        metavar="BUNDLE",
+        help="with --check: answers of this bundle are right, too, for a roll during the load",
+    )
     add_bundle_option(parser, "with --check local: ", server="from the server")
     add_engine_option(parser, "with --check local: ", default=None)
     parser.add_argument(
@@ -128,6 +134,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.check != "local":
         refuse(options, ("engine",), "--check local")
+    if options.check is None:
+        refuse(options, ("rolled_to",), "--check")
     check_place(options.json)
     events = _events(options)
     metrics_url = options.metrics or usual_metrics(options.url)
@@ -178,13 +186,19 @@ def _events(options: argparse.Namespace) -> Events:
         ]
         events = mix(client, kinds, options.weights, features=options.features)
         if options.check == "first":
-            return first_answers(client, events)
-    if options.check == "local":
-        finder = local_finder(options.bundle, engine=options.engine or "auto")
+            events = first_answers(client, events)
+
+    def found_here(bundle: Path | None) -> list[Int64]:
+        finder = local_finder(bundle, engine=options.engine or "auto")
         find: Any = finder.find_tracks_from_features if options.features else finder.find_tracks
         given = [each for _, events_of_kind in kinds for each in events_of_kind]
         bar = tqdm(given, desc="expected labels", unit="event", disable=None)
-        return events.expecting([find(each).labels for each in bar])
+        return [find(each).labels for each in bar]
+
+    if options.check == "local":
+        events = events.expecting(found_here(options.bundle))
+    if options.rolled_to is not None:
+        events = events.expecting(events.expected or [], found_here(options.rolled_to))
     return events
 
 

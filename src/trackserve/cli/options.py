@@ -134,7 +134,7 @@ def refuse(options: argparse.Namespace, names: Sequence[str], place: str) -> Non
     """Raise if any of these options is given: they need ``place``, which is not."""
     for name in names:
         if getattr(options, name) is not None:
-            message = f"--{name} needs {place}"
+            message = f"--{name.replace('_', '-')} needs {place}"
             raise InputError(message)
 
 

@@ -86,7 +86,7 @@ class Events:
 
     ``weights`` ``[n]`` are relative. ``groups`` ``[n]`` gives the kind of each event, by its place in
     ``names``: what is mixed, for a report by kind. ``expected`` are the labels of each event, if
-    answers are to be checked.
+    answers are to be checked; those ``also`` of another bundle are right, too, for a roll during the load.
     """
 
     tables: list[Float32]
@@ -94,6 +94,7 @@ class Events:
     groups: NDArray[np.int64]
     names: tuple[str, ...]
     expected: list[Int64] | None = None
+    also: list[Int64] | None = None
     model: Model = TRACK_FINDING
     bundle: str = ""
 
@@ -110,9 +111,15 @@ class Events:
         """The number of hits of each event ``[n]``."""
         return np.array([len(table) for table in self.tables])
 
-    def expecting(self, labels: Sequence[NDArray[Any]]) -> Events:
-        """Return the events with the labels that each is to be answered with."""
-        return replace(self, expected=[np.ascontiguousarray(each, np.int64) for each in labels])
+    def expecting(
+        self, labels: Sequence[NDArray[Any]], also: Sequence[NDArray[Any]] | None = None
+    ) -> Events:
+        """Return the events with the labels that each is to be answered with, these or ``also`` those."""
+        expected, other = (
+            None if each is None else [np.ascontiguousarray(one, np.int64) for one in each]
+            for each in (labels, also)
+        )
+        return replace(self, expected=expected, also=other)
 
 
 def mix(
@@ -205,6 +212,7 @@ def drive(
             tables=events.tables,
             probabilities=events.weights / events.weights.sum(),
             expected=events.expected,
+            also=events.also,
             concurrency=share,
             rate=load.rate / senders,
             seconds=load.warm_up + load.seconds,
