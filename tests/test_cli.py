@@ -238,8 +238,11 @@ def test_events_of_one_number_cannot_share_a_file(small, damaged, bundle, capsys
     assert "have the same number; a file of tracks cannot distinguish them" in message
 
 
-def test_a_bundle_goes_with_local_alone(small, bundle, capsys):
-    assert "--bundle needs --local" in refusal(capsys, "find", small, "--bundle", bundle)
+def test_a_bundle_s_folder_is_not_asked_of_a_server(small, bundle, capsys):
+    judge = ("evaluate", small, "--server", "localhost:1")
+    for command in (("find", small), judge):
+        message = refusal(capsys, *command, "--bundle", bundle)
+        assert "is a folder, which needs the pipeline in process" in message
 
 
 def test_options_that_would_say_nothing_are_refused(small, tmp_path, capsys):

@@ -82,8 +82,18 @@ def add_bundles_option(parser: argparse.ArgumentParser) -> None:
 
 
 def served_bundle(options: argparse.Namespace) -> str | None:
-    """Return the name of the server's bundle that was chosen, None for its first one."""
-    return None if options.bundle is None else str(options.bundle)
+    """Return the name of the server's bundle that was chosen, None for its first one.
+
+    Raises :class:`InputError` for a folder.
+    """
+    bundle = options.bundle
+    if bundle is not None and (len(bundle.parts) > 1 or bundle.is_dir()):
+        message = (
+            f"--bundle {bundle} is a folder, which needs the pipeline in process (`find --local`, or no --server); "
+            "a server's bundles go by their names"
+        )
+        raise InputError(message)
+    return None if bundle is None else str(bundle)
 
 
 def chosen_bundles(options: argparse.Namespace) -> tuple[Bundle, list[Bundle]]:
