@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics realism real fit throughput speed service-study guard-study fuzz soak clean
+.PHONY: help demo test lint format bundle physics realism real fit throughput speed gpu service-study guard-study fuzz soak clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,12 @@ soak: .venv/dev  ## Use a fleet for hours: mixed sizes, hostile requests, kills,
 
 guard-study: .venv/dev  ## Measure what the guard costs, with it and without in turn
 	$(BIN)/python -m studies.reliability guard
+
+GPU_EVENTS := data/gpu
+DEVICE := cuda:0
+gpu: .venv/dev  ## Measure the gpu engine on a GPU: tracks, physics, speed, memory, service (DEVICE=cuda:0)
+	$(BIN)/trackserve simulate --pileup 200 --events 8 --seed 5 -o $(GPU_EVENTS)
+	$(BIN)/python -m studies.gpu measure --device $(DEVICE) --events $(GPU_EVENTS)
 
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs
 	rm -rf .venv build dist demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

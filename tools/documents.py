@@ -17,6 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from studies.client.tables import ENCODINGS, SPENT
+from studies.gpu.kernels import RESULT as COMPILED
+from studies.gpu.model import RESULT as PREDICTED
+from studies.gpu.tables import KERNELS, PREDICTION
 from studies.markdown import markdown as table
 from studies.physics.fitted import FITTED
 from studies.physics.fitted import TABLES as FITS
@@ -332,6 +335,8 @@ MADE = {
     **{name: partial(lambda make: make(measured(CLIENT)), m) for name, m in SPENT.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
+    **{name: partial(lambda make: make(measured(COMPILED)), m) for name, m in KERNELS.items()},
+    **{name: partial(lambda make: make(measured(PREDICTED)), m) for name, m in PREDICTION.items()},
     "speed-techniques-processors": lambda: techniques_elsewhere(
         [measured(STEPS), measured(STEPS_ALSO)]
     ),

@@ -26,6 +26,7 @@ class Counters:
         self._bundle = bundle
         self._lock = threading.Lock()
         self._added: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self._values: dict[tuple[Metric, tuple[str, ...]], float] = {}
         self._families: dict[Metric, Any] = {}
         self._metrics: dict[tuple[Metric, tuple[str, ...]], Any] = {}
         threading.Thread(target=self._tell_always, name="counters", daemon=True).start()
@@ -38,6 +39,14 @@ class Counters:
         with self._lock:
             key = metric, (self._bundle, *labels)
             self._added[key] = self._added.get(key, 0.0) + amount
+
+    def set(self, gauge: Metric, value: float, *labels: str) -> None:
+        """Let a gauge stand at a value; ``labels`` as of :meth:`add`."""
+        with self._lock:
+            key = gauge, (self._bundle, *labels)
+            change = value - self._values.get(key, 0.0)
+            self._values[key] = value
+            self._added[key] = self._added.get(key, 0.0) + change
 
     def add_latency(self, model: str, hits: int, seconds: float) -> None:
         """Count an answered request in the histogram of its model and size.

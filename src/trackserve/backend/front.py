@@ -85,7 +85,13 @@ class TritonPythonModel:
         folder = bundle_folder(split_name(self._table.name)[1])
         bundle, (tensor,) = read_bundle(repository / folder), self._table.inputs
         bundle = bundle.with_budget(json.loads(parameters["budget"]))
-        return [Monolith(bundle, parameters, tensor, self._counters) for _ in range(at_once)]
+        devices = parameters["device"].split(",")
+        return [
+            Monolith(
+                bundle, {**parameters, "device": devices[i % len(devices)]}, tensor, self._counters
+            )
+            for i in range(at_once)
+        ]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Return an answer or a refusal for each request, None for one that is answered later."""

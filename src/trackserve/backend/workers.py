@@ -14,7 +14,15 @@ import triton_python_backend_utils as pb
 from trackserve.backend.entry import WARM_UP_HITS
 from trackserve.backend.inputs import hits_of, tensor_of
 from trackserve.contract import metrics
-from trackserve.contract.tensors import FEATURES, LABELS, PARAMETERS, UNUSABLE, model_named
+from trackserve.contract.tensors import (
+    EXATRKX,
+    FEATURES,
+    LABELS,
+    PARAMETERS,
+    TRACK_FINDING,
+    UNUSABLE,
+    model_named,
+)
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import OVER_BUDGET, InputError
 from trackserve.pipeline.features import feature_matrix
@@ -72,6 +80,7 @@ class Monolith:
         self, bundle: Bundle, parameters: Mapping[str, str], given: Tensor, counters: Counters
     ) -> None:
         self._columns = None if given is FEATURES else bundle.features
+        self._served = (EXATRKX if given is FEATURES else TRACK_FINDING).name
         self._max_hits = int(parameters["max_hits"])
         self._counters = counters
         precision = parameters["precision"]
@@ -87,6 +96,7 @@ class Monolith:
         self._pipeline.find_tracks_from_features(
             np.random.default_rng(0).random((hits, len(bundle.features.columns)), np.float32)
         )
+        self._note_memory()
 
     def find(self, requests: Sequence[Request]) -> list[Answer]:
         """Return the answer for each of the requests; those that want the same are worked on together."""
@@ -129,6 +139,14 @@ class Monolith:
         self._counters.add_timings(replace(preparation, events=len(found)))
         self._counters.add_timings(reduce(add, (each.timings for each in found)))
         self._counters.add(metrics.TRACKS, sum(len(each.tracks) for each in found))
+        self._note_memory()
+
+    def _note_memory(self) -> None:
+        """Set the gauges of the device's memory."""
+        if (memory := self._pipeline.device_memory()) is not None:
+            for kind, value in memory.bytes.items():
+                labels = self._pipeline.device, kind, self._served, memory.name
+                self._counters.set(metrics.DEVICE_BYTES, value, *labels)
 
 
 def _outputs(tracks: Tracks) -> list[Any]:

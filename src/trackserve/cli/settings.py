@@ -36,7 +36,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device",
         default="auto",
-        help="where the engine runs, such as cpu; auto is the engine's first on this machine",
+        help="where the engine runs, such as cpu or cuda:0; cuda:0,cuda:1 runs a monolith's instances "
+        "on both in turn; auto is the engine's first on this machine",
     )
     group.add_argument(
         "--precision",

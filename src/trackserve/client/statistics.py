@@ -119,6 +119,15 @@ class Statistics:
     def _of_stage(self, stage: str, part: str) -> float:
         return self.mean(stage, part) * self._share(stage)
 
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes of the devices of the model for hits, by device and kind; needs metrics."""
+        return {
+            f"{labels[0]} {labels[3]} {labels[1]}": int(size)
+            for (name, *labels), size in self.counters.items()
+            if name == metrics.DEVICE_BYTES.name and labels[2] == SERVED[0].name
+        }
+
     def _per_request(self, metric: metrics.Metric) -> float:
         spent = (self.counters.get((metric.name, model.name), 0.0) for model in SERVED)
         return sum(spent) / max(self._answered()[1], 1)

@@ -38,13 +38,14 @@ class Status:
     ``instances``, ``threads`` (of one instance) and ``busy`` (share of the time that the instances
     worked) go by model. ``in_flight`` are requests that wait or are worked on, ``outcomes`` counts
     those since the start by what became of them: None without metrics, and ``busy`` of a monolith is
-    empty. ``spent`` is where the mean time (s) of an event went: of those done meanwhile if ``recent``,
+    empty. ``memory`` are bytes by device and kind where an engine's device has memory of its own. ``spent`` is where the mean time (s) of an event went: of those done meanwhile if ``recent``,
     else since the start.
     """
 
     description: Description
     shape: str
     engine: str
+    device: str
     precision: str
     instances: Mapping[str, int]
     threads: Mapping[str, int]
@@ -55,6 +56,7 @@ class Status:
     outcomes: Mapping[str, int] | None
     spent: Mapping[str, float]
     recent: bool
+    memory: Mapping[str, int]
 
     def __str__(self) -> str:
         description, busiest = (
@@ -64,7 +66,8 @@ class Status:
         busy = f"{self.busy[busiest]:.0%} of {busiest}, " if self.busy else ""
         lines = {
             "bundle": f"{description.bundle} ({description.digest}), detector {description.detector}",
-            "runs": f"{self.shape}, engine {self.engine}, precision {self.precision}",
+            "runs": f"{self.shape}, engine {self.engine} on {self.device}, precision {self.precision}",
+            **self._memory(),
             "models": ", ".join(
                 f"{name} {count} x {self.threads[name]}" for name, count in self.instances.items()
             )
@@ -75,6 +78,10 @@ class Status:
             "time": self._times(),
         }
         return "\n".join(f"  {name:8}  {text}" for name, text in lines.items())
+
+    def _memory(self) -> dict[str, str]:
+        listed = [f"{name} {size / 2**30:.1f} GiB" for name, size in self.memory.items()]
+        return {"memory": ", ".join(listed)} if listed else {}
 
     def _requests(self) -> dict[str, str]:
         if self.outcomes is None:
@@ -181,6 +188,7 @@ class _Served:
             description=self.description,
             shape="ensemble" if self.stages else "monolith",
             engine=self.parameters["engine"],
+            device=self.parameters["device"],
             precision=self.parameters["precision"],
             instances=instances,
             threads={
@@ -194,6 +202,7 @@ class _Served:
             outcomes=_outcomes(after) if with_metrics else None,
             spent={part: spent[part] for part in PARTS if part in spent},
             recent=recent > 0,
+            memory=after.memory if with_metrics else {},
         )
 
 

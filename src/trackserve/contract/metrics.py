@@ -50,6 +50,13 @@ SECONDS = Metric("trackserve_seconds_total", (BUNDLE, "stage"), "seconds that a 
 EDGES = Metric("trackserve_edges_total", (BUNDLE, "stage"), "edges that a stage returned")
 HITS = Metric("trackserve_hits_total", (BUNDLE,), "hits of the events that were answered")
 TRACKS = Metric("trackserve_tracks_total", (BUNDLE,), "tracks that were found")
+DEVICE_BYTES = Metric(
+    "trackserve_device_memory_bytes",
+    (BUNDLE, "device", "kind", "model", "name"),
+    "memory of the device of a model's engine: its `total`, the `limit` for the lists of an event, and what is "
+    "`reserved` in the model's process",
+    "gauge",
+)
 
 LATENCY_BOUNDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Upper ends of the latency histogram's buckets, s; one without an end follows."""
@@ -71,7 +78,7 @@ LATENCY_COUNT = Metric(
 
 METRICS = (
     *(REQUESTS, PENDING, QUEUE_SECONDS, LATENCY, LATENCY_SUM, LATENCY_COUNT),
-    *(EVENTS, SECONDS, EDGES, HITS, TRACKS),
+    *(EVENTS, SECONDS, EDGES, HITS, TRACKS, DEVICE_BYTES),
 )
 
 

@@ -17,12 +17,20 @@ from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trackserve.bundle import Bundle
     from trackserve.event import Float32, Tracks
     from trackserve.pipeline.stages import StageOutputs
     from trackserve.pipeline.timings import Timings
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The memory of a pipeline's device: the device's name, and bytes by kind."""
+
+    name: str
+    bytes: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +56,10 @@ class Pipeline(ABC):
         self.precision = precision
         self.device = device
         self.notes: list[str] = []
+
+    def device_memory(self) -> DeviceMemory | None:
+        """Return the memory of its device, None for the processor's, which the system knows."""
+        return None
 
     @abstractmethod
     def _run_events(self, events: Sequence[Float32], wanted: Wanted) -> list[TimedTracks]:

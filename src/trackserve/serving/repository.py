@@ -169,13 +169,22 @@ def _front_config(
     }
     config = _config(model, sizes, {**parameters, **limits})
     config.backend = "python"
-    config.instance_group.add(count=1, kind=_instance_kind(settings))
+    group = config.instance_group.add(count=1, kind=_instance_kind(settings))
+    if group.kind == pb.ModelInstanceGroup.KIND_GPU:
+        # One process, which places its workers itself: without this Triton starts one on each GPU.
+        group.gpus.append(_index(settings.devices[0]))
     return config
+
+
+def _index(device: str) -> int:
+    """Return the number of a device such as ``cuda:1``, 0 where it has none."""
+    number = device.rpartition(":")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _instance_kind(settings: Settings) -> Any:
     """Return where Triton places what runs the pipeline: on a GPU if the engine's device is one."""
-    device = settings.device
+    device = settings.devices[0]
     if device == "auto":
         device = engine(settings.engine).device_kinds[0]
     on_processor = device == "cpu" or settings.shape == "ensemble"

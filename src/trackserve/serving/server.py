@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 from trackserve.contract.draining import FRONTS, STOP
 from trackserve.engines.registry import engine
-from trackserve.errors import MissingDependencyError, ServerError
+from trackserve.errors import InputError, MissingDependencyError, ServerError
 from trackserve.serving.installation import (
     Installation,
     assemble_backends,
@@ -315,8 +315,16 @@ def computed_here(bundle: Bundle, settings: Settings) -> Settings:
     asked, chosen = settings.precision, engine(settings.engine)
     if reason := chosen.unavailable():
         raise MissingDependencyError(reason)
-    device = chosen.devices()[0] if settings.device == "auto" else settings.device
-    nearest = chosen.nearest_precision(bundle.precision if asked == "bundle" else asked, device)
+    here = chosen.devices()
+    device = here[0] if settings.device == "auto" else settings.device
+    for name in device.split(","):
+        if name not in here:
+            message = (
+                f"the {chosen.name} engine has no device {name!r} here; it has {', '.join(here)}"
+            )
+            raise InputError(message)
+    first = device.split(",")[0]
+    nearest = chosen.nearest_precision(bundle.precision if asked == "bundle" else asked, first)
     if asked not in {"bundle", nearest}:
         message = f"this machine has no {asked}; the server computes in {nearest}"
         warnings.warn(message, stacklevel=3)

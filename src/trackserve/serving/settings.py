@@ -27,7 +27,8 @@ class Settings:
     one event at a time: a thread of a monolith, a stage's process) and ``threads`` (processor threads
     of one instance) go by name, :data:`PIPELINE` or a stage's, 1 where one isn't named. ``engine`` runs a monolith's pipeline, ``auto`` is
     the fastest on this machine (:mod:`trackserve.engines.registry`); the stages of an ensemble run on
-    the reference. ``device`` is one of the engine's, ``auto`` its first; ``precision`` is what networks
+    the reference. ``device`` is one of the engine's, ``auto`` its first, or several with commas between
+    them: a monolith then has an instance on each, at least. ``precision`` is what networks
     are computed in, ``bundle`` the bundle's own.
     ``networks`` selects what runs the networks of an ensemble: the ``python`` backend, or the
     ``onnxruntime`` backend of NVIDIA's container. A request is refused when ``max_queue`` others
@@ -99,8 +100,15 @@ class Settings:
         return (PIPELINE,) if self.shape == "monolith" else stages
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices by name; the instances of a monolith take them in turn."""
+        return tuple(self.device.split(","))
+
+    @property
     def at_once(self) -> int:
         """How many events the instances of all models can work on at a time."""
+        if self.shape == "monolith":
+            return max(self.instances.get(PIPELINE, 1), len(self.devices))
         return sum(self.instances.get(model, 1) for model in self.models)
 
 

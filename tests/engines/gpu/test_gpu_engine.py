@@ -149,6 +149,10 @@ def test_a_device_that_is_not_here_is_refused_in_one_sentence(monkeypatch):
         device.open_device("cuda:0")
     with pytest.raises(InputError, match=r"only in Triton's interpreter"):
         device.open_device("cpu")
+    monkeypatch.setattr(device, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(InputError, match=r"needs a C compiler.* found none of no-such-compiler"):
+        device.open_device("cuda:0")
     monkeypatch.setattr(device, "missing_packages", lambda: ["torch", "triton"])
     with pytest.raises(ImportError, match=r"needs torch and triton: pip install"):
         device.open_device("cuda:0")

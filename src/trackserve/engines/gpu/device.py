@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from trackserve.errors import InputError, MissingDependencyError
 
 DRIVERS = {"/dev/nvidiactl": "NVIDIA", "/dev/kfd": "AMD", "/dev/dxg": "NVIDIA"}
 """What a driver for computing makes; the last is Windows' for Linux."""
+COMPILERS = ("gcc", "clang")
 OLDEST = (8, 0)
 """Compute capability of A100: older devices multiply neither TF32 nor bfloat16."""
 SHARE = 0.2
@@ -49,7 +51,14 @@ def why_none() -> str | None:
         return f"no GPU found: this machine has no driver for one ({', '.join(DRIVERS)})"
     if missing := missing_packages():
         return f"the gpu engine needs {' and '.join(missing)}: pip install 'trackserve[gpu]'"
-    return None if in_interpreter() else _why_not_by_torch()
+    if in_interpreter():
+        return None
+    if not any(map(shutil.which, filter(None, (os.environ.get("CC"), *COMPILERS)))):
+        return (
+            "the gpu engine needs a C compiler, with which triton makes the launchers of kernels; "
+            f"found none of {', '.join(COMPILERS)} (or set CC)"
+        )
+    return _why_not_by_torch()
 
 
 def _why_not_by_torch() -> str | None:

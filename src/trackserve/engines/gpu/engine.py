@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trackserve.engines.base import Pipeline, TimedTracks
+from trackserve.engines.base import DeviceMemory, Pipeline, TimedTracks
 from trackserve.engines.gpu.device import open_device
+from trackserve.engines.gpu.inflight import InFlight
 from trackserve.engines.gpu.lists import Room, sort
 from trackserve.engines.gpu.stages import DeviceClock, DeviceStages, Outputs
 from trackserve.errors import BudgetError, InputError
@@ -51,6 +52,7 @@ class GpuPipeline(Pipeline):
         super().__init__(bundle, threads=threads, precision=precision, device=device)
         self._device = open_device(device)
         self._room = Room(memory or self._device.bytes, device)
+        self._in_flight = InFlight.on(device)
         self._stream: torch.cuda.Stream | None = None
         if not self._device.in_interpreter:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -118,16 +120,30 @@ class GpuPipeline(Pipeline):
         if sum(hits) > (most := self._room.bytes // HIT_BYTES):
             message = f"{sum(hits):,} hits at once; {self.device} has room for {most:,}"
             raise InputError(message)
-        clock = DeviceClock(self._device, hits)
-        try:
+        with suppress(torch.OutOfMemoryError), self._in_flight.beside_others():
+            clock = DeviceClock(self._device, hits)
             return self._stages.run(events, clock, wanted), clock
-        except torch.OutOfMemoryError:
+        # Others in flight hold the memory: once they have ended, it is this one's turn alone.
+        with self._in_flight.alone():
             torch.cuda.empty_cache()
-            message = (
-                f"{self.device} has no memory left for an event of {sum(hits):,} hits beside those in "
-                "flight; send it again later, or let fewer events be in flight"
-            )
-            raise InputError(message) from None
+            clock = DeviceClock(self._device, hits)
+            try:
+                return self._stages.run(events, clock, wanted), clock
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+        message = (
+            f"{self.device} ({self._device.model}) has too little memory for an event of {sum(hits):,} "
+            "hits, even alone; send fewer hits, or choose a device with more"
+        )
+        raise InputError(message)
+
+    def device_memory(self) -> DeviceMemory:
+        """Return what the device has, what the lists of an event may take, what torch holds here."""
+        found = {"limit": self._room.bytes}
+        if not self._device.in_interpreter:
+            found["total"] = torch.cuda.get_device_properties(self.device).total_memory
+            found["reserved"] = torch.cuda.memory_reserved(self.device)
+        return DeviceMemory(self._device.model, found)
 
 
 def _tables(found: Outputs, *, wanted: Wanted) -> list[TrackTable | None]:

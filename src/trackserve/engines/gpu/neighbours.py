@@ -62,7 +62,7 @@ def neighbours(
         )
     tiles = make_tiles(points, hits, radius=radius, thin=bool(np.isfinite(cuts.slope)))
     sure, possible = _float32_bounds(radius, points.shape[1])
-    near = _near_tiles(tiles, possible, cuts, room)
+    near = near_tiles(tiles, radius, cuts, room)
     degree = torch.zeros(len(points), dtype=torch.int32, device=points.device)
     # cKDTree keeps pairs whose squared distance is at most this.
     bound = torch.tensor([np.nextafter(radius * radius, np.inf)], dtype=torch.float64)
@@ -191,7 +191,9 @@ def _float32_bounds(radius: float, dimension: int) -> tuple[float, float]:
     return min(square * (1 - margin) - 1e-36, largest), possible if possible < largest else np.inf
 
 
-def _near_tiles(tiles: Tiles, possible: float, cuts: DoubletCuts, room: Room) -> Pairs:
+def near_tiles(tiles: Tiles, radius: float, cuts: DoubletCuts, room: Room) -> Pairs:
+    """Return the pairs of tiles that may hold hits within the radius that pass the cuts."""
+    _, possible = _float32_bounds(radius, tiles.points.shape[1])
     count_tiles = tiles.low.shape[1]
     across = -(-count_tiles // TILES)
 

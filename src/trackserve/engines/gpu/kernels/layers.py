@@ -6,12 +6,12 @@ import triton.language as tl
 
 @triton.jit
 def dense(x, weights, K: tl.constexpr, W: tl.constexpr, PRECISION: tl.constexpr):
-    """Return x [B, K] times weights [K, W], summed in float32; in halves where registers would spill."""
-    if K > 64:
+    """Return x [B, K] times weights [K, W], summed in float32; 32 at a time, or registers would spill."""
+    if K > 32:
         half: tl.constexpr = K // 2
         left, right = tl.split(tl.permute(tl.reshape(x, [x.shape[0], 2, half]), [0, 2, 1]))
-        sums = product(left, weights, half, W, PRECISION)
-        return sums + product(right, weights + half * W, half, W, PRECISION)
+        sums = dense(left, weights, half, W, PRECISION)
+        return sums + dense(right, weights + half * W, half, W, PRECISION)
     return product(x, weights, K, W, PRECISION)
 
 
@@ -43,7 +43,8 @@ def hidden_layers(
 ):
     """Return x [B, W] after further layers of ReLU; weights [LAYERS, W, W], biases [LAYERS, W]."""
     columns = tl.arange(0, W)
-    for layer in tl.static_range(LAYERS):
+    # Neither unrolled nor pipelined: with the weights of two layers at hand, registers would spill.
+    for layer in tl.range(LAYERS, num_stages=1):
         sums = dense(x, weights + layer * W * W, W, W, PRECISION)
         x = relu(sums + tl.load(biases + layer * W + columns)[None, :])
     return x
