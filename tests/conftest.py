@@ -28,13 +28,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 BUDGET = {"hits": BUDGET_HITS}
 MONOLITH = Settings(shape="monolith", max_hits=MAX_HITS, budget=BUDGET)
 ENSEMBLE = Settings(shape="ensemble", max_hits=MAX_HITS, budget=BUDGET)
-LONG = ("studies", "training", "native")
-"""Folders with files that take minutes."""
+LONGEST = (
+    *("test_sanitizers", "test_service", "test_training", "test_conformance", "test_fleet"),
+    *("test_speed", "test_cpp_client", "test_budget", "test_server", "test_guard"),
+    *("test_native_engine", "test_tune", "test_native_fitted", "test_docs", "test_served_tracks"),
+    *("test_bad_requests", "test_locked", "test_export", "test_calibrate", "test_physics"),
+)
+"""The files that take longest, half a minute and more, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, so that no process is left with one while the others are done."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

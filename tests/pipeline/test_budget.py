@@ -48,7 +48,7 @@ def pipeline(request, bundle):
 def wedge(bundle):
     """A slice in azimuth of an event: quick on every engine."""
     phi = np.arctan2(POSITIONS[:, 1], POSITIONS[:, 0])
-    return hit_features(EVENT.select(np.abs(phi) < 0.3), bundle.features)
+    return hit_features(EVENT.select(np.abs(phi) < 0.1), bundle.features)
 
 
 def within_micrometre(hits: int) -> np.ndarray:
@@ -99,9 +99,9 @@ def test_a_hostile_event_is_refused_in_time_and_memory(pipeline, name):
 
 
 def test_a_grid_one_phi_and_an_ordinary_event_pass(pipeline):
-    side = np.linspace(-600, 600, 12)
+    side = np.linspace(-600, 600, 8)
     grid = np.stack(np.meshgrid(side, side, 2 * side), axis=-1).reshape(-1, 3)
-    for positions in (grid, of_one_phi(1500)):
+    for positions in (grid, of_one_phi(500)):
         assert len(pipeline.find_tracks(positions).labels) == len(positions)
     pipeline.bundle.check_features(hit_features(EVENT, pipeline.bundle.features))
 

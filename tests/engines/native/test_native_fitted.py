@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ from trackserve.engines.native.stages import find_tracks
 from trackserve.pipeline.tracks import find_tracks as reference
 
 each_variant = pytest.mark.parametrize("variant", variants())
+SETTINGS = {"constant": FLAT, "falling": FALLING}
+BUILDERS = ({}, {"join": 30.0}, {"join": 30.0, "min_quality": 0.3})
 
 
 def many_particles(seed: int):
@@ -27,13 +31,19 @@ def many_particles(seed: int):
     return event(tracks, broken=broken, noise=150, seed=seed)[0]
 
 
+@cache
+def fitted_by_the_reference(settings: str, builder: int):
+    """A graph, how its tracks are built, and the reference's: seconds, and the same for every variant."""
+    graph = many_particles(seed=len(BUILDERS[builder]))
+    chosen = stage(SETTINGS[settings], **BUILDERS[builder])
+    return graph, chosen, reference(graph, chosen, parameters=True)
+
+
 @each_variant
-@pytest.mark.parametrize("settings", [FLAT, FALLING], ids=["constant", "falling"])
-@pytest.mark.parametrize("builder", [{}, {"join": 30.0}, {"join": 30.0, "min_quality": 0.3}])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("builder", range(len(BUILDERS)))
 def test_labels_and_parameters_equal_the_reference(variant, settings, builder):
-    graph = many_particles(seed=len(builder))
-    chosen = stage(settings, **builder)
-    expected = reference(graph, chosen, parameters=True)
+    graph, chosen, expected = fitted_by_the_reference(settings, builder)
     found = find_tracks(graph, chosen, library(variant), parameters=True)
     assert len(expected) > 20
     np.testing.assert_array_equal(found.labels, expected.labels)
