@@ -49,7 +49,13 @@ def test_a_server_finds_the_tracks_of_the_reference_and_names_its_device(tiny_bu
     assert (status.engine, status.device) == ("gpu", "cpu")
     assert status.memory == {"cpu Triton's interpreter limit": device.INTERPRETER_BYTES}
     assert "memory    cpu Triton's interpreter limit 2.0 GiB" in str(status)
-    assert 'trackserve_device_memory_bytes{device="cpu",kind="limit"' in metrics
+    (line,) = (
+        line
+        for line in metrics.splitlines()
+        if line.startswith("trackserve_device_memory_bytes{") and 'model="track_finding"' in line
+    )
+    assert 'device="cpu",kind="limit"' in line
+    assert float(line.rpartition(" ")[2]) == device.INTERPRETER_BYTES
 
 
 def test_a_device_that_is_not_here_is_refused_before_a_server_starts(tiny_bundle: Bundle):
