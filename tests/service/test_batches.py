@@ -52,7 +52,7 @@ def test_events_of_one_execution_are_answered_and_counted_apart(tiny_bundle, eng
         ThreadPoolExecutor(len(asked)) as pool,
     ):
         answers = list(pool.map(ask, *zip(*asked, strict=True)))
-        total = 'trackserve_events_total{bundle="tiny",stage="%s"}'
+        total = f'trackserve_events_total{{bundle="{bundle.name}",stage="%s"}}'
         found = wait_for(server, total % "tracks", len(asked) - 1)
     expected = [pipeline.find_tracks(hits).labels for hits in (*slow, *small)]
     expected += ["hit row 7: z is nan; every hit needs finite numbers", *expected[len(slow) :]]
@@ -71,9 +71,10 @@ def test_events_of_one_execution_are_answered_and_counted_apart(tiny_bundle, eng
         graphs = (out.candidates, out.filtered, out.joined)
         edges.update(dict(zip(EDGE_STAGES, (g.edges.shape[1] for g in graphs), strict=True)))
     assert {
-        s: found[f'trackserve_edges_total{{bundle="tiny",stage="{s}"}}'] for s in EDGE_STAGES
+        s: found[f'trackserve_edges_total{{bundle="{bundle.name}",stage="{s}"}}']
+        for s in EDGE_STAGES
     } == edges
     tracks = sum(
         len(set(labels.tolist()) - {-1}) for labels in answers if not isinstance(labels, str)
     )
-    assert found['trackserve_tracks_total{bundle="tiny"}'] == tracks
+    assert found[f'trackserve_tracks_total{{bundle="{bundle.name}"}}'] == tracks
