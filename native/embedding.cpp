@@ -1,6 +1,7 @@
-// Network 1, as Embedding of training/networks.py: a block of hits goes through all layers at once.
+// A block of hits goes through all layers at once.
 
-#include "networks.h"
+#include "embedding.h"
+
 #include "parallel.h"
 
 namespace trackserve {

@@ -1,8 +1,8 @@
-// Network 2, as Filter of training/networks.py: a block of edges goes from its two hits to logits in
-// one pass. A hit has few inputs, so to multiply them again for each edge takes less time than to
-// fetch products made once for each hit.
+// A block of edges goes from its two hits to logits in one pass. A hit has few inputs, so to multiply them
+// again for each edge takes less time than to fetch products made once for each hit.
 
-#include "networks.h"
+#include "filter.h"
+
 #include "parallel.h"
 
 namespace trackserve {

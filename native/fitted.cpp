@@ -1,7 +1,7 @@
 #include "fitted.h"
 
 #include "joining.h"
-#include "kernels.h"
+#include "tracks.h"
 
 #include <algorithm>
 #include <array>

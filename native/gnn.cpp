@@ -1,11 +1,13 @@
-// Network 3, as Gnn of training/networks.py: an interaction network whose nodes are the edges between
-// hits, and whose links are the triplets, in two passes a step.
+// An interaction network whose nodes are the edges between hits, and whose links are the triplets, in two
+// passes a step.
 //
 // A pass over nodes sums up the states of their links, updates the nodes and makes what they add to
 // the first layer of their links; a pass over links updates those. Links are sorted by their first
 // node, so that its links lie together; where nodes near each other in space also have near rows,
 // everything that a pass gathers is in the cache. Half of the nodes have links on one side only;
 // they are put into blocks of their own, where what the other side would add is left out.
+
+#include "gnn.h"
 
 #include "grouping.h"
 #include "triplets.h"

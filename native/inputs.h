@@ -2,8 +2,12 @@
 // training/networks.py.
 #pragma once
 
-#include "kernels.h"
 #include "linear.h"
+#include "memory.h"
+
+#include <cstdint>
+#include <utility>
+#include <vector>
 
 namespace trackserve {
 

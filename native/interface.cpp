@@ -1,7 +1,12 @@
 // The functions that Python calls: plain C, no exception leaves them.
 
+#include "embedding.h"
+#include "filter.h"
+#include "gnn.h"
 #include "parallel.h"
 #include "pipeline.h"
+#include "tracks.h"
+#include "triplets.h"
 
 #include <algorithm>
 #include <new>

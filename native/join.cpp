@@ -1,6 +1,3 @@
-// What edges and triplets are kept, and algorithm 2 between: keep_edges of pipeline/filter.py,
-// join_edges and keep_chains of pipeline/triplets.py.
-
 #include "join.h"
 #include "grouping.h"
 
@@ -11,7 +8,7 @@ namespace trackserve {
 
 namespace {
 
-constexpr int64_t AT_ONCE = 65536;  // of edges or triplets that little is done with
+constexpr int64_t AT_ONCE = 65536;  // edges or triplets in a chunk of cheap work
 
 }  // namespace
 

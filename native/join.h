@@ -1,10 +1,20 @@
-// Which edges meet in a hit in one direction: the cuts on triplets, and edges by their outer hit.
+// What edges and triplets are kept, and algorithm 2 between: keep_edges of pipeline/filter.py,
+// join_edges and keep_chains of pipeline/triplets.py; and what they share with triplets.cpp.
 #pragma once
 
-#include "kernels.h"
+#include "budget.h"
+#include "pairs.h"
 #include "simd.h"
 
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
 namespace trackserve {
+
+struct TripletCuts {
+    float kink, off, slope, dphi;
+};
 
 struct Position {
     const float *r, *phi, *z;  // [hits] mm, rad, mm
@@ -55,5 +65,24 @@ inline uint32_t passing(const Steps& firsts, int64_t first, const Steps& seconds
 
 // Where, in a list of edges that is sorted by a hit of theirs, those of each hit begin: [n + 1].
 List<int32_t> begins(const int32_t* hit, int64_t edges, int64_t n, int threads);
+
+// The edges whose logits reach the threshold, sorted by their inner hit.
+Pairs keep_edges(const float* logits, float threshold, int64_t count, int64_t n, const int32_t* inner,
+                 const int32_t* outer, int threads);
+
+// Triplets, in pieces, of edges [count] that are sorted by their inner hit; r, phi, z are [n]. They
+// are sorted by their first, then their second edge. Throws OverBudget if more pairs of edges meet.
+std::vector<Pairs> join_edges(const float* r, const float* phi, const float* z, int64_t n,
+                              const int32_t* inner, const int32_t* outer, int64_t count,
+                              const TripletCuts& cuts, const Budget& budget, int threads);
+
+struct Chains {
+    Pairs edges, triplets;
+};
+
+// In their order, the triplets through which a chain of at least `chain` edges runs, each two of them a
+// triplet, and the edges that are in one of those.
+Chains keep_chains(int32_t chain, int64_t triplets, const int32_t* first, const int32_t* second,
+                   int64_t edges, const int32_t* inner, const int32_t* outer, int threads);
 
 }  // namespace trackserve

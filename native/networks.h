@@ -1,4 +1,4 @@
-// The four networks of training/networks.py, with trained numbers.
+// What the four networks have in common: sizes, what they see, how they are run; each has a file of its own.
 #pragma once
 
 #include "inputs.h"
@@ -36,15 +36,5 @@ struct TripletNetwork : Network {
     virtual std::vector<Pairs> find(const Graph& graph, const Position& at, const TripletCuts& cuts,
                                     float threshold, const Budgets& budgets, int threads) const = 0;
 };
-
-template <class Number>
-std::unique_ptr<Network> make_embedding(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
-template <class Number>
-std::unique_ptr<Network> make_filter(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
-template <class Number>
-std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
-                                                    Tensors tensors);
-template <class Number>
-std::unique_ptr<Network> make_gnn(const HitColumns& columns, const Sizes& sizes, Tensors tensors);
 
 }  // namespace trackserve

@@ -1,14 +1,15 @@
-// Two orders of hits: the canonical one, as canonical_order in pipeline/features.py, and one in which those
-// close together in the embedding are close together in memory.
+#include "order.h"
 
-#include "kernels.h"
+#include "memory.h"
 #include "parallel.h"
 #include "radix.h"
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 namespace trackserve {
 namespace {

@@ -1,6 +1,8 @@
 #include "pipeline.h"
 
+#include "order.h"
 #include "parallel.h"
+#include "tracks.h"
 
 #include <algorithm>
 #include <chrono>

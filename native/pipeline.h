@@ -3,6 +3,8 @@
 #pragma once
 
 #include "fitted.h"
+#include "join.h"
+#include "neighbours.h"
 #include "networks.h"
 
 #include <array>

@@ -1,13 +1,23 @@
-// Sorting by 32-bit keys: eleven bits at a time, from the least significant; equal keys keep their order.
+// Sorting by floats and by other 32-bit keys: eleven bits at a time, from the least significant; equal keys
+// keep their order.
 #pragma once
 
 #include "memory.h"
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 namespace trackserve {
+
+// Unsigned integers in the order of the floats; NaN at the ends, -0 at 0.
+inline uint32_t ordered(float x) {
+    uint32_t u;
+    x += 0.0f;
+    std::memcpy(&u, &x, sizeof u);
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
 
 struct Keyed {
     uint32_t key;

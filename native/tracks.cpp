@@ -1,6 +1,5 @@
-// Algorithm 3, as pipeline/components.py: from scored edges to tracks; and scores, as pipeline/gnn.py.
+#include "tracks.h"
 
-#include "kernels.h"
 #include "radix.h"
 
 #include <algorithm>

@@ -1,7 +1,5 @@
-// The triplet classifier, as TripletFilter of training/networks.py, and the layer on triplets that
-// the GNN begins with, too.
-
 #include "triplets.h"
+
 #include "grouping.h"
 
 namespace trackserve {

@@ -1,4 +1,5 @@
-// What the networks see of triplets: TripletInputs of training/networks.py, and a layer on it.
+// Network 3, the triplet classifier, as TripletFilter of training/networks.py; what the networks see of
+// triplets, as TripletInputs there, and a layer on it, with which the GNN begins, too.
 #pragma once
 
 #include "networks.h"
@@ -77,5 +78,9 @@ class TripletParts {
 
     int64_t find_edges(TripletEnds& ends, const Graph& graph, const int32_t* edges, int64_t count);
 };
+
+template <class Number>
+std::unique_ptr<TripletNetwork> make_triplet_filter(const HitColumns& columns, const Sizes& sizes,
+                                                    Tensors tensors);
 
 }  // namespace trackserve

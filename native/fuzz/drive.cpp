@@ -1,6 +1,12 @@
 #include "drive.h"
 
+#include "embedding.h"
+#include "filter.h"
+#include "gnn.h"
+#include "order.h"
 #include "pipeline.h"
+#include "tracks.h"
+#include "triplets.h"
 
 #include <cmath>
 #include <random>
