@@ -75,7 +75,7 @@ class Study:
 
     def seconds(self, full: float) -> float:
         """Return how long to measure what takes ``full`` seconds in the whole study."""
-        return max(0.5, full / 50) if self.quick else full
+        return max(0.5, full / 150) if self.quick else full
 
     def repeats(self, full: int) -> int:
         """Return how often to measure."""

@@ -172,7 +172,7 @@ def stage(pipeline: NativePipeline, hits: Hits, repetitions: int) -> dict[str, A
 
 def sweeps(embedding: Float32, radius: float, *, quick: bool) -> dict[str, Any]:
     """Return seconds against hits, density, dimension (even points) and radius (this event)."""
-    most = 20_000 if quick else 200_000
+    most = 4_000 if quick else 200_000
     hits = [most // 8, most // 4, most // 2, most]
     cases = {
         "hits": [(n, 8, 50.0) for n in hits],
