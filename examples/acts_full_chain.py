@@ -305,7 +305,7 @@ def main() -> None:
     )
     parser.add_argument("--servers", help="host:port, several with commas; one is started if none")
     parser.add_argument("--bundle", type=Path, help="served if no server is given")
-    parser.add_argument("--conditions", choices=sorted(CONDITIONS), default="hl-lhc")
+    parser.add_argument("--conditions", choices=sorted(CONDITIONS), default="trackml")
     parser.add_argument("-o", "--output", type=Path, default=Path("chain"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

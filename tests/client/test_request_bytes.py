@@ -15,7 +15,8 @@ from trackserve.contract.wanted import LABELS_ONLY, Wanted
 @pytest.mark.parametrize("hits", [0, 10, 11, 1365, 1366, 20_000])
 def test_protobuf_reads_what_was_written(hits):
     table = np.random.default_rng(hits).normal(size=(hits, 3)).astype(np.float32)
-    data = request_bytes(TRACK_FINDING, table, "run7", Wanted(parameters=True, min_quality=0.25))
+    wanted = Wanted(parameters=True, min_quality=0.25, bundle="second")
+    data = request_bytes(TRACK_FINDING, table, "run7", wanted)
     request = service_pb2.ModelInferRequest.FromString(data)
     assert (request.model_name, request.id) == ("track_finding", "run7")
     (given,) = request.inputs
@@ -23,6 +24,7 @@ def test_protobuf_reads_what_was_written(hits):
     assert list(request.raw_input_contents) == [table.tobytes()]
     assert request.parameters["track_parameters"].bool_param
     assert request.parameters["min_quality"].double_param == 0.25
+    assert request.parameters["bundle"].string_param == "second"
 
 
 def test_rows_of_any_layout_are_sent_in_order():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from served import FREE_PORTS, wait_for
+from served import FREE_PORTS, counted, wait_for
 from tiny_bundle import straight_tracks
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
@@ -53,7 +54,9 @@ def test_events_of_one_execution_are_answered_and_counted_apart(tiny_bundle, eng
     ):
         answers = list(pool.map(ask, *zip(*asked, strict=True)))
         total = f'trackserve_events_total{{bundle="{bundle.name}",stage="%s"}}'
-        found = wait_for(server, total % "tracks", len(asked) - 1)
+        wait_for(server, total % "tracks", len(asked) - 1)
+        time.sleep(1.0)  # the other counters have been reported, too
+        found = counted(server)
     expected = [pipeline.find_tracks(hits).labels for hits in (*slow, *small)]
     expected += ["hit row 7: z is nan; every hit needs finite numbers", *expected[len(slow) :]]
     for answer, right in zip(answers, expected, strict=True):

@@ -224,6 +224,8 @@ def request_bytes(model: Model, array: NDArray[Any], request_id: str, wanted: Wa
     for name, value in wanted.request().items():
         if isinstance(value, bool):
             request.parameters[name].bool_param = value
+        elif isinstance(value, str):
+            request.parameters[name].string_param = value
         else:
             request.parameters[name].double_param = value
     raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
