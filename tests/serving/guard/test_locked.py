@@ -170,7 +170,7 @@ def test_a_front_on_another_machine_shows_its_own_credentials(
             str(listed), tiny_bundle, guard=guard, remote=remote, folder=tmp_path / "f", port=0
         ) as front:
             until = time.monotonic() + patience
-            while not front.well() and time.monotonic() < until:
+            while not front.room and time.monotonic() < until:
                 time.sleep(0.05)
             urls = [url.replace("127.0.0.1", "localhost") for url in front.urls.values()]
             return [find(url, clients) for url in urls]
