@@ -108,6 +108,12 @@ def test_an_evaluation_is_read_back_from_its_json() -> None:
     assert (read + whole).to_json() == (whole + whole).to_json()
 
 
+def test_one_event_has_no_spread() -> None:
+    one = evaluate_event(EVENT, perfect(EVENT))
+    assert "+-" not in one.table()
+    assert "+- 0.0000 per event" in (one + one).table()
+
+
 def test_targets_of_ones_own_are_judged_and_survive_json() -> None:
     own = OwnTargets("hits < 5"), OwnTargets("hits > 90")
     found = Tracks(labels(0, 0, 0, 0, 0, 0, 0, -1, -1, 1, 1, -1, -1))

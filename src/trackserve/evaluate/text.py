@@ -30,7 +30,9 @@ def blocks(result: Evaluation, variables: Sequence[str] = ()) -> list[str]:
 def _totals(result: Evaluation) -> list[list[str]]:
     score = "no weights"
     if not np.isnan(result.scores).any():
-        score = f"{np.mean(result.scores):.4f} +- {result.score_spread:.4f} per event"
+        score = f"{np.mean(result.scores):.4f}"
+        if result.events > 1:
+            score += f" +- {result.score_spread:.4f} per event"
     return [
         ["events", f"{result.events:,}"],
         ["hits", f"{result.hits:,}"],
