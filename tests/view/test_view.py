@@ -286,7 +286,9 @@ def test_page_draws_filters_and_answers_clicks(tmp_path: Path) -> None:
         assert page.inner_text("#shown") == "Shown: 0 tracks, 0 hits, 3 particles"
         page.uncheck("#missed-only")
         page.click("[data-view=side]")
+        page.evaluate("new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))")
         page.mouse.click(*page.evaluate("display.where(3)"))
+        page.wait_for_selector("#chosen", state="visible")
         assert "Track 0: 4 hits" in page.inner_text("#chosen")
         assert "matched" in page.inner_text("#chosen")
         assert "103" in page.inner_text("#chosen")
