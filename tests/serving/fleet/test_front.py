@@ -77,9 +77,9 @@ def test_servers_come_and_go_with_the_list(  # noqa: PLR0917 - each a fixture
     wait_until(lambda: front.room == 2 * front.per_server)
     find(front, tiny_bundle)
     assert main(["status", front.address]) == 0
-    told = capsys.readouterr().out
-    assert f"front of 3 servers at {front.address}: 2 are well, room for {front.room}" in told
-    assert "127.0.0.1:9  down" in told
+    output = capsys.readouterr().out
+    assert f"front of 3 servers at {front.address}: 2 are well, room for {front.room}" in output
+    assert "127.0.0.1:9  down" in output
     page = read_page(f"{front.urls['http']}/metrics")
     assert 'trackserve_front_servers{state="down"} 1\n' in page
     assert f"trackserve_front_room {front.room}\n" in page

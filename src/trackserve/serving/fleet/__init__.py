@@ -84,7 +84,6 @@ class Fleet:
         self.folder = Path(folder).absolute()
         guard = guard or GuardSettings()
         warn_if_open(address, guard)
-        self._secure = guard.tls
         room = servers * (1 + len(others)) * (self.settings.at_once + self.settings.max_queue)
         self.guard = Guard(
             self.folder,
@@ -103,15 +102,12 @@ class Fleet:
     @property
     def address(self) -> str:
         """Where clients connect: ``host:port``, for gRPC and HTTP."""
-        host = LOOPBACK if self.guard.address == "0.0.0.0" else self.guard.address
-        (port,) = self.guard.ports.values()
-        return f"{host}:{port}"
+        return self.guard.where
 
     @property
     def urls(self) -> dict[str, str]:
         """Where clients of each protocol connect."""
-        secure = "s" if self._secure else ""
-        return {scheme: f"{scheme}{secure}://{self.address}" for scheme in ("grpc", "http")}
+        return self.guard.urls
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,6 @@ class RemoteFleet:
         self.folder = Path(folder).absolute()
         self._servers = addresses_from(servers)
         warn_if_open(address, guard)
-        self._secure = guard.tls
         self.per_server = (1 + len(others)) * (settings.at_once + settings.max_queue)
         """How many requests of a protocol a server works on and lets wait."""
         self.guard = Guard(
@@ -106,15 +105,12 @@ class RemoteFleet:
     @property
     def address(self) -> str:
         """Where clients connect: ``host:port``, for gRPC and HTTP."""
-        host = LOOPBACK if self.guard.address == "0.0.0.0" else self.guard.address
-        (port,) = self.guard.ports.values()
-        return f"{host}:{port}"
+        return self.guard.where
 
     @property
     def urls(self) -> dict[str, str]:
         """Where clients of each protocol connect."""
-        secure = "s" if self._secure else ""
-        return {scheme: f"{scheme}{secure}://{self.address}" for scheme in ("grpc", "http")}
+        return self.guard.urls
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from trackserve.serving.guard.config import envoy_config
 from trackserve.serving.guard.credentials import Credentials
 from trackserve.serving.guard.pieces import Address, Front
 from trackserve.serving.process import (
+    LOOPBACK,
     RESTART_WINDOW,
     RESTARTS,
     Ending,
@@ -114,6 +115,18 @@ class Guard:
         self._noting = threading.Lock()
         self.over = threading.Event()
         """Set when it ended for good."""
+
+    @property
+    def where(self) -> str:
+        """Where clients of a guard with one port connect: ``host:port``, for gRPC and HTTP."""
+        (port,) = self.ports.values()
+        return f"{LOOPBACK if self.address == '0.0.0.0' else self.address}:{port}"
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where clients of each protocol connect, at a guard with one port."""
+        secure = "s" if self._front.tls else ""
+        return {scheme: f"{scheme}{secure}://{self.where}" for scheme in ("grpc", "http")}
 
     @property
     def problem(self) -> str:
