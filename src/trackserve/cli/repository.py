@@ -28,6 +28,12 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="new folder"
     )
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="copy trackserve and the packages that its models import from this Python into the repository, for a "
+        "tritonserver with the same version of Python and no trackserve installed (see docs/gpu.md)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,6 +42,9 @@ def run(options: argparse.Namespace) -> None:
 
     settings = chosen_settings(options)
     bundle, others = chosen_bundles(options)
+    served = [(each, settings) for each in others]
     print(
-        write_repository(bundle, options.output, settings, others=[(b, settings) for b in others])
+        write_repository(
+            bundle, options.output, settings, others=served, environment=options.environment
+        )
     )

@@ -1,6 +1,7 @@
 """A bundle and settings to a Triton model repository: one folder, fit to be carried elsewhere.
 
 track_finding/       config.pbtxt  1/model.py  bundle/    the bundle's one copy
+  environment/       the packages that models import, if it was asked for
 exatrkx/             config.pbtxt  1/model.py
 hits_to_tracks/ ...  config.pbtxt                         in an ensemble
 embedding/ ...       config.pbtxt  1/model.py             its stages
@@ -40,6 +41,7 @@ from trackserve.contract.tensors import (
 from trackserve.engines.registry import engine
 from trackserve.errors import InputError
 from trackserve.pipeline.networks import steady_threads
+from trackserve.serving.environment import ENVIRONMENT, check_torch, model_head, write_environment
 from trackserve.serving.settings import NETWORKS, Settings
 
 if TYPE_CHECKING:
@@ -56,12 +58,14 @@ def write_repository(
     settings: Settings | None = None,
     *,
     others: Sequence[tuple[Bundle, Settings]] = (),
+    environment: bool = False,
 ) -> Path:
     """Write the model repository that serves a bundle with these settings, and ``others`` by their names.
 
     It holds a copy of each bundle, so the folder is all that a server needs beside an installed
-    trackserve. Raises :class:`InputError` if ``directory`` is there already and not empty, and for
-    two bundles of one name.
+    trackserve; with an ``environment`` it holds that, too (:mod:`trackserve.serving.environment`).
+    Raises :class:`InputError` if ``directory`` is there already and not empty, and for two bundles of
+    one name.
     """
     served = ((bundle, settings or Settings()), *others)
     names = bundle_names([each for each, _ in served])
@@ -74,11 +78,19 @@ def write_repository(
         repository = Path(beside) / "repository"
         for (each, its_own), suffix in zip(served, ("", *names[1:]), strict=True):
             for config in model_configs(each, its_own, suffix, names):
+                if environment and config.backend == "python":
+                    path = f"$$TRITON_MODEL_DIRECTORY/../{TRACK_FINDING.name}/{ENVIRONMENT}"
+                    config.parameters["EXECUTION_ENV_PATH"].string_value = path
                 _write_model(repository / config.name, config, each)
             folder = repository / bundle_folder(suffix)
             folder.mkdir()
             for member in (BUNDLE_FILE, *(f"{network}.onnx" for network in each.networks)):
                 shutil.copyfile(each.path / member, folder / member)
+        if environment:
+            first = served[0][1]
+            if first.engine == "gpu":
+                check_torch(first.device)
+            write_environment(repository / TRACK_FINDING.name / ENVIRONMENT, first.engine)
         repository.rename(directory)
     return directory
 
@@ -285,8 +297,9 @@ def _write_model(folder: Path, config: Any, bundle: Bundle) -> None:
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
     if config.backend == "python":
         entry = "front" if split_name(config.name)[0] in _SERVED_NAMES else "stage"
+        head = model_head() if "EXECUTION_ENV_PATH" in config.parameters else ""
         line = f"from trackserve.backend.{entry} import TritonPythonModel  # noqa: F401\n"
-        (version / "model.py").write_text(line, encoding="utf-8")
+        (version / "model.py").write_text(head + line, encoding="utf-8")
     elif config.backend == "onnxruntime":
         network = split_name(config.name)[0]
         shutil.copyfile(bundle.path / f"{network}.onnx", version / "model.onnx")
