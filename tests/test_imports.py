@@ -95,7 +95,16 @@ def test_the_client_loads_numpy_and_tritonclient_only():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert {"numpy", "tritonclient.grpc", "trackserve.client"} <= loaded
-    heavy = {"scipy", "onnx", "onnxruntime", "torch", "matplotlib", "pytriton", "pandas"}
+    heavy = {
+        "opentelemetry",
+        "scipy",
+        "onnx",
+        "onnxruntime",
+        "torch",
+        "matplotlib",
+        "pytriton",
+        "pandas",
+    }
     assert loaded.isdisjoint(heavy)
     ours = {m for m in loaded if m.split(".")[0] == "trackserve"}
     assert {m.removeprefix("trackserve").lstrip(".") for m in ours} == {
@@ -108,11 +117,18 @@ def test_the_client_loads_numpy_and_tritonclient_only():
             "client.core",
             "client.credentials",
         ),
-        *("client.failures", "client.http", "client.table", "client.tries", "errors"),
+        *(
+            "client.failures",
+            "client.http",
+            "client.table",
+            "client.tracing",
+            "client.tries",
+            "errors",
+        ),
         *("event", "event.arrays", "event.graph", "event.hits", "event.tracks", "event.truth"),
         *("checks", "track_table"),
         *("contract", "contract.description", "contract.tensors", "contract.wanted"),
-        "contract.compact",
+        *("contract.compact", "contract.trace"),
     }
 
 

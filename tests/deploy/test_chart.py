@@ -114,6 +114,10 @@ def test_what_locked_values_ask_for_is_there(helm):
         options = build_parser().parse_args(each["args"])
         assert options.instances == ["4"]
         assert options.bundle == ["/bundle"]
+        assert (options.trace, options.trace_share) == ("http://collector.hep:4318/", 0.01)
+    for name in ("server", "front"):
+        policy = one(documents, "NetworkPolicy", f"farm-{name}")["spec"]
+        assert [{"port": 4318}] in [rule["ports"] for rule in policy["egress"]]
 
 
 def test_a_kind_of_autoscaler_that_is_none_is_refused(helm):

@@ -64,8 +64,9 @@ def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
         assert more[f'trackserve_events_total{{bundle="tiny",stage="{stage.name}"}}'] == 2
         assert 0 < more[f'trackserve_seconds_total{{bundle="tiny",stage="{stage.name}"}}'] < 60
     names = {key.partition("{")[0] for key in more}
-    on_a_device = {metrics.DEVICE_BYTES.name}  # of engines that run on one
-    assert names == {metric.name for metric in metrics.METRICS} - on_a_device
+    # Those of engines that run on a device, and of traces.
+    elsewhere = {metrics.DEVICE_BYTES.name, metrics.SPANS.name}
+    assert names - elsewhere == {metric.name for metric in metrics.METRICS} - elsewhere
 
 
 def _features(bundle):

@@ -15,6 +15,7 @@ import triton_python_backend_utils as pb
 
 from trackserve.backend.counters import Counters
 from trackserve.backend.parent import end_with_parent
+from trackserve.backend.spans import Record, Spans
 from trackserve.bundle import Bundle, read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.tensors import (
@@ -24,6 +25,7 @@ from trackserve.contract.tensors import (
     model_named,
     split_name,
 )
+from trackserve.contract.trace import Traced
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
 from trackserve.errors import InputError
 from trackserve.pipeline.timings import Timings
@@ -46,6 +48,7 @@ class Entry(ABC):
     threads: int
     max_hits: int
     _counters: Counters | None = None
+    _spans: Spans | None = None
 
     def load(self) -> None:  # noqa: B027 - few stages need it
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
@@ -67,13 +70,17 @@ class Entry(ABC):
         self.load()
         self._warm_up()
         self._counters = Counters(json.loads(parameters["bundle"]["string_value"]))
+        if collector := parameters["trace"]["string_value"]:
+            self._spans = Spans(collector, self._counters)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request."""
         return [self._answer(request) for request in requests]
 
     def finalize(self) -> None:
-        """Report the last counts."""
+        """Report the last counts and spans."""
+        if self._spans is not None:
+            self._spans.close()
         if self._counters is not None:
             self._counters.report()
 
@@ -115,9 +122,11 @@ class Entry(ABC):
             given = [pb.get_input_tensor_by_name(request, t.name) for t in self._table.inputs]
             inputs = [tensor.as_numpy() for tensor in given]
             began = time.perf_counter()
-            wanted = Wanted.of_request(json.loads(request.parameters() or "{}"))
+            parameters = json.loads(request.parameters() or "{}")
+            wanted = Wanted.of_request(parameters)
             outputs = self.run(wanted, *inputs)
             self.count(outputs, time.perf_counter() - began)
+            self._trace(parameters, began)
             return pb.InferenceResponse(
                 [
                     pb.Tensor(tensor.name, array)
@@ -131,6 +140,14 @@ class Entry(ABC):
             pb.Logger.log_error(f"{name}: {traceback.format_exc()}")
             message = f"the server failed in {self._table.name}: {type(error).__name__}: {error}"
             return _refusal(message, pb.TritonError.INTERNAL)
+
+    def _trace(self, parameters: Mapping[str, Any], began: float) -> None:
+        """Record the span of a stage that has run, if its request's trace is recorded."""
+        if self._spans is None or (traced := Traced.of_request(parameters)) is None:
+            return
+        # On Linux ``time.perf_counter`` is ``time.monotonic``.
+        ended, name = time.perf_counter(), self._stage_name
+        self._spans.record(Record(name, traced, began, ended, {}, serves=False))
 
 
 def _refusal(message: str, code: int) -> Any:

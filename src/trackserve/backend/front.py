@@ -28,11 +28,13 @@ from trackserve.backend.log import RequestLog
 from trackserve.backend.parent import end_with_parent
 from trackserve.backend.policy import Policy
 from trackserve.backend.queue import Queue, Request
-from trackserve.backend.workers import Ensemble, Monolith, Outcome
+from trackserve.backend.spans import Part, Record, Spans
+from trackserve.backend.workers import Answer, Ensemble, Monolith, Outcome
 from trackserve.bundle import read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.description import PIPELINE, Description
 from trackserve.contract.tensors import bundle_folder, model_named, split_name
+from trackserve.contract.trace import Traced
 from trackserve.contract.wanted import Wanted
 from trackserve.errors import InputError
 
@@ -61,6 +63,8 @@ class TritonPythonModel:
         self._description = Description.from_parameters(parameters)
         self._counters = Counters(self._description.bundle)
         self._log = RequestLog(self._table.name, parameters["log_requests"], self._counters)
+        collector = parameters["trace"]
+        self._spans = Spans(collector, self._counters) if collector else None
         workers = self._workers(parameters, Path(args["model_repository"]).parent)
         self._policy = Policy(
             max_queue=int(parameters["max_queue"]),
@@ -98,27 +102,30 @@ class TritonPythonModel:
         return [self._accept(request) for request in requests]
 
     def finalize(self) -> None:
-        """Report the last counts."""
+        """Report the last counts and spans."""
+        if self._spans is not None:
+            self._spans.close()
         self._counters.report()
 
     def _accept(self, request: Any) -> Any:
         """Return the answer of a request or its refusal, None if it waits."""
         name, now = request.request_id() or token_hex(8), time.monotonic()
+        parameters = json.loads(request.parameters() or "{}")
+        traced = None if self._spans is None else Traced.of_request(parameters)
         try:
-            wanted = Wanted.of_request(json.loads(request.parameters() or "{}"))
+            wanted = Wanted.of_request(parameters)
             self._description.check(wanted, self._table)
             wanted = replace(wanted, bundle=None)  # which it is, and events go together
             given = inputs.given(request, self._table, self._description)
         except InputError as error:
-            unusable = Outcome("unusable", str(error))
-            self._log.record(name, unusable)
-            return _error(unusable)
+            return self._refuse(name, Outcome("unusable", str(error)), now, traced)
         if refusal := self._queue.admit():
-            self._log.record(name, refusal)
-            return _error(refusal)
+            return self._refuse(name, refusal, now, traced)
         alone = self._queue.accepted == 1 and now - self._last_alone > APART
         self._counters.add(metrics.PENDING, 1, self._table.name)
-        accepted = Request(name, given.tensor, now, given.hits, wanted, given.compact)
+        accepted = Request(
+            name, given.tensor, now, given.hits, wanted, given.compact, traced=traced
+        )
         if self._only_worker is not None and alone and accepted.hits <= ALONE_HITS:
             ((_, answer),) = self._answers(self._only_worker, [accepted])
             self._sent()
@@ -126,6 +133,13 @@ class TritonPythonModel:
             return answer
         self._queue.put(replace(accepted, sender=request.get_response_sender()))
         return None
+
+    def _refuse(self, name: str, outcome: Outcome, since: float, traced: Traced | None) -> Any:
+        """Count a request that isn't accepted and return its answer."""
+        self._log.record(name, outcome)
+        if traced is not None:
+            self._trace(name, traced, outcome, since=since, ended=time.monotonic())
+        return _error(outcome)
 
     def _work(self, worker: Worker) -> None:
         """Answer requests for as long as the process lives."""
@@ -155,22 +169,20 @@ class TritonPythonModel:
         in_time: list[Request] = []
         for request in batch:
             if late := self._policy.lateness(request, began, self._queue.length):
-                yield request, self._end(request, late, None, began)
+                yield request, self._end(request, Answer(late), began)
             else:
                 in_time.append(request)
         if not in_time:
             return
         answers = worker.find(in_time)
-        if any(outputs is not None for _, outputs in answers):
+        if any(answer.outputs is not None for answer in answers):
             self._policy.observe((time.monotonic() - began) / len(answers))
-        for request, (outcome, outputs) in zip(in_time, answers, strict=True):
-            yield request, self._end(request, outcome, outputs, began)
+        for request, answer in zip(in_time, answers, strict=True):
+            yield request, self._end(request, answer, began)
 
-    def _end(
-        self, request: Request, outcome: Outcome, outputs: list[Any] | None, began: float
-    ) -> Any:
+    def _end(self, request: Request, answer: Answer, began: float) -> Any:
         """Count a request and return its answer: whoever has it finds its line in the log."""
-        ended = time.monotonic()
+        ended, (outcome, outputs, _) = time.monotonic(), answer
         self._queue.finish()
         if outcome.kind == "answered":
             self._counters.add(metrics.QUEUE_SECONDS, began - request.since, self._table.name)
@@ -183,11 +195,36 @@ class TritonPythonModel:
             waited=round(began - request.since, 6),
             worked=round(ended - began, 6),
         )
+        if request.traced is not None:
+            stages = answer.work.parts() if answer.work else ()
+            parts = [Part("queue", request.since, began), *stages]
+            name, since = request.request_id, request.since
+            self._trace(name, request.traced, outcome, since=since, ended=ended, parts=parts)
         if outputs is None:
             return _error(outcome)
         if request.compact:
             outputs = inputs.in_compact_form(outputs)
         return pb.InferenceResponse(outputs)
+
+    def _trace(
+        self,
+        name: str,
+        traced: Traced,
+        outcome: Outcome,
+        *,
+        since: float,
+        ended: float,
+        parts: Sequence[Part] = (),
+    ) -> None:
+        """Record the span of a request and those of its parts."""
+        assert self._spans is not None
+        about = {
+            "trackserve.request_id": name,
+            "trackserve.bundle": self._description.bundle,
+            "trackserve.outcome": outcome.kind,
+        }
+        record = Record(self._table.name, traced, since, ended, about, parts, outcome.reason)
+        self._spans.record(record)
 
 
 def _error(outcome: Outcome) -> Any:

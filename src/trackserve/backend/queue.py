@@ -16,6 +16,7 @@ from trackserve.contract.wanted import LABELS_ONLY, Wanted
 if TYPE_CHECKING:
     from trackserve.backend.policy import Policy
     from trackserve.backend.workers import Outcome
+    from trackserve.contract.trace import Traced
 
 BATCH_HITS = 20_000
 """Events go to a worker together up to this many hits: beyond, each is work enough alone."""
@@ -35,6 +36,8 @@ class Request:
     """Whether the tensor is HITS_COMPACT, and LABELS_COMPACT is to come back."""
     sender: Any = None
     """What sends its answer, None where ``execute`` returns it."""
+    traced: Traced | None = None
+    """Its place in a trace, None if none is recorded."""
 
 
 class Queue:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import triton_python_backend_utils as pb
 
 from trackserve.backend.entry import WARM_UP_HITS
 from trackserve.backend.inputs import hits_of, tensor_of
+from trackserve.backend.spans import Work
 from trackserve.contract import metrics
 from trackserve.contract.tensors import (
     EXATRKX,
@@ -23,6 +25,7 @@ from trackserve.contract.tensors import (
     UNUSABLE,
     model_named,
 )
+from trackserve.contract.trace import TRACEPARENT
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import OVER_BUDGET, InputError
 from trackserve.pipeline.features import feature_matrix
@@ -62,8 +65,15 @@ class Outcome:
         return cls("over_budget" if reason.startswith(OVER_BUDGET) else "unusable", reason)
 
 
-Answer = tuple[Outcome, list[Any] | None]
-"""What became of a request, and its outputs as Triton's tensors, None if it has no tracks."""
+class Answer(NamedTuple):
+    """What became of a request, its outputs as Triton's tensors (None if it has no tracks), and its stages' times.
+
+    Of events that were worked on together each one's stages are those of all.
+    """
+
+    outcome: Outcome
+    outputs: list[Any] | None = None
+    work: Work | None = None
 
 
 class Worker(Protocol):
@@ -109,13 +119,15 @@ class Monolith:
     def _find(self, requests: Sequence[Request], wanted: Wanted) -> list[Answer]:
         """Return the answer for each of the requests; nobody fails for another's hits."""
         try:
-            clock = StageClock()
+            since, clock = time.monotonic(), StageClock()
             features = [self._features(hits_of(request)) for request in requests]
             if self._columns is not None:
                 clock.stop("features")
             found = self._pipeline.run_events(features, wanted)
-            self._count(clock.timings(), found)
-            return [(Outcome("answered"), _outputs(each.tracks)) for each in found]
+            preparation, spent = clock.timings(), reduce(add, (each.timings for each in found))
+            self._count(preparation, spent, found)
+            work = Work(since, {**preparation.seconds, **spent.seconds})
+            return [Answer(Outcome("answered"), _outputs(each.tracks), work) for each in found]
         except InputError as error:
             outcome = Outcome.unusable(str(error))
         except Exception as error:
@@ -123,7 +135,7 @@ class Monolith:
             pb.Logger.log_error(f"request {names}: {traceback.format_exc()}")
             outcome = Outcome("failed", f"the server failed: {type(error).__name__}: {error}")
         if len(requests) == 1:
-            return [(outcome, None)]
+            return [Answer(outcome)]
         return [answer for request in requests for answer in self._find([request], wanted)]
 
     def _features(self, rows: Float32) -> Float32:
@@ -134,10 +146,10 @@ class Monolith:
             raise InputError(message)
         return rows if self._columns is None else feature_matrix(rows, self._columns)
 
-    def _count(self, preparation: Timings, found: Sequence[TimedTracks]) -> None:
+    def _count(self, preparation: Timings, spent: Timings, found: Sequence[TimedTracks]) -> None:
         """Count the stages of these events, and their tracks."""
         self._counters.add_timings(replace(preparation, events=len(found)))
-        self._counters.add_timings(reduce(add, (each.timings for each in found)))
+        self._counters.add_timings(spent)
         self._counters.add(metrics.TRACKS, sum(len(each.tracks) for each in found))
         self._note_memory()
 
@@ -162,6 +174,11 @@ def _sendable(parameters: Mapping[str, bool | float | str]) -> dict[str, bool | 
     return {n: value if isinstance(value, bool) else str(value) for n, value in parameters.items()}
 
 
+def _trace(request: Request) -> dict[str, str]:
+    """Return the parameter by which the stages know a request's trace, if it is recorded."""
+    return {} if request.traced is None else {TRACEPARENT: request.traced.header()}
+
+
 class Ensemble:
     """A chain of Triton's models, one for each stage."""
 
@@ -180,15 +197,15 @@ class Ensemble:
                 requested_output_names=[tensor.name for tensor in wanted.outputs(self._model)],
                 inputs=[tensor_of(request)],
                 request_id=request.request_id,
-                parameters=_sendable(wanted.request()),
+                parameters=_sendable(wanted.request()) | _trace(request),
             ).exec()
             if not response.has_error():
-                return Outcome("answered"), response.output_tensors()
+                return Answer(Outcome("answered"), response.output_tensors())
             reason = response.error().message()
         except InputError as error:
-            return Outcome("unusable", str(error)), None
+            return Answer(Outcome("unusable", str(error)))
         except Exception as error:  # the next one is answered
             reason = f"the server failed: {type(error).__name__}: {error}"
         # An error's code is lost on the way, so its text identifies it.
         _, unusable, why = reason.partition(UNUSABLE)
-        return (Outcome.unusable(why) if unusable else Outcome("failed", reason)), None
+        return Answer(Outcome.unusable(why) if unusable else Outcome("failed", reason))

@@ -77,6 +77,11 @@ def add(commands: Subparsers) -> None:
         action="store_true",
         help="wait for a server that has not started yet, up to the timeout",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="URL",
+        help="OpenTelemetry collector for a span of each event, such as http://localhost:4318",
+    )
     _add_outputs(parser)
 
 
@@ -115,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
     from trackserve.finding import check_distinct
 
     if options.local:
-        refuse(options, ("concurrency", "compact"), "--server")
+        refuse(options, ("concurrency", "compact", "trace"), "--server")
     else:
         refuse(options, ("engine",), "--local; a server uses its own")
     check_files(options.output, options.parameters)
@@ -125,6 +130,7 @@ def run(options: argparse.Namespace) -> None:
     with (
         TrackFiles.open(options.output, options.parameters) as files,
         contextlib.closing(progress(sources, "find")) as bar,
+        _traced(options.trace),
     ):
         outcome = _Outcome(files, keep_going=options.keep_going)
         if options.concurrency is None:
@@ -134,6 +140,15 @@ def run(options: argparse.Namespace) -> None:
         if not outcome.found:  # a file that is there stays
             outcome.check()
     outcome.check()
+
+
+def _traced(collector: str | None) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which spans go to a collector, if one is given."""
+    from trackserve.client.tracing import tracing_to
+
+    return (
+        contextlib.nullcontext() if collector is None else tracing_to(collector, "trackserve-find")
+    )
 
 
 class _Outcome:

@@ -53,6 +53,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     _add_numbers(group)
     _add_limits(group)
+    _add_watching(group)
 
 
 def _add_numbers(group: argparse._ArgumentGroup) -> None:
@@ -95,16 +96,32 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         help="monolith: maximum small waiting events processed together",
     )
     group.add_argument(
+        "--shared-memory",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="let clients on this machine, all trusted, use system shared memory",
+    )
+
+
+def _add_watching(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--log-requests",
         choices=("none", "failures", "all"),
         default="failures",
         help="requests with a JSON line in the server's log",
     )
     group.add_argument(
-        "--shared-memory",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="let clients on this machine, all trusted, use system shared memory",
+        "--trace",
+        default="",
+        metavar="URL",
+        help="OpenTelemetry collector (OTLP over HTTP) for spans of requests, such as http://localhost:4318",
+    )
+    group.add_argument(
+        "--trace-share",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="share of the requests in no trace that begin one, 0 to 1",
     )
 
 
@@ -149,6 +166,8 @@ def chosen_settings(options: argparse.Namespace) -> Settings:
         queue_timeout=options.queue_timeout,
         batch=options.batch,
         log_requests=options.log_requests,
+        trace=options.trace,
+        trace_share=options.trace_share,
         shared_memory=options.shared_memory,
         budget=_bounds(options.budget),
     )

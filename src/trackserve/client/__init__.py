@@ -28,6 +28,7 @@ from trackserve.client.core import (
 )
 from trackserve.client.credentials import Credentials
 from trackserve.client.table import as_float32, hits_table
+from trackserve.client.tracing import event_span
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
@@ -188,10 +189,11 @@ class Client(ClientCore):
 
         *compact, plain = self._forms(model, array)
         try:
-            for form in compact:
-                with suppress(InputError):
-                    return self._ask(asking(form))
-            return self._ask(asking(plain))
+            with event_span(model.name, request_id, len(array)):
+                for form in compact:
+                    with suppress(InputError):
+                        return self._ask(asking(form))
+                return self._ask(asking(plain))
         except WORTH_ANOTHER_TRY as error:
             if self._fallback is None:
                 error.request_id = request_id

@@ -32,6 +32,7 @@ from trackserve.client.core import (
 )
 from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.table import as_float32, hits_table
+from trackserve.client.tracing import event_span, trace_headers
 from trackserve.client.tries import WORTH_ANOTHER_TRY, Tries
 from trackserve.contract.tensors import EXATRKX, TRACK_FINDING, Model
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
@@ -241,10 +242,11 @@ class AsyncClient(ClientCore):
         async with self._places:
             *compact, plain = self._forms(model, array)
             try:
-                for form in compact:
-                    with contextlib.suppress(InputError):
-                        return await self._ask(asking(form))
-                return await self._ask(asking(plain))
+                with event_span(model.name, request_id, len(array)):
+                    for form in compact:
+                        with contextlib.suppress(InputError):
+                            return await self._ask(asking(form))
+                    return await self._ask(asking(plain))
             except WORTH_ANOTHER_TRY as error:
                 if self._fallback is None:
                     error.request_id = request_id
@@ -296,7 +298,7 @@ class _AsyncConnection:
                 [model_input(model, array)],
                 client_timeout=timeout,
                 parameters=wanted.request(),
-                **identified(request_id, self._headers),
+                **identified(request_id, {**self._headers, **trace_headers()}),
             )
             outputs = outputs_of(answer, model, wanted)
         return wanted_outputs(outputs, model, wanted, self.url)

@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 from trackserve.client import failures
 from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.http import Http
+from trackserve.client.tracing import trace_headers
 from trackserve.contract.wanted import LABELS_ONLY
 from trackserve.errors import InputError, ServerError
 
@@ -156,7 +157,9 @@ class GrpcConnection(Connection):
     def _infer(
         self, model: Model, array: NDArray[Any], timeout: float, request_id: str, wanted: Wanted
     ) -> Mapping[str, NDArray[Any]]:
-        metadata = {**self._headers, **({"x-request-id": request_id} if request_id else {})}
+        metadata = {**self._headers, **trace_headers()}
+        if request_id:
+            metadata["x-request-id"] = request_id
         try:
             answer = self._model_infer(
                 request_bytes(model, array, request_id, wanted),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
+from trackserve.client.tracing import trace_headers
 from trackserve.contract.wanted import LABELS_ONLY
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Http:
         """Return the outputs of a model for its one input, by name."""
         sent = {"binary_data_size": array.nbytes}
         head = inference_head(model, array.shape, sent, request_id=request_id, asked=wanted)
-        headers = {HEAD_LENGTH: str(len(head))}
+        headers = {HEAD_LENGTH: str(len(head)), **trace_headers()}
         if request_id:
             headers["x-request-id"] = request_id
         body = (head, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

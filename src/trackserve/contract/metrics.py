@@ -50,6 +50,11 @@ SECONDS = Metric("trackserve_seconds_total", (BUNDLE, "stage"), "seconds that a 
 EDGES = Metric("trackserve_edges_total", (BUNDLE, "stage"), "edges that a stage returned")
 HITS = Metric("trackserve_hits_total", (BUNDLE,), "hits of the events that were answered")
 TRACKS = Metric("trackserve_tracks_total", (BUNDLE,), "tracks that were found")
+SPANS = Metric(
+    "trackserve_spans_total",
+    (BUNDLE, "outcome"),
+    "spans of traces by what became of them: sent to the collector, or dropped",
+)
 DEVICE_BYTES = Metric(
     "trackserve_device_memory_bytes",
     (BUNDLE, "device", "kind", "model", "name"),
@@ -78,7 +83,7 @@ LATENCY_COUNT = Metric(
 
 METRICS = (
     *(REQUESTS, PENDING, QUEUE_SECONDS, LATENCY, LATENCY_SUM, LATENCY_COUNT),
-    *(EVENTS, SECONDS, EDGES, HITS, TRACKS, DEVICE_BYTES),
+    *(EVENTS, SECONDS, EDGES, HITS, TRACKS, DEVICE_BYTES, SPANS),
 )
 
 

@@ -223,6 +223,7 @@ def _how(name: str, settings: Settings) -> dict[str, str]:
         "engine": settings.engine,
         "device": settings.device,
         "precision": settings.precision,
+        "trace": settings.trace,
         "budget": json.dumps({"hits": settings.max_hits, **settings.budget}),
     }
 

@@ -16,10 +16,12 @@ import time
 import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from trackserve.contract.draining import FRONTS, STOP
+from trackserve.contract.trace import TRACEPARENT
 from trackserve.engines.registry import engine
 from trackserve.errors import InputError, MissingDependencyError, ServerError
 from trackserve.serving.installation import (
@@ -73,7 +75,8 @@ class Server:
     that it sends there. So where tritonserver or one of its models' processes ends by itself, the
     server is restarted on the same sockets: at once, and after a pause if it was so ``restarts`` times
     within five minutes. It ends for good when as many starts in a row have failed, or with ``restarts`` 0.
-    ``died`` is called at once when a process has ended.
+    ``died`` is called at once when a process has ended. If ``traced``, models are handed each request's
+    header ``traceparent``.
     """
 
     def __init__(
@@ -84,11 +87,13 @@ class Server:
         start_timeout: float = 120.0,
         restarts: int = RESTARTS,
         died: Callable[[], None] | None = None,
+        traced: bool = False,
     ) -> None:
         self.repository = Path(repository).absolute()
         self.start_timeout = start_timeout
         self.restarts = restarts
         self._died = died or (lambda: None)
+        self._traced = traced
         self.restarted: list[float] = []
         """When (``time.monotonic``, s) the server was restarted."""
         self._log = None if log is None else Path(log).absolute()
@@ -249,6 +254,10 @@ class Server:
         for name in PROTOCOLS:
             command += [f"--{name}-address=unix:{self._folder / name}"]
         command += [f"--grpc-port={GRPC_PORT}"]
+        if self._traced:
+            command += [
+                f"--{name}-header-forward-pattern={TRACEPARENT}" for name in ("http", "grpc")
+            ]
         if installation.pip is not None:
             command.append(f"--backend-directory={self._folder / 'backends'}")
         return command
@@ -315,6 +324,8 @@ def computed_here(bundle: Bundle, settings: Settings) -> Settings:
     asked, chosen = settings.precision, engine(settings.engine)
     if reason := chosen.unavailable():
         raise MissingDependencyError(reason)
+    if settings.trace:
+        check_exporter()
     here = chosen.devices()
     device = here[0] if settings.device == "auto" else settings.device
     for name in device.split(","):
@@ -329,6 +340,17 @@ def computed_here(bundle: Bundle, settings: Settings) -> Settings:
         message = f"this machine has no {asked}; the server computes in {nearest}"
         warnings.warn(message, stacklevel=3)
     return replace(settings, device=device, precision=nearest)
+
+
+def check_exporter() -> None:
+    """Raise :class:`MissingDependencyError` unless the models can send spans to a collector."""
+    try:
+        metadata.version("opentelemetry-exporter-otlp-proto-http")
+    except metadata.PackageNotFoundError:
+        message = (
+            "spans need OpenTelemetry's exporter; install it with: pip install 'trackserve[trace]'"
+        )
+        raise MissingDependencyError(message) from None
 
 
 _STATUS = "Internal|Invalid argument|Not found|Unavailable|Unsupported|Unknown"

@@ -14,6 +14,7 @@ from trackserve.serving.guard.front import Guard
 from trackserve.serving.guard.metrics import guard_metrics, server_metrics
 from trackserve.serving.guard.routes import ALIVE_PATH
 from trackserve.serving.guard.settings import GuardSettings, limits
+from trackserve.serving.guard.tracing import Tracing
 from trackserve.serving.leftovers import OwnFolder
 from trackserve.serving.process import LOOPBACK, RESTARTS
 from trackserve.serving.repository import write_repository
@@ -109,7 +110,8 @@ def hidden_server(
     """Run a server of a bundle, and of others, that only this user's processes reach, for as long as the context lasts."""
     with OwnFolder() as own:
         repository = write_repository(bundle, own.path / "models", settings, others=others)
-        with Server(repository, log=log, restarts=restarts, died=died) as server:
+        traced = bool(settings.trace)
+        with Server(repository, log=log, restarts=restarts, died=died, traced=traced) as server:
             yield server
 
 
@@ -149,6 +151,7 @@ def serve(
             limits=limits((bundle, *others), settings, guard),
             settings=guard,
             log=log,
+            tracing=Tracing.of(settings),
         )
         running.enter_context(front)  # first, since it fails at once if a port is taken
         server = running.enter_context(

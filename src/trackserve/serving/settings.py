@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trackserve.contract.description import PIPELINE
 from trackserve.contract.tensors import STAGES
+from trackserve.contract.trace import check_collector
 from trackserve.engines.registry import STAGES_ENGINE, engine, fastest
 from trackserve.errors import BundleError, InputError
 from trackserve.pipeline.budget import Budget
@@ -36,7 +37,9 @@ class Settings:
     ``budget`` replaces bounds of an event that the bundle sets (:mod:`trackserve.pipeline.budget`), by name.
     Up to ``batch`` waiting events of few hits go to a monolith's instance in one execution.
     ``log_requests`` selects the requests with a line in the server's log: ``none``, the ``failures``
-    (unusable events and the server's own faults), or ``all``, the refused ones among them. With
+    (unusable events and the server's own faults), or ``all``, the refused ones among them. Spans of
+    requests go to ``trace``, the address of an OpenTelemetry collector (``http://host:port``), and to nobody if
+    that is empty: of requests that are in a recorded trace, and of a share ``trace_share`` of those in none. With
     ``shared_memory`` clients on this machine may send their tensors through system shared memory, and
     then can make the server read and write any such region by its name.
     """
@@ -55,6 +58,8 @@ class Settings:
     shared_memory: bool = False
     budget: Mapping[str, float | str] = field(default_factory=dict)
     log_requests: Literal["none", "failures", "all"] = "failures"
+    trace: str = ""
+    trace_share: float = 1.0
 
     def __post_init__(self) -> None:
         _check_choice("shape", self.shape, ("monolith", "ensemble"))
@@ -89,6 +94,11 @@ class Settings:
             Budget().changed(self.budget)
         except BundleError as error:
             raise InputError(str(error)) from None
+        if self.trace:
+            object.__setattr__(self, "trace", check_collector(self.trace))
+        if not 0 <= self.trace_share <= 1:
+            message = f"trace_share is {self.trace_share}; expected a number from 0 to 1"
+            raise InputError(message)
         if not 0 < self.queue_timeout < 86_400:
             message = f"queue_timeout is {self.queue_timeout}; expected seconds, at most a day"
             raise InputError(message)

@@ -42,6 +42,10 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 - --instances={{ .Values.server.instances }}
 - --max-queue={{ .Values.server.maxQueue }}
 - --max-hits={{ .Values.server.maxHits | int64 }}
+{{- with .Values.trace.collector }}
+- --trace={{ . }}
+- --trace-share={{ $.Values.trace.share }}
+{{- end }}
 {{- if .Values.bundle.volume }}
 - --bundle=/bundle
 {{- end }}

@@ -22,6 +22,7 @@ from trackserve.serving.guard.control import answering
 from trackserve.serving.guard.front import Guard
 from trackserve.serving.guard.metrics import guard_metrics, merged, server_metrics
 from trackserve.serving.guard.settings import GuardSettings, limits
+from trackserve.serving.guard.tracing import Tracing
 from trackserve.serving.process import LOOPBACK
 from trackserve.serving.repository import bundle_names
 from trackserve.serving.server import computed_here
@@ -93,6 +94,7 @@ class Fleet:
             limits=limits((bundle, *others), self.settings, guard),
             settings=guard,
             access_log=True,
+            tracing=Tracing.of(self.settings),
         )
         self.members: list[Member] = []
         self._count, self._started = servers, 0

@@ -22,6 +22,7 @@ from trackserve.serving.guard.metrics import guard_metrics
 from trackserve.serving.guard.remote import Remote
 from trackserve.serving.guard.routes import ALIVE_PATH
 from trackserve.serving.guard.settings import GuardSettings, limits
+from trackserve.serving.guard.tracing import Tracing
 from trackserve.serving.process import LOOPBACK
 from trackserve.serving.server import DRAIN_SECONDS
 from trackserve.serving.service import warn_if_open
@@ -92,6 +93,7 @@ class RemoteFleet:
             settings=guard,
             access_log=True,
             remote=remote or Remote(),
+            tracing=Tracing.of(settings),
         )
         self.known: list[Address] = []
         """The servers of the list, well or not."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trackserve.serving.guard.clusters import CLUSTERS, cluster, control_cluster
 from trackserve.serving.guard.pieces import CONNECTIONS, WINDOW, pipe, typed, watched_secret
 from trackserve.serving.guard.routes import routes
+from trackserve.serving.guard.tracing import PACE
 
 if TYPE_CHECKING:
     from trackserve.serving.guard.pieces import Config, Front
@@ -30,11 +31,20 @@ def envoy_config(front: Front) -> Config:
         "node": {"id": "guard", "cluster": "trackserve"},
         "admin": {"address": pipe(front.folder / "admin.sock")},
         # What the administration changes while Envoy runs: the room, where servers come and go.
-        "layered_runtime": {"layers": [{"name": "changed", "admin_layer": {}}]},
+        "layered_runtime": {
+            "layers": [
+                *([{"name": "tracing", "static_layer": PACE}] if front.tracing else ()),
+                {"name": "changed", "admin_layer": {}},
+            ]
+        },
         "overload_manager": _overload(),
         "static_resources": {
             "listeners": [_listener(front)],
-            "clusters": [*(cluster(name, front) for name in CLUSTERS), control_cluster(front)],
+            "clusters": [
+                *(cluster(name, front) for name in CLUSTERS),
+                control_cluster(front),
+                *([front.tracing.cluster()] if front.tracing else ()),
+            ],
         },
     }
 
@@ -163,6 +173,7 @@ def _connection_manager(front: Front) -> Config:
                 "typed_config": typed("extensions.filters.http.router.v3.Router"),
             },
         ],
+        **(front.tracing.of_requests() if front.tracing else {}),
         route_config={"virtual_hosts": [{"name": "servers", "domains": ["*"], "routes": routes()}]},
     )
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trackserve.serving.guard.pieces import Place
     from trackserve.serving.guard.remote import Remote
     from trackserve.serving.guard.settings import GuardSettings
+    from trackserve.serving.guard.tracing import Tracing
 
     class Listening(Protocol):
         """A server, whether on this machine or another."""
@@ -91,6 +92,7 @@ class Guard:
         log: Path | str | None = None,
         access_log: bool = False,
         remote: Remote | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.folder, self.address, self.ports = folder, address, dict(ports)
         # The room of servers that come and go changes, and no sentence can name it.
@@ -105,6 +107,7 @@ class Guard:
             client_certificates=settings.client_ca is not None,
             access_log=folder / "access.log" if access_log else None,
             remote=remote,
+            tracing=tracing,
         )
         self._log = folder / "envoy.log" if log is None else Path(log).absolute()
         self._credentials = Credentials(folder, settings, remote)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trackserve.serving.guard.remote import Remote
+    from trackserve.serving.guard.tracing import Tracing
 
 API = "type.googleapis.com/envoy"
 WINDOW = 16 * 2**20
@@ -39,7 +40,8 @@ class Front:
     """What Envoy listens on and lets in.
 
     ``room`` is how many requests of a protocol may be in flight, ``most_bytes`` the largest request.
-    ``remote`` is how to reach servers on other machines; None for those on this one.
+    ``remote`` is how to reach servers on other machines; None for those on this one. ``tracing`` is where
+    spans go, None for nowhere.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Front:
     client_certificates: bool = False
     access_log: Path | None = None
     remote: Remote | None = None
+    tracing: Tracing | None = None
 
 
 def at(place: Place) -> Config:
