@@ -424,7 +424,7 @@ def test_a_missing_extra_is_named(small, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "trackserve.bundle")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install 'trackserve[server]'" in refusal(capsys, "find", small, "--local")
+    assert "pip install 'trackserve[engines]'" in refusal(capsys, "find", small, "--local")
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def _pipeline() -> dict[str, str]:
 
         from trackserve.bundle import read_bundle, shipped_bundles
     except ModuleNotFoundError as error:
-        absent = f"{error.name} is missing: pip install 'trackserve[server]'"
+        absent = f"{error.name} is missing: pip install 'trackserve[engines]'"
         return {f"engine {name}": absent for name in names()}
     rows = {f"engine {name}": _engine(name) for name in names()}
     for path in shipped_bundles():

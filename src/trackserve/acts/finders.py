@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trackserve.pipeline.stages import StageOutputs
 
 NO_EXPLANATION = (
-    "the stage is known only with trackserve[server] and the served bundle installed here"
+    "the stage is known only with trackserve[engines] and the served bundle installed here"
 )
 
 
@@ -51,7 +51,7 @@ class Served:
 class InProcess:
     """A bundle (the shipped one if None) on an engine here, opened once for each thread.
 
-    Raises :class:`MissingDependencyError` without ``trackserve[server]``.
+    Raises :class:`MissingDependencyError` without ``trackserve[engines]``.
     """
 
     def __init__(self, bundle: Path | str | None = None, *, engine: str = "auto") -> None:
@@ -61,7 +61,7 @@ class InProcess:
         except ModuleNotFoundError as error:
             message = (
                 f"{error.name} is not installed; finding tracks in this process needs: "
-                "pip install 'trackserve[server]'"
+                "pip install 'trackserve[engines]'"
             )
             raise MissingDependencyError(message) from error
         self._bundle, self._engine, self._open = read_bundle(bundle), engine, open_pipeline

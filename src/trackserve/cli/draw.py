@@ -25,7 +25,7 @@ def add(commands: Subparsers) -> None:
         epilog="""examples:
   trackserve draw examples/events/pu20 -o pu20.png
   trackserve draw events/ --server localhost:8001 -o pictures""",
-        extra="plot,server",
+        extra="plot,engines",
     )
     add_events(parser)
     add_answer_options(parser)

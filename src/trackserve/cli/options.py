@@ -34,7 +34,7 @@ def new_command(
     run: Callable[[argparse.Namespace], None],
     text: str,
     *,
-    extra: str = "server",
+    extra: str = "engines",
     epilog: str | None = None,
 ) -> argparse.ArgumentParser:
     """Add a command that ``run`` carries out, with the packages of ``extra``."""

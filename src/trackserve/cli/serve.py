@@ -28,6 +28,7 @@ def add(commands: Subparsers) -> None:
         "serve",
         run,
         "Serve a bundle with tritonserver until Ctrl-C or SIGTERM.",
+        extra="server",
         epilog="The server listens on 127.0.0.1 unless --address names another address.",
     )
     add_bundles_option(parser)

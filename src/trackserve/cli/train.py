@@ -22,7 +22,7 @@ def add(commands: Subparsers) -> None:
         "train",
         run,
         "Train the four networks on events with truth and write a bundle.",
-        extra="train,server",
+        extra="train",
         epilog="Progress is kept in BUNDLE.training: run the same command again to resume.",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The pipeline in this process, for when no server answers; needs ``pip install 'trackserve[server]'``.
+"""The pipeline in this process, for when no server answers; needs ``pip install 'trackserve[engines]'``.
 
 with Client("localhost:8001", fallback=Fallback()) as client: ...
 """
@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     message = (
         f"{error.name} is not installed; a fallback runs the pipeline in process and needs: "
-        "pip install 'trackserve[server]'"
+        "pip install 'trackserve[engines]'"
     )
     raise MissingDependencyError(message) from error
 

@@ -87,7 +87,14 @@ def open_pipeline(
     Raises :class:`InputError` for an unknown engine, device or precision,
     :class:`MissingDependencyError` for an engine that is not available here.
     """
-    from trackserve.bundle import Bundle, read_bundle  # noqa: PLC0415 - names alone need no onnx
+    try:
+        from trackserve.bundle import Bundle, read_bundle  # noqa: PLC0415 - names need no onnx
+    except ModuleNotFoundError as error:
+        message = (
+            f"{error.name} is not installed; finding tracks in this process needs: "
+            "pip install 'trackserve[engines]'"
+        )
+        raise MissingDependencyError(message) from error
 
     if not isinstance(bundle, Bundle):
         bundle = read_bundle(bundle)
