@@ -152,7 +152,10 @@ def model_table(models: Sequence[Model]) -> str:
             model.meaning,
             _alternatives(model.inputs, model.compact and model.compact[0]),
             _alternatives(model.outputs, model.compact and model.compact[1]),
-            ", ".join(map(_tensor, model.on_request)),
+            ", ".join(
+                [*map(_tensor, model.on_request)]
+                + ([f"{_tensor(model.warning)}, unasked"] if model.warning else [])
+            ),
         )
         for model in models
     ]
@@ -163,7 +166,7 @@ def tensor_table() -> str:
     """Return every tensor once, with its meaning."""
     models = (*SERVED, *STAGES)
     tensors = dict.fromkeys(
-        t for m in models for t in (*m.inputs, *m.outputs, *m.on_request, *(m.compact or ()))
+        t for m in models for t in (*m.inputs, *(m.compact or ())[:1], *m.all_outputs)
     )
     rows = [
         (f"`{t.name}`", t.dtype, f"[{', '.join(map(str, t.dims))}]", t.meaning) for t in tensors

@@ -20,6 +20,10 @@ OVER_BUDGET = "over budget: "
 """How the message of a :class:`BudgetError` begins; a client knows one by it."""
 
 
+class InputWarning(UserWarning):
+    """Input that can be used, but is hardly what was meant: features in other scales than the bundle's."""
+
+
 class BudgetError(InputError):
     """An event that would need more than its budget; sending it again won't help."""
 

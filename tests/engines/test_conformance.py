@@ -192,7 +192,7 @@ def hostile(features: Float32) -> dict[str, Float32]:
 def outcome(pipeline: Pipeline, features: Float32) -> Int64 | None:
     """The labels of an event, None if it is refused."""
     try:
-        return pipeline.find_tracks_from_features(features).labels
+        return pipeline.run_events([features])[0].tracks.labels  # without a warning of scales
     except InputError as error:
         assert str(error).count("\n") == 0
         return None

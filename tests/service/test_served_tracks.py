@@ -57,12 +57,16 @@ def test_a_client_of_the_published_service_gets_its_answer(server, pipeline):
             ("FEATURES", "FP32", [-1, 3])
         ]
         assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [
-            ("LABELS", "INT64", [-1])
+            ("LABELS", "INT64", [-1]),
+            ("WARNING", "BYTES", [1]),  # in no answer to right features
         ]
         sent = tritonclient.grpc.InferInput("FEATURES", list(features.shape), "FP32")
         sent.set_data_from_numpy(features)
         wanted = tritonclient.grpc.InferRequestedOutput("LABELS")
         labels = client.infer("exatrkx", [sent], outputs=[wanted]).as_numpy("LABELS")
+        # The one in C++ names no output.
+        (alone,) = client.infer("exatrkx", [sent]).get_response().outputs
+        assert alone.name == "LABELS"
     assert labels.dtype == np.int64
     np.testing.assert_array_equal(labels, pipeline.find_tracks_from_features(features).labels)
 

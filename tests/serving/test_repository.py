@@ -42,7 +42,10 @@ def test_a_monolith_has_the_pipeline_in_the_two_served_models(tiny_bundle, tmp_p
         "LABELS_COMPACT": ("TYPE_UINT8", [-1]),
         "PARAMETERS": ("TYPE_FP32", [-1, len(TRACK_COLUMNS)]),
     }
-    assert shapes(exatrkx.output) == {"LABELS": ("TYPE_INT64", [-1])}
+    assert shapes(exatrkx.output) == {
+        "LABELS": ("TYPE_INT64", [-1]),
+        "WARNING": ("TYPE_STRING", [1]),
+    }
     assert shapes(exatrkx.input) == {"FEATURES": ("TYPE_FP32", [-1, 3])}
     assert {model.backend for model in models} == {"python"}
     assert [model.instance_group[0].count for model in models] == [1, 1]

@@ -19,6 +19,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import triton_python_backend_utils as pb
 
 from trackserve.backend import inputs
@@ -33,7 +34,7 @@ from trackserve.backend.workers import Answer, Ensemble, Monolith, Outcome
 from trackserve.bundle import read_bundle
 from trackserve.contract import metrics
 from trackserve.contract.description import PIPELINE, Description
-from trackserve.contract.tensors import bundle_folder, model_named, split_name
+from trackserve.contract.tensors import WARNING, bundle_folder, model_named, split_name
 from trackserve.contract.trace import Traced
 from trackserve.contract.wanted import Wanted
 from trackserve.errors import InputError
@@ -65,7 +66,10 @@ class TritonPythonModel:
         self._log = RequestLog(self._table.name, parameters["log_requests"], self._counters)
         collector = parameters["trace"]
         self._spans = Spans(collector, self._counters) if collector else None
-        workers = self._workers(parameters, Path(args["model_repository"]).parent)
+        folder = bundle_folder(split_name(self._table.name)[1])
+        bundle = read_bundle(Path(args["model_repository"]).parent / folder)
+        self._bundle = bundle.with_budget(json.loads(parameters["budget"]))
+        workers = self._workers(parameters)
         self._policy = Policy(
             max_queue=int(parameters["max_queue"]),
             queue_timeout=float(parameters["queue_timeout"]),
@@ -78,7 +82,7 @@ class TritonPythonModel:
             threading.Thread(target=self._work, args=(worker,), daemon=True).start()
         watch_for_stop(self._table.name, self._queue)
 
-    def _workers(self, parameters: Mapping[str, str], repository: Path) -> Sequence[Worker]:
+    def _workers(self, parameters: Mapping[str, str]) -> Sequence[Worker]:
         """Return what finds tracks: a worker for each event that may be in flight."""
         at_once = int(parameters["at_once"])
         if parameters["worker"] != PIPELINE:
@@ -86,9 +90,7 @@ class TritonPythonModel:
             places = min(at_once, len(os.sched_getaffinity(0))) + 1
             return [Ensemble(parameters["worker"])] * places
         sys.setswitchinterval(SWITCH_SECONDS)
-        folder = bundle_folder(split_name(self._table.name)[1])
-        bundle, (tensor,) = read_bundle(repository / folder), self._table.inputs
-        bundle = bundle.with_budget(json.loads(parameters["budget"]))
+        bundle, (tensor,) = self._bundle, self._table.inputs
         devices = parameters["device"].split(",")
         return [
             Monolith(
@@ -188,6 +190,9 @@ class TritonPythonModel:
             self._counters.add(metrics.QUEUE_SECONDS, began - request.since, self._table.name)
             self._counters.add(metrics.HITS, request.hits)
             self._counters.add_latency(self._table.name, request.hits, ended - request.since)
+            if doubt := self._doubt(request):
+                outcome = replace(outcome, reason=doubt)
+                self._counters.add(metrics.WARNINGS, 1, self._table.name)
         self._log.record(
             request.request_id,
             outcome,
@@ -204,6 +209,9 @@ class TritonPythonModel:
             return _error(outcome)
         if request.compact:
             outputs = inputs.in_compact_form(outputs)
+        if outcome.reason:
+            text = np.array([outcome.reason.encode()], np.object_)
+            outputs = [*outputs, pb.Tensor(WARNING.name, text)]
         return pb.InferenceResponse(outputs)
 
     def _trace(
@@ -223,8 +231,18 @@ class TritonPythonModel:
             "trackserve.bundle": self._description.bundle,
             "trackserve.outcome": outcome.kind,
         }
-        record = Record(self._table.name, traced, since, ended, about, parts, outcome.reason)
+        error = "" if outcome.kind == "answered" else outcome.reason  # else it is a warning
+        record = Record(self._table.name, traced, since, ended, about, parts, error)
         self._spans.record(record)
+
+    def _doubt(self, request: Request) -> str | None:
+        """Return why features that were answered are hardly the bundle's, None if they may be.
+
+        Triton 2.51's python backend can't add a parameter to a response, so this is an output.
+        """
+        if self._table.warning is None:
+            return None
+        return self._bundle.doubt(inputs.hits_of(request))
 
 
 def _error(outcome: Outcome) -> Any:

@@ -103,9 +103,8 @@ class Monolith:
         )
         # Run once: what can't fails at the start, and a first event is fast.
         hits = min(WARM_UP_HITS, self._max_hits)
-        self._pipeline.find_tracks_from_features(
-            np.random.default_rng(0).random((hits, len(bundle.features.columns)), np.float32)
-        )
+        made_up = np.random.default_rng(0).random((hits, len(bundle.features.columns)), np.float32)
+        self._pipeline.run_events([made_up])
         self._note_memory()
 
     def find(self, requests: Sequence[Request]) -> list[Answer]:

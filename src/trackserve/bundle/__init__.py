@@ -27,6 +27,7 @@ from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite, cylindrical
 from trackserve.pipeline.fit import FEWEST_HITS
 from trackserve.pipeline.neighbours import DoubletCuts
+from trackserve.pipeline.scales import out_of_scale
 from trackserve.pipeline.tracks import TrackStage
 from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
@@ -160,6 +161,19 @@ class Bundle:
         check_finite(features, self.features.columns)
         with np.errstate(over="ignore"):  # an infinite distance is outside of any detector
             self.budget.check(*cylindrical(features, self.features))
+
+    def out_of_scale(self, features: Float32) -> str | None:
+        """Return in one sentence why checked features ``[N, F]`` are hardly this bundle's, None if they may be."""
+        return out_of_scale(features, self.features, extent_known=self.budget.extent.known)
+
+    def doubt(self, features: Float32) -> str | None:
+        """Return what :meth:`out_of_scale` does, or in one sentence why the hits lie outside of the detector.
+
+        Such hits are refused before, unless the budget's ``outside`` is ``warn``.
+        """
+        with np.errstate(over="ignore"):
+            r, _, z = cylindrical(features, self.features)
+        return self.out_of_scale(features) or self.budget.misplaced(r, z)
 
 
 def shipped_bundles() -> list[Path]:

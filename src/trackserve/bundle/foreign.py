@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trackserve.errors import BundleError, InputError
 from trackserve.pipeline.networks import METADATA, first_line, load_network, run_network
+from trackserve.pipeline.scales import LEAST, MOST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -227,7 +228,7 @@ def check_scales(
         lines.append(
             f"{column}: {low:.4g} to {high:.4g}, scaled {low / scale:.3g} to {high / scale:.3g}"
         )
-        if not 0.01 <= reach <= 10:
+        if not LEAST <= reach <= MOST:
             message = (
                 f"{lines[-1]}: with the scale {scale:g} it reaches {reach:.3g}; expected about 1, so give the "
                 "divisor that the networks were trained with (--scales)"

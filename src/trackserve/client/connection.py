@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
+import warnings
 from abc import ABC, abstractmethod
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from trackserve.client.credentials import SECURE, Credentials
 from trackserve.client.http import Http
 from trackserve.client.tracing import trace_headers
 from trackserve.contract.wanted import LABELS_ONLY
-from trackserve.errors import InputError, ServerError
+from trackserve.errors import InputError, InputWarning, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -243,9 +245,10 @@ def request_bytes(model: Model, array: NDArray[Any], request_id: str, wanted: Wa
 def outputs_of(answer: Any, model: Model, wanted: Wanted) -> dict[str, NDArray[Any]]:
     """Return by name those of the wanted outputs that a gRPC answer has."""
     names = [tensor.name for tensor in wanted.outputs(model)]
+    names += [model.warning.name] if model.warning else []
     try:
         outputs = {name: answer.as_numpy(name) for name in names}
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         message = f"its answer is not one of a Triton server: {error}"
         raise InferenceServerException(message) from None
     return {name: output for name, output in outputs.items() if output is not None}
@@ -254,7 +257,13 @@ def outputs_of(answer: Any, model: Model, wanted: Wanted) -> dict[str, NDArray[A
 def wanted_outputs(
     outputs: Mapping[str, NDArray[Any]], model: Model, wanted: Wanted, url: str
 ) -> list[NDArray[Any]]:
-    """Return the wanted outputs in their order; raises :class:`ServerError` if one is missing."""
+    """Return the wanted outputs in their order; raises :class:`ServerError` if one is missing.
+
+    Warns with :class:`InputWarning` of what the server warns of.
+    """
+    if model.warning is not None and model.warning.name in outputs:
+        text = b"".join(map(bytes, outputs[model.warning.name].ravel()))[:1000]
+        warnings.warn(f"{url}: {text.decode(errors='replace')}", InputWarning, stacklevel=2)
     names = [tensor.name for tensor in wanted.outputs(model)]
     for name in names:
         if name not in outputs:

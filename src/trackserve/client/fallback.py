@@ -5,11 +5,12 @@ with Client("localhost:8001", fallback=Fallback()) as client: ...
 
 from __future__ import annotations
 
+import warnings
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from trackserve.contract.tensors import EXATRKX, Model, split_name
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import InputError, InputWarning, MissingDependencyError
 
 try:
     from trackserve.bundle import read_bundle
@@ -69,10 +70,9 @@ class Fallback:
                 self._pipeline = open_pipeline(
                     self._bundle, engine=self._engine, threads=self._threads
                 )
-            features = (
-                array
-                if split_name(model.name)[0] == EXATRKX.name
-                else feature_matrix(array, self._bundle.features)
-            )
+            scaled = split_name(model.name)[0] == EXATRKX.name
+            features = array if scaled else feature_matrix(array, self._bundle.features)
             (found,) = self._pipeline.run_events([features], wanted)
+            if scaled and (doubt := self._bundle.out_of_scale(features)):
+                warnings.warn(doubt, InputWarning, stacklevel=2)
             return found.tracks

@@ -12,11 +12,16 @@ import json
 import math
 import socket
 import ssl
+import struct
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+from tritonclient.utils import (
+    InferenceServerException,
+    deserialize_bytes_tensor,
+    triton_to_np_dtype,
+)
 
 from trackserve.client.tracing import trace_headers
 from trackserve.contract.wanted import LABELS_ONLY
@@ -142,7 +147,7 @@ class Http:
         answer, length = self.ask("POST", inference_path(model), body, headers, timeout)
         try:
             return _tensors(answer, length)
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError, struct.error):
             raise _no_answer_of_ours(answer) from None
 
     def get(self, path: str) -> dict[str, Any]:
@@ -263,7 +268,10 @@ def _tensors(answer: bytes, length: int) -> dict[str, NDArray[Any]]:
         end = begin + int(output["parameters"]["binary_data_size"])
         if not begin <= end <= len(answer):
             raise _no_answer_of_ours(answer)
-        numbers = np.frombuffer(answer[begin:end], triton_to_np_dtype(output["datatype"]))
+        if output["datatype"] == "BYTES":
+            numbers = deserialize_bytes_tensor(answer[begin:end])
+        else:
+            numbers = np.frombuffer(answer[begin:end], triton_to_np_dtype(output["datatype"]))
         tensors[output["name"]] = numbers.reshape(output["shape"])
         begin = end
     return tensors

@@ -55,6 +55,11 @@ SPANS = Metric(
     (BUNDLE, "outcome"),
     "spans of traces by what became of them: sent to the collector, or dropped",
 )
+WARNINGS = Metric(
+    "trackserve_warnings_total",
+    (BUNDLE, "model"),
+    "answers with a warning: features that are hardly those of the bundle",
+)
 DEVICE_BYTES = Metric(
     "trackserve_device_memory_bytes",
     (BUNDLE, "device", "kind", "model", "name"),
@@ -83,7 +88,7 @@ LATENCY_COUNT = Metric(
 
 METRICS = (
     *(REQUESTS, PENDING, QUEUE_SECONDS, LATENCY, LATENCY_SUM, LATENCY_COUNT),
-    *(EVENTS, SECONDS, EDGES, HITS, TRACKS, DEVICE_BYTES, SPANS),
+    *(EVENTS, SECONDS, EDGES, HITS, TRACKS, WARNINGS, DEVICE_BYTES, SPANS),
 )
 
 

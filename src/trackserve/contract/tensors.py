@@ -31,7 +31,7 @@ class Tensor:
     """One tensor: its name, KServe data type, dimensions and meaning."""
 
     name: str
-    dtype: Literal["FP32", "INT64", "UINT8"]
+    dtype: Literal["FP32", "INT64", "UINT8", "BYTES"]
     dims: tuple[str | int, ...]
     meaning: str
 
@@ -51,6 +51,14 @@ class Model:
     on_request: tuple[Tensor, ...] = ()
     compact: tuple[Tensor, Tensor] | None = None
     """An input that may come instead of the one, and the output that then comes instead of the first."""
+    warning: Tensor | None = None
+    """An output that comes only where there is something to warn of."""
+
+    @property
+    def all_outputs(self) -> tuple[Tensor, ...]:
+        """Every output that an answer may have, in the order of the model's configuration."""
+        more = (*(self.compact or ())[1:], *([self.warning] if self.warning else []))
+        return (*self.outputs, *self.on_request, *more)
 
     @property
     def in_compact_form(self) -> Model:
@@ -77,6 +85,12 @@ PARAMETERS = Tensor(
     ("R", len(TRACK_COLUMNS)),
     "what is fitted of each track, in the order of their numbers",
 )
+WARNING = Tensor(
+    "WARNING",
+    "BYTES",
+    (1,),
+    "a sentence: why the features are hardly those of the bundle; absent from other answers",
+)
 
 ORDER = Tensor("ORDER", "INT64", ("N",), "the input row of each hit in canonical order")
 SORTED = Tensor("SORTED_FEATURES", "FP32", ("N", "F"), "the features in canonical order")
@@ -94,7 +108,8 @@ TRACK_FINDING = Model(
     compact=(COMPACT_HITS, COMPACT_LABELS),
 )
 EXATRKX = Model(
-    "exatrkx", (FEATURES,), (LABELS,), "the published Exa.TrkX service: scaled features"
+    *("exatrkx", (FEATURES,), (LABELS,), "the published Exa.TrkX service: scaled features"),
+    warning=WARNING,
 )
 SERVED = (TRACK_FINDING, EXATRKX)
 """The models that clients call, in every deployment shape: they take a request or refuse it."""

@@ -8,12 +8,14 @@ Every choice of an engine (command line, settings, tuning, instances, documents)
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trackserve.columns import HitsLike, as_hits
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
+from trackserve.errors import InputWarning
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
@@ -104,15 +106,19 @@ class Pipeline(ABC):
         Raises :class:`InputError` for hits that can't be used, and for what the bundle can't give.
         """
         features = hit_features(as_hits(hits), self.bundle.features)
-        return self.find_tracks_from_features(
-            features, parameters=parameters, min_quality=min_quality
-        )
+        return self.run_events([features], Wanted(parameters, min_quality))[0].tracks
 
     def find_tracks_from_features(
         self, features: Float32, *, parameters: bool = False, min_quality: float | None = None
     ) -> Tracks:
-        """Return the tracks of hits given by their scaled features ``[N, F]``."""
-        return self.run_events([features], Wanted(parameters, min_quality))[0].tracks
+        """Return the tracks of hits given by their scaled features ``[N, F]``.
+
+        Warns with :class:`InputWarning` of features that are hardly those of the bundle.
+        """
+        (found,) = self.run_events([features], Wanted(parameters, min_quality))
+        if doubt := self.bundle.out_of_scale(features):
+            warnings.warn(doubt, InputWarning, stacklevel=2)
+        return found.tracks
 
     def find_tracks_of_events(
         self,

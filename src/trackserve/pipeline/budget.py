@@ -117,7 +117,7 @@ class Budget:
             raise _over(message)
         if not len(r) or not self.extent.known:
             return
-        if found := _misplaced(r, z, self.extent):
+        if found := self.misplaced(r, z):
             if self.outside == "refuse":
                 raise _over(found)
             warnings.warn(found, stacklevel=2)
@@ -128,6 +128,10 @@ class Budget:
                 "hits different, and in mm?"
             )
             raise _over(message)
+
+    def misplaced(self, r: Float32, z: Float32) -> str | None:
+        """Return what is wrong with where hits lie, None if nothing is or the extent isn't known."""
+        return _misplaced(r, z, self.extent) if len(r) and self.extent.known else None
 
 
 SETTINGS = tuple(each.name for each in fields(Budget))[1:]

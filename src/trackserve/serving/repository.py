@@ -273,10 +273,8 @@ def _ensemble_config(
 
 def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str]) -> Any:
     config = pb.ModelConfig(name=model.name)
-    inputs, outputs = model.inputs, (*model.outputs, *model.on_request)
-    if model.compact is not None:
-        inputs, outputs = (*inputs, model.compact[0]), (*outputs, model.compact[1])
-    for tensors, listed in ((inputs, config.input), (outputs, config.output)):
+    inputs = (*model.inputs, *(model.compact or ())[:1])
+    for tensors, listed in ((inputs, config.input), (model.all_outputs, config.output)):
         for tensor in tensors:
             listed.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape(sizes))
     if model.compact is not None:
@@ -288,7 +286,8 @@ def _config(model: Model, sizes: Mapping[str, int], parameters: Mapping[str, str
 
 
 def _data_type(tensor: Tensor) -> Any:
-    return pb.DataType.Value(f"TYPE_{tensor.dtype}")
+    name = "STRING" if tensor.dtype == "BYTES" else tensor.dtype
+    return pb.DataType.Value(f"TYPE_{name}")
 
 
 def _write_model(folder: Path, config: Any, bundle: Bundle) -> None:

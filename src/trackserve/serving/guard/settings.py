@@ -110,10 +110,7 @@ def _models(bundle: Bundle, suffix: str, *, served: bool) -> dict[str, object]:
                 for tensor in (*model.inputs, *(model.compact or ())[:1])
             },
             "expected": len(model.inputs),
-            "outputs": {
-                tensor.name: True
-                for tensor in (*model.outputs, *model.on_request, *(model.compact or ())[1:])
-            },
+            "outputs": {tensor.name: True for tensor in model.all_outputs},
         }
         for model in (SERVED if served else MODELS.values())
     }
