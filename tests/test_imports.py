@@ -132,6 +132,15 @@ def test_the_client_loads_numpy_and_tritonclient_only():
     }
 
 
+def test_a_server_starts_without_what_the_reference_engine_computes_with():
+    """Each of a server's processes would take half a second longer to start."""
+    code = "import sys, trackserve.serving.service, trackserve.engines.native; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert {"numpy", "onnx", "trackserve.engines.native"} <= loaded
+    assert loaded.isdisjoint({"scipy", "onnxruntime", "torch"})
+
+
 def test_the_architecture_page_shows_every_arrow():
     page = Path(__file__).parents[1] / "docs/architecture.md"
     rows = re.findall(r"^\| `([\w.]+)` \|[^|]*\|([^|]*)\|$", page.read_text(), re.MULTILINE)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from trackserve.errors import BundleError
 from trackserve.event import NO_TRACK, Float32, Int64, ScoredGraph, Tracks
@@ -84,6 +82,10 @@ def best_steps(edges: Int64, scores: Float32) -> Int64:
 
 def connected(edges: Int64, *, hits: int, min_hits: int) -> Tracks:
     """Label the connected sets of at least ``min_hits`` hits by their lowest hit."""
+    # Half of what a server's start would take: most engines connect hits themselves.
+    from scipy.sparse import coo_array  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     if hits == 0:
         return Tracks(np.empty(0, np.int64))
     adjacency = coo_array((np.ones(edges.shape[1], np.bool_), (edges[0], edges[1])), (hits, hits))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from trackserve.errors import BundleError
 from trackserve.event import Float32, Float64, Graph, Int64
@@ -15,6 +14,8 @@ from trackserve.pipeline.budget import EdgeMeter, Limits
 from trackserve.pipeline.features import FeatureColumns, cylindrical
 
 if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
     from trackserve.event import Bool
 
 HITS_AT_ONCE = 4096
@@ -83,7 +84,7 @@ def neighbours(
     hits = len(embedding)
     search = _Search(
         embedding=embedding,
-        tree=cKDTree(embedding),
+        tree=_tree(embedding),
         position=cylindrical(features, columns),
         radius=radius,
         limit=limit,
@@ -97,6 +98,13 @@ def neighbours(
     if limits is not None:
         limits.check_edges(len(pair))
     return Graph(features, np.stack(np.divmod(pair, max(hits, 1))))
+
+
+def _tree(points: Float32) -> cKDTree:
+    """Return the points ``[N, D]`` in a tree."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - slow to import, and not every engine needs it
+
+    return cKDTree(points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +125,7 @@ class _Search:
             self.meter.check()
         pair = self._few(first, last)
         if pair is None:
-            block = cKDTree(self.embedding[first:last])
+            block = _tree(self.embedding[first:last])
             if last - first > 1 and block.count_neighbors(self.tree, self.radius) > PAIRS_AT_ONCE:
                 middle = (first + last) // 2
                 return np.concatenate([self.block(first, middle), self.block(middle, last)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 
 from trackserve.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnxruntime
     from numpy.typing import NDArray
 
     from trackserve.event import Float32, Int64
@@ -20,7 +20,7 @@ METADATA = "trackserve.network"
 """Key of the ONNX metadata in which training describes a network: its kind and sizes, as JSON."""
 
 
-def load_network(path: Path, threads: int) -> ort.InferenceSession:
+def load_network(path: Path, threads: int) -> onnxruntime.InferenceSession:
     """Open the ONNX file for running on ``threads`` processor threads.
 
     Fewer are used where :func:`steady_threads` requires it. Raises :class:`BundleError` with onnxruntime's
@@ -29,6 +29,8 @@ def load_network(path: Path, threads: int) -> ort.InferenceSession:
     if threads < 1:
         message = f"threads is {threads}; expected at least 1"
         raise InputError(message)
+    import onnxruntime as ort  # noqa: PLC0415 - slow to import, and not every engine needs it
+
     options = ort.SessionOptions()
     content = path.read_bytes()
     options.intra_op_num_threads = steady_threads(content, threads)
@@ -54,7 +56,7 @@ def steady_threads(content: bytes, threads: int) -> int:
 
 
 def run_network(
-    network: ort.InferenceSession,
+    network: onnxruntime.InferenceSession,
     features: Float32,
     edges: Int64 | None = None,
     triplets: Int64 | None = None,

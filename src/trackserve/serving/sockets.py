@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 LONGEST_PATH = 107
 """Bytes of a socket's path, by Linux."""
+CONNECTED = "03"
+"""The state of a socket with a connection in Linux' list of them."""
 
 
 def ask(
@@ -28,6 +27,14 @@ def ask(
             return answer.status, answer.read().decode()
         except http.client.HTTPException as error:
             raise ConnectionError(str(error)) from None
+
+
+def connected(*paths: Path) -> bool:
+    """Whether somebody has a connection to one of these sockets, as Linux lists them."""
+    sockets = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
+    wanted = set(map(str, paths))
+    lines = (line.split(maxsplit=7) for line in sockets)
+    return any(line[-1] in wanted and line[5] == CONNECTED for line in lines)
 
 
 class _Connection(http.client.HTTPConnection):
