@@ -30,6 +30,7 @@ from studies.physics.throughput import RECORD as SCORED
 from studies.physics.throughput import TABLES as SCORES
 from studies.record import RESULTS, ROOT
 from studies.reliability.tables import RELIABILITY
+from studies.scaling.tables import SCALING
 from studies.service.tables import SERVICE
 from studies.speed.tables import SPEED, TECHNIQUES, processors, techniques_elsewhere
 from trackserve.cli import build_parser
@@ -331,7 +332,7 @@ MADE = {
     **{name: partial(lambda make: make(measured(STUDY)), m) for name, m in SERVICE.items()},
     **{
         name: partial(lambda file, make: make(measured(RESULTS / file)), *m)
-        for name, m in RELIABILITY.items()
+        for name, m in {**RELIABILITY, **SCALING}.items()
     },
     **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},
     **{name: partial(lambda make: make(measured(FITTED)), m) for name, m in FITS.items()},

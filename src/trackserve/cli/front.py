@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     with (
         interrupted_by_sigterm(),
         front_of(options) as front,
-        registered(options.register, int(front.address.rpartition(":")[2])),
+        registered(options.register, options.address, int(front.address.rpartition(":")[2])),
     ):
         print(front.status())  # with what is wrong with the list, if anything is
         print(f"  gRPC     {front.urls['grpc']}\n  HTTP     {front.urls['http']}")

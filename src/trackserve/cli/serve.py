@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
             metrics_port=options.metrics_port,
             log=options.log,
         ) as server,
-        registered(options.register, server.ports["grpc"]),
+        registered(options.register, options.address, server.ports["grpc"]),
     ):
         print(f"serving bundle {describe_bundles([bundle, *others])} as {settings.shape}")
         for each in (bundle, *others):

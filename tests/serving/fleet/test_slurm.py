@@ -89,10 +89,14 @@ def test_jobs_that_cannot_be(tmp_path, capsys, monkeypatch):
 def test_an_address_is_in_its_file_while_the_server_takes_requests(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SEEN_SECONDS", 0.0)
     monkeypatch.setenv("SLURM_JOB_ID", "42")
-    with registered(tmp_path / "servers", 8123, host="node7"):
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "node7")
+    with registered(tmp_path / "servers", "0.0.0.0", 8123):
         (file,) = (tmp_path / "servers").iterdir()
         assert file.read_text() == "node7:8123\n"
         assert file.name == "42-node7-8123"  # the script removes those of its job
     assert not list((tmp_path / "servers").iterdir())
-    with registered(None, 1):
+    with registered(tmp_path / "servers", "10.0.0.7", 8123):
+        (file,) = (tmp_path / "servers").iterdir()
+        assert file.read_text() == "10.0.0.7:8123\n"
+    with registered(None, "127.0.0.1", 1):
         pass

@@ -1,0 +1,1 @@
+"""How the service grows: `trackserve plan` beside a measured service, and many hosts on one machine."""
