@@ -81,7 +81,7 @@ class Host:
         run(*inside, "ip", "link", "set", "lo", "up")
 
     def link(self, state: str) -> None:
-        """Cut it off (``down``), or join it again (``up``): packets are lost, nobody is told."""
+        """Cut it off (``down``), or join it again (``up``): packets are lost without a word."""
         run("ip", "link", "set", self.name, state)
 
     def start(self, log: Path, *command: str) -> None:
@@ -140,7 +140,7 @@ class Trial:
         return 0
 
     def wait(self, servers: int) -> float:
-        """Wait until so many servers are well; returns the seconds."""
+        """Wait until this many servers are well; returns the seconds."""
         began = time.monotonic()
         while self.well() != servers:
             if time.monotonic() - began > START:
@@ -151,7 +151,7 @@ class Trial:
         return time.monotonic() - began
 
     def phase(self, name: str, seconds: float, act: Callable[[], dict[str, float]]) -> None:
-        """Ask for at least so many seconds while ``act`` does something; add a row of what became of it."""
+        """Ask for at least these ``seconds`` while ``act`` does something; add a row of what became of it."""
         row = asyncio.run(self._ask(seconds, act))
         print(name, row, flush=True)
         self.rows.append({"phase": name, **row})
