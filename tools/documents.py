@@ -31,6 +31,8 @@ from studies.physics.throughput import TABLES as SCORES
 from studies.record import RESULTS, ROOT
 from studies.reliability.tables import RELIABILITY
 from studies.scaling.tables import SCALING
+from studies.service.slurm import RESULT as SLURM
+from studies.service.slurm import table as slurm_table
 from studies.service.tables import SERVICE
 from studies.speed.tables import SPEED, TECHNIQUES, processors, techniques_elsewhere
 from trackserve.cli import build_parser
@@ -341,6 +343,7 @@ MADE = {
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
     **{name: partial(lambda make: make(measured(COMPILED)), m) for name, m in KERNELS.items()},
     **{name: partial(lambda make: make(measured(PREDICTED)), m) for name, m in PREDICTION.items()},
+    "slurm": lambda: slurm_table(measured(SLURM)),
     "speed-techniques-processors": lambda: techniques_elsewhere(
         [measured(STEPS), measured(STEPS_ALSO)]
     ),
