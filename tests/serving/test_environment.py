@@ -16,15 +16,23 @@ import pytest
 from served import MAX_HITS
 from tiny_bundle import straight_tracks
 from trackserve.client import Client
+from trackserve.contract.tensors import STAGES
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError, MissingDependencyError, ServerError
 from trackserve.serving import environment, server
-from trackserve.serving.environment import FOR_ENGINES, FOR_GPU, check_torch, write_environment
+from trackserve.serving.environment import (
+    FOR_ENGINES,
+    FOR_GPU,
+    FOR_TRACES,
+    check_torch,
+    write_environment,
+)
 from trackserve.serving.repository import write_repository
 from trackserve.serving.server import Server
 from trackserve.serving.settings import Settings
 
 if TYPE_CHECKING:
+    from collector import Receiver
     from trackserve.bundle import Bundle
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -54,9 +62,9 @@ def numpy_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.service
 def test_a_server_without_trackserve_runs_the_models_from_their_repository(
-    tiny_bundle: Bundle, tmp_path: Path, numpy_alone: Path
+    tiny_bundle: Bundle, tmp_path: Path, numpy_alone: Path, receiver: Receiver
 ):
-    settings = Settings(engine="reference", max_hits=MAX_HITS)
+    settings = Settings(engine="reference", max_hits=MAX_HITS, trace=receiver.url)
     models = write_repository(tiny_bundle, tmp_path / "models", settings, environment=True)
     moved = models.rename(tmp_path / "elsewhere")
     entry = moved / "track_finding/1/model.py"
@@ -67,8 +75,15 @@ def test_a_server_without_trackserve_runs_the_models_from_their_repository(
     )
     hits = straight_tracks(tracks=20, noise=10)
     expected = open_pipeline(tiny_bundle, engine="reference").find_tracks(hits).labels
-    with Server(moved) as running, Client(f"unix:{running.sockets['http']}") as client:
+    trace_id = 0xE01
+    with (
+        Server(moved, traced=True) as running,
+        Client(f"unix:{running.sockets['http']}") as client,
+    ):
+        for connection in client._connections:
+            connection._client._headers["traceparent"] = f"00-{trace_id:032x}-{9:016x}-01"
         np.testing.assert_array_equal(client.find_tracks(hits).labels, expected)
+        receiver.trace(trace_id, 2 + len(STAGES))  # of the request, its wait, and each stage
         origins = [line for line in running.log().splitlines() if line.startswith("from ")]
     packages = moved / "track_finding/environment/site-packages"
     assert not (packages / "numpy").exists()  # the backend has imported its own
@@ -97,7 +112,7 @@ def test_without_trackserve_such_a_server_fails(
 
 def test_what_is_copied_are_the_extras():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    for part, expected in (("engines", FOR_ENGINES), ("gpu", FOR_GPU)):
+    for part, expected in (("engines", FOR_ENGINES), ("gpu", FOR_GPU), ("trace", FOR_TRACES)):
         listed = project["project"]["optional-dependencies"][part]
         names = [each.partition(">=")[0] for each in listed]
         assert [name for name in names if name != "numpy"] == list(expected)

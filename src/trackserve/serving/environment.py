@@ -16,9 +16,13 @@ import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trackserve
 from trackserve.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ENVIRONMENT = "environment"
 """The folder's name in a model's."""
@@ -27,6 +31,8 @@ PACKAGES = "TRACKSERVE_PACKAGES"
 FOR_ENGINES = ("onnx", "onnxruntime", "scipy")
 FOR_GPU = (*FOR_ENGINES, "torch", "triton")
 """The packages of the extras [engines] and [gpu], beside numpy."""
+FOR_TRACES = ("opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk")
+"""Those of [trace]."""
 _ACTIVATE = f"""\
 {PACKAGES}="$(cd "$(dirname "${{BASH_SOURCE[0]}}")/.." && pwd)/site-packages"
 export {PACKAGES}
@@ -52,15 +58,17 @@ def model_head() -> str:
     return _MODEL.format(python=tuple(python), dotted=".".join(map(str, python)))
 
 
-def write_environment(folder: Path, engine: str) -> Path:
-    """Copy trackserve and what an engine needs into a new folder; return it.
+def write_environment(folder: Path, engine: str, *, traced: bool = False) -> Path:
+    """Copy trackserve and what an engine needs into a new folder, and what spans need if ``traced``; return it.
 
     The packages are those of this Python, in the versions that are installed. Raises
     :class:`MissingDependencyError` if one isn't.
     """
     packages = folder / "site-packages"
     packages.mkdir(parents=True)
-    for distribution in _needed(engine):
+    part, names = ("gpu", FOR_GPU) if engine == "gpu" else ("engines", FOR_ENGINES)
+    wanted = dict.fromkeys(names, part) | dict.fromkeys(FOR_TRACES if traced else (), "trace")
+    for distribution in _needed(wanted):
         for file in distribution.files or ():
             origin = Path(str(distribution.locate_file(file)))
             if ".." not in file.parts and origin.is_file():  # programs lie outside
@@ -88,11 +96,11 @@ def check_torch(device: str) -> None:
         raise InputError(message)
 
 
-def _needed(engine: str) -> list[metadata.Distribution]:
-    """Return the packages that an engine needs, and what those need in turn, but for numpy."""
+def _needed(wanted: Mapping[str, str]) -> list[metadata.Distribution]:
+    """Return packages, each with the extra that installs it, and what those need in turn, but for numpy."""
     found: dict[str, metadata.Distribution] = {}
-    part, names = ("gpu", FOR_GPU) if engine == "gpu" else ("engines", FOR_ENGINES)
-    waiting = list(names)
+    parts = dict(wanted)
+    waiting = list(parts)
     while waiting:
         name = waiting.pop()
         if name in found or name == "numpy":
@@ -100,9 +108,11 @@ def _needed(engine: str) -> list[metadata.Distribution]:
         try:
             found[name] = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            message = f"{name} is not installed: pip install 'trackserve[{part}]'"
+            message = f"{name} is not installed: pip install 'trackserve[{parts[name]}]'"
             raise MissingDependencyError(message) from None
-        waiting += filter(None, map(_name, found[name].requires or ()))
+        for needed in filter(None, map(_name, found[name].requires or ())):
+            parts.setdefault(needed, parts[name])
+            waiting.append(needed)
     return list(found.values())
 
 

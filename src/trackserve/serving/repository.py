@@ -90,7 +90,8 @@ def write_repository(
             first = served[0][1]
             if first.engine == "gpu":
                 check_torch(first.device)
-            write_environment(repository / TRACK_FINDING.name / ENVIRONMENT, first.engine)
+            place = repository / TRACK_FINDING.name / ENVIRONMENT
+            write_environment(place, first.engine, traced=bool(first.trace))
         repository.rename(directory)
     return directory
 
