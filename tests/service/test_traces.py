@@ -37,6 +37,7 @@ SERVER, CLIENT = 2, 3
 """Kinds of spans, by the protocol."""
 CLOCK_NS = 2_000_000
 """What clocks may differ by: Envoy's times are whole microseconds from a clock read at another moment."""
+LATE_NS = 1_000_000_000
 HITS = 123
 SPANS = 4 + 1 + len(STAGES)
 """Of a trace: the job, the client, the guard, the server, the queue and the stages."""
@@ -96,7 +97,9 @@ def check_tree(seen: list[Seen], job: int, request_id: str) -> None:
         outer = named[parent].span
         assert span.parent_span_id == outer.span_id, f"{name} is not below {parent}"
         assert span.start_time_unix_nano >= outer.start_time_unix_nano - CLOCK_NS, name
-        assert span.end_time_unix_nano <= outer.end_time_unix_nano + CLOCK_NS, name
+        # The client may have its answer before Envoy, on a busy machine, gets to note the end.
+        late = LATE_NS if parent == "find_tracks" else CLOCK_NS
+        assert span.end_time_unix_nano <= outer.end_time_unix_nano + late, name
     order = [named[name].span for name in ("queue", *(stage.name for stage in STAGES))]
     for before, after in itertools.pairwise(order):
         assert before.end_time_unix_nano <= after.start_time_unix_nano + CLOCK_NS
