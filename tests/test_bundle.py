@@ -96,6 +96,51 @@ def test_every_setting_is_read(folder):
     assert bundle.provenance == {"seed": 3, "anything": {"goes": True}}
 
 
+SECOND = """
+[second_pass.neighbours.cuts]
+z0 = 400.0
+
+[second_pass.tracks]
+cut = 0.25
+"""
+
+
+def test_the_second_pass_is_the_bundle_with_some_settings_changed(folder):
+    describe(folder, "[tracks]", "[extent]\nr = [30.0, 1000.0]\nz = 3000.0\n\n[tracks]")
+    path = folder / BUNDLE_FILE
+    path.write_text(path.read_text() + SECOND)
+    bundle = read_bundle(folder)
+    second = bundle.second_pass
+    assert second is not None
+    assert (bundle.doublet_cuts.z0, second.doublet_cuts.z0) == (np.inf, 400.0)
+    assert (bundle.track_builder.cut, second.track_builder.cut) == (0.5, 0.25)
+    assert second.track_builder.method == bundle.track_builder.method
+    assert (second.radius, second.filter_cut) == (bundle.radius, bundle.filter_cut)
+    assert second.second_pass is None
+    assert bundle.budget.extent.known
+    assert not second.budget.extent.known, "left over hits may lie anywhere in the detector"
+    changed = bundle.with_budget({"edges": 7.0})
+    assert changed.second_pass is not None
+    assert (changed.budget.edges, changed.second_pass.budget.edges) == (7.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("[second_pass.tracks]", "[second_pass.features]", "second_pass.features is not a table"),
+        ("[second_pass.tracks]", "[second_pass.triplets]", "second_pass.triplets is not a table"),
+        ("[second_pass.tracks]", "[second_pass.second_pass.tracks]", "second_pass.second_pass is"),
+        ("z0 = 400.0", "z = 400.0", "in second_pass, neighbours.cuts.z is not a setting"),
+        ("cut = 0.25", "cut = 2.5", "in second_pass, track builder has cut 2.5"),
+        ("cut = 0.25", "min_quality = 0.5", "in second_pass, tracks.join is 0"),
+    ],
+)
+def test_a_second_pass_that_cannot_be(folder, old, new, reason):
+    path = folder / BUNDLE_FILE
+    path.write_text(path.read_text() + SECOND.replace(old, new))
+    assert reason in refusal(folder)
+
+
 def test_digest_follows_the_contents(folder, tiny_bundle):
     assert read_bundle(folder).digest() == tiny_bundle.digest()
     describe(folder, "cut = 0.5", "cut = 0.6")

@@ -2,25 +2,33 @@
 
     python -m tools.quality BUNDLE EVENTS --like BUNDLE
 
-[fit] and [tracks] are taken from the bundle of --like: they describe the detector and how tracks are
-built, and were chosen once. [quality] is learned from every track that BUNDLE finds in EVENTS.
+[fit], [tracks] and [second_pass] are taken from the bundle of --like: they describe the detector and how
+tracks are built, and were chosen once. [quality] is learned from every track that BUNDLE finds in EVENTS,
+that of a second pass from what is found after the first.
 """
 
 from __future__ import annotations
 
 import argparse
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tomli_w
 
-from trackserve.bundle import BUNDLE_FILE, read_bundle
-from trackserve.bundle.fitting import fitting_tables
+from trackserve.bundle import BUNDLE_FILE, Bundle, read_bundle
+from trackserve.bundle.second_pass import SECOND_PASS
 from trackserve.data import find_events
 from trackserve.engines.registry import open_pipeline
 from trackserve.files import write_text
 from trackserve.training.quality import calibrated_quality
+
+if TYPE_CHECKING:
+    from trackserve.engines.base import Pipeline
+
+TAKEN = ("fit", "tracks", "quality", SECOND_PASS)
+"""The tables that are taken from the other bundle; its quality, until its own is learned."""
 
 
 def main() -> None:
@@ -36,25 +44,33 @@ def main() -> None:
 
 
 def learn(folder: Path, events: Path, like: Path) -> None:
-    """Take [fit] and [tracks] from the bundle ``like``, learn [quality], write ``bundle.toml``."""
-    model = read_bundle(like)
-    bundle = replace(
-        read_bundle(folder),
-        fit=model.fit,
-        track_builder=replace(model.track_builder, min_quality=0.0),
-    )
+    """Take [fit], [tracks] and [second_pass] from the bundle ``like``, learn [quality], write ``bundle.toml``."""
+    model, path = read_bundle(like).path / BUNDLE_FILE, folder / BUNDLE_FILE
+    taken, written = (tomllib.loads(each.read_text(encoding="utf-8")) for each in (model, path))
     sources = find_events(events)
-    read = (source.read_columns(bundle.features.wire_columns) for source in sources)
-    quality = calibrated_quality(open_pipeline(bundle), read)
-    path = folder / BUNDLE_FILE
-    written = tomllib.loads(path.read_text(encoding="utf-8"))
-    written["tracks"] = tomllib.loads((model.path / BUNDLE_FILE).read_text(encoding="utf-8"))[
-        "tracks"
-    ]
     provenance = written.pop("provenance", {})
     provenance["quality"] = {"data": events.name, "events": len(sources)}
-    tables = fitting_tables(bundle.fit, quality)
-    write_text(path, tomli_w.dumps({**written, **tables, "provenance": provenance}))
+    written |= {name: taken[name] for name in TAKEN if name in taken}
+
+    def write() -> Bundle:
+        write_text(path, tomli_w.dumps({**written, "provenance": provenance}))
+        return read_bundle(folder)
+
+    def learned(bundle: Bundle, first: Pipeline | None = None) -> dict[str, float]:
+        read = (source.read_columns(bundle.features.wire_columns) for source in sources)
+        return asdict(calibrated_quality(open_pipeline(bundle), read, first))
+
+    bundle = replace(write(), second_pass=None)
+    written["quality"] = learned(bundle)
+    second = written.get(SECOND_PASS)
+    if second is None:
+        write()
+        return
+    bundle = write()
+    assert bundle.second_pass is not None, "it was just written"
+    first = open_pipeline(replace(bundle, second_pass=None))
+    second["quality"] = learned(bundle.second_pass, first)
+    write()
 
 
 if __name__ == "__main__":

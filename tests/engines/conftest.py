@@ -16,6 +16,7 @@ from tiny_bundle import write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.engines.native import NativePipeline, variants
+from trackserve.engines.passes import open_passes
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.engines.registry import available, engine
 from trackserve.pipeline.features import hit_features
@@ -50,7 +51,8 @@ class Setup:
         """Open a bundle. That networks of no known family run elsewhere is noted, not warned of."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return self.open_bundle(bundle, threads=threads, precision=precision)
+            opened = partial(self.open_bundle, threads=threads, precision=precision)
+            return open_passes(bundle, opened)
 
 
 if "gpu" in available():
@@ -86,7 +88,7 @@ class Form:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        return ReferencePipeline(self.bundle)
+        return open_passes(self.bundle, ReferencePipeline)
 
     @cached_property
     def outputs(self) -> StageOutputs:
@@ -107,10 +109,14 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Form]:
             folder = tmp_path_factory.mktemp("bundles") / "tiny"
             bundle = write_tiny_bundle(folder, radius=0.15, method="walk", seed=13)
         builder = replace(bundle.track_builder, join=0.0, min_quality=0.0)
-        bundle = replace(bundle, fit=None, quality=None, track_builder=builder)
-        if "with a fit" in name:
+        bundle = replace(bundle, fit=None, quality=None, track_builder=builder, second_pass=None)
+        if "fit" in name:
             builder = replace(builder, join=30.0, min_quality=0.1)
             bundle = replace(bundle, fit=FALLING, quality=QUALITY, track_builder=builder)
+        if "two passes" in name:
+            second = replace(bundle, doublet_cuts=replace(bundle.doublet_cuts, z0=400.0))
+            builder = replace(builder, min_quality=0.9)
+            bundle = replace(bundle, track_builder=builder, second_pass=second)
         return Form(bundle, hit_features(hits, bundle.features))
 
     return form
@@ -137,6 +143,12 @@ def form(request: pytest.FixtureRequest, setup: Setup, forms: Callable[[str], Fo
 def shipped(forms: Callable[[str], Form]) -> Form:
     """The shipped bundle without a fit."""
     return forms("triplets")
+
+
+@pytest.fixture(scope="module")
+def twice(forms: Callable[[str], Form]) -> Form:
+    """The shipped bundle with a fit and a second pass."""
+    return forms("two passes with a fit")
 
 
 @pytest.fixture(scope="module")

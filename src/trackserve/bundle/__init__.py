@@ -20,9 +20,10 @@ import numpy as np
 from trackserve.bundle.budget import event_budget
 from trackserve.bundle.fitting import fit_settings, quality_model
 from trackserve.bundle.networks import check_network
+from trackserve.bundle.second_pass import SECOND_PASS, second_description
 from trackserve.contract.description import PRECISIONS
 from trackserve.errors import BundleError, InputError
-from trackserve.pipeline.budget import Budget
+from trackserve.pipeline.budget import Budget, Extent
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite, cylindrical
 from trackserve.pipeline.fit import FEWEST_HITS
@@ -58,7 +59,8 @@ class Bundle:
     ``radius`` and ``neighbour_limit`` bound the neighbour search in the embedding of
     ``embedding_dimension`` dimensions; ``filter_cut`` is the least filter score that an edge needs,
     in [0, 1]; ``fit`` and ``quality`` exist if tracks can be fitted; ``budget`` bounds an event;
-    ``provenance`` holds data, seeds, versions and the physics measured after training.
+    ``provenance`` holds data, seeds, versions and the physics measured after training. ``second_pass``
+    is the same bundle with other cuts, for the hits that are then on no track.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class Bundle:
     fit: FitSettings | None = None
     quality: QualityModel | None = None
     budget: Budget = field(default_factory=Budget)
+    second_pass: Bundle | None = None
 
     def __post_init__(self) -> None:
         builder = self.track_builder
@@ -109,6 +112,11 @@ class Bundle:
     def track_stage(self) -> TrackStage:
         """What the last stage needs."""
         return TrackStage(self.features, self.track_builder, self.fit, self.quality)
+
+    @property
+    def min_quality(self) -> float:
+        """The least quality of a track: where there are two passes, that of the second."""
+        return (self.second_pass or self).track_builder.min_quality
 
     @property
     def embedding_path(self) -> Path:
@@ -144,7 +152,8 @@ class Bundle:
 
     def with_budget(self, changes: Mapping[str, float | str]) -> Bundle:
         """Return the bundle with other bounds of an event; raises :class:`BundleError` for one unknown."""
-        return replace(self, budget=self.budget.changed(changes))
+        second = None if self.second_pass is None else self.second_pass.with_budget(changes)
+        return replace(self, budget=self.budget.changed(changes), second_pass=second)
 
     def check_features(self, features: Float32) -> None:
         """Raise :class:`InputError` unless features are finite float32 ``[N, F]`` of this bundle.
@@ -358,9 +367,23 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
         fit=fit_settings(get("fit", dict, {})),
         quality=quality_model(get("quality", dict, {})),
         budget=event_budget(get("extent", dict, {}), get("budget", dict, {}), get("detector", str)),
+        second_pass=_second_pass(folder, description),
     )
+    get(SECOND_PASS, dict, {})
     values.refuse_unknown()
     return bundle
+
+
+def _second_pass(folder: Path, description: dict[str, Any]) -> Bundle | None:
+    if (changed := second_description(description)) is None:
+        return None
+    try:
+        second = _from_description(folder, changed)
+    except BundleError as error:
+        message = f"in {SECOND_PASS}, {error}"
+        raise BundleError(message) from None
+    # Where hits lie was checked before the first pass; those left over need not be spread alike.
+    return replace(second, budget=replace(second.budget, extent=Extent()))
 
 
 def _keys(table: Mapping[str, Any], known: set[str], prefix: str = "") -> set[str]:

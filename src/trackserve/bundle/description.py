@@ -32,7 +32,7 @@ def describe(
         detector=bundle.detector,
         digest=bundle.digest(),
         track_columns=() if bundle.fit is None else TRACK_COLUMNS,
-        min_quality=None if bundle.quality is None else bundle.track_builder.min_quality,
+        min_quality=None if bundle.quality is None else bundle.min_quality,
         compact=VERSION,
         bundles=tuple(bundles) or (bundle.name,),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from trackserve.errors import BundleError
@@ -44,23 +44,6 @@ def quality_model(table: Mapping[str, Any]) -> QualityModel | None:
     names = [each.name for each in fields(QualityModel)]
     _check_names("quality", table, names)
     return QualityModel(*(_number(f"quality.{name}", table[name]) for name in names))
-
-
-def fitting_tables(fit: FitSettings | None, quality: QualityModel | None) -> dict[str, Any]:
-    """Return [fit] and [quality] as ``bundle.toml`` has them."""
-    tables: dict[str, Any] = {}
-    if fit is not None:
-        tables["fit"] = {
-            "field_z": list(fit.field_z),
-            "field": list(fit.field),
-            "regions": [
-                {**asdict(region), "barrel": list(region.barrel), "disc": list(region.disc)}
-                for region in fit.regions
-            ],
-        }
-    if quality is not None:
-        tables["quality"] = asdict(quality)
-    return tables
 
 
 def _check_names(owner: str, table: Mapping[str, Any], names: list[str]) -> None:

@@ -46,7 +46,8 @@ class TimedTracks:
 class Pipeline(ABC):
     """A bundle opened by an engine, ready to find tracks in this process.
 
-    It holds no state between events. ``precision`` is what its networks are computed in, ``notes`` are
+    An engine's own are one pass over an event; :func:`trackserve.engines.registry.open_pipeline` makes
+    both of a bundle that has two. It holds no state between events. ``precision`` is what its networks are computed in, ``notes`` are
     sentences on what is not as asked for.
     """
 
@@ -173,7 +174,7 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, bundle: Bundle, *, device: str, precision: str, threads: int) -> Pipeline:
-        """Return a bundle's pipeline.
+        """Return the pipeline of one pass of a bundle; its ``second_pass`` is opened by itself.
 
         ``device`` and ``precision`` are among those that it has here; ``threads`` is the number of
         processor threads that an event may use.

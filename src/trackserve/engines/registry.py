@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import warnings
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,7 @@ def open_pipeline(
     """
     try:
         from trackserve.bundle import Bundle, read_bundle  # noqa: PLC0415 - names need no onnx
+        from trackserve.engines.passes import open_passes  # noqa: PLC0415
     except ModuleNotFoundError as error:
         message = (
             f"{error.name} is not installed; finding tracks in this process needs: "
@@ -115,7 +116,8 @@ def open_pipeline(
         raise InputError(message)
     wanted = precision or bundle.precision
     nearest = chosen.nearest_precision(wanted, device)
-    pipeline = chosen.open(bundle, device=device, precision=nearest, threads=threads)
+    open_pass = partial(chosen.open, device=device, precision=nearest, threads=threads)
+    pipeline = open_passes(bundle, open_pass)
     if nearest != wanted:
         pipeline.notes.insert(
             0, f"{wanted} is computed in {nearest} by the {chosen.name} engine here"

@@ -33,9 +33,11 @@ from trackserve.event import Event, Int64, Tracks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from trackserve.bundle import Bundle
     from trackserve.engines.base import Pipeline
     from trackserve.evaluate.metrics import TargetSet
     from trackserve.event import Bool, Float64, Hits, Truth
+    from trackserve.pipeline.stages import StageOutputs
 
 DEFINITIONS = {
     **{targets.name: targets.definition for targets in TARGET_SETS},
@@ -91,16 +93,32 @@ def with_stages(pipeline: Pipeline) -> Callable[[Hits], StagedTracks]:
 
     def find(hits: Hits) -> StagedTracks:
         out = pipeline.run(hit_features(hits, bundle.features))
-        passed = out.scored.scores >= np.float32(bundle.track_builder.cut)
-        stages = {
-            "neighbours": out.order[out.candidates.edges],
-            "filter": out.order[out.filtered.edges],
-            **({} if bundle.triplets is None else {"triplets": out.order[out.joined.edges]}),
-            "gnn": out.order[out.scored.edges[:, passed]],
-        }
+        stages = _edges_after_stages(out, bundle)
+        if out.second is not None and bundle.second_pass is not None:
+            rows = out.second.rows
+            further = _edges_after_stages(out.second.outputs, bundle.second_pass)
+            stages = {n: _united(edges, rows[further[n]]) for n, edges in stages.items()}
         return StagedTracks(Tracks(out.labels()), stages)
 
     return find
+
+
+def _edges_after_stages(out: StageOutputs, bundle: Bundle) -> dict[str, Int64]:
+    """Return the edges ``[2, E]`` after each stage of one pass, by the rows of its hits."""
+    passed = out.scored.scores >= np.float32(bundle.track_builder.cut)
+    return {
+        "neighbours": out.order[out.candidates.edges],
+        "filter": out.order[out.filtered.edges],
+        **({} if bundle.triplets is None else {"triplets": out.order[out.joined.edges]}),
+        "gnn": out.order[out.scored.edges[:, passed]],
+    }
+
+
+def _united(edges: Int64, further: Int64) -> Int64:
+    """Return edges ``[2, E]`` and those of ``further`` that are not among them."""
+    hits = int(max(edges.max(initial=0), further.max(initial=0))) + 1
+    new = ~np.isin(further[0] * hits + further[1], edges[0] * hits + edges[1])
+    return np.concatenate([edges, further[:, new]], axis=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -176,7 +176,7 @@ class StageOutputs:
     ``order`` ``[N]`` holds the input row of each canonical row, ``embedding`` is ``[N, D]``;
     ``candidates`` are the neighbours, ``filtered`` those that passed the filter, ``joined`` those of
     them that are in a triplet, with the triplets, or ``filtered`` for a bundle without the triplet
-    classifier.
+    classifier. These are of the first pass; ``tracks`` and ``timings`` are of all.
     """
 
     order: Int64
@@ -187,12 +187,21 @@ class StageOutputs:
     scored: ScoredGraph
     tracks: Tracks
     timings: Timings
+    second: SecondPass | None = None
 
     def labels(self) -> Int64:
         """Return the track of each hit ``[N]`` in the order of the input."""
         labels = np.empty_like(self.tracks.labels)
         labels[self.order] = self.tracks.labels
         return labels
+
+
+@dataclass(frozen=True, eq=False)
+class SecondPass:
+    """What the stages produced of the hits that the first pass left over: ``rows`` of the event's input."""
+
+    rows: Int64
+    outputs: StageOutputs
 
 
 def run_stages(

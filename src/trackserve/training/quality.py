@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackserve.engines.passes import left_over
 from trackserve.errors import InputError
 from trackserve.evaluate.matching import match
-from trackserve.event import Float64, Tracks
+from trackserve.event import NO_TRACK, Float64, Tracks
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.quality import QualityModel
 from trackserve.pipeline.tracks import fit_and_choose
@@ -28,16 +29,23 @@ CLOSE = 1e-9
 """Largest change of a weight in the last step."""
 
 
-def calibrated_quality(pipeline: Pipeline, events: Iterable[Event]) -> QualityModel:
-    """Return the quality model of a bundle, learned from all tracks that it finds in events with truth.
+def calibrated_quality(
+    pipeline: Pipeline, events: Iterable[Event], first: Pipeline | None = None
+) -> QualityModel:
+    """Return the quality model of one pass, learned from all tracks that it finds in events with truth.
 
+    For a second pass ``first`` is the pipeline of the one before, whose tracks' hits are left out.
     Raises :class:`InputError` where events have no truth, or no tracks that are right, or none wrong.
     """
     stage = every_track(pipeline.bundle.track_stage)
     seen = []
     for event in events:
-        found = pipeline.run(hit_features(event.hits, pipeline.bundle.features))
-        seen.append(tracks_and_truth(found.scored, found.order, event, stage))
+        features = hit_features(event.hits, pipeline.bundle.features)
+        rows = np.arange(len(features))
+        if first is not None:
+            rows = left_over(first.find_tracks_from_features(features))
+        found = pipeline.run(features[rows])
+        seen.append(tracks_and_truth(found.scored, rows[found.order], event, stage))
     if not seen:
         message = "there are no events to learn the quality of tracks from"
         raise InputError(message)
@@ -54,13 +62,13 @@ def tracks_and_truth(
 ) -> tuple[Float64, Bool]:
     """Return the properties ``[T, 12]`` of the tracks of a scored graph, and which are right ``[T]``.
 
-    ``order`` holds the input row of each of the graph's hits.
+    ``order`` holds the input row of each of the graph's hits, which may be some of the event's.
     """
     if event.truth is None:
         message = f"event {event.event_id} has no truth; quality is learned from simulated events"
         raise InputError(message)
     found = fit_and_choose(graph, stage)
-    labels = np.empty_like(found.labels)
+    labels = np.full(len(event.hits), NO_TRACK)
     labels[order] = found.labels
     return found.properties, match(Tracks(labels).labels, event.truth).track_matched
 
