@@ -30,6 +30,7 @@ from studies.speed.tables import SPEED
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
 from trackserve.engines.native import NativePipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def precisions(pipeline: NativePipeline) -> list[str]:
 def whole(bundle: Bundle, sources: Sequence[EventSource]) -> dict[str, Any]:
     """Compare the whole pipeline, hits to labels, with the classical chain, event by event."""
     first = NativePipeline(bundle)
-    pipelines = {p: NativePipeline(bundle, precision=p) for p in precisions(first)}
+    pipelines = {p: open_pipeline(bundle, engine="native", precision=p) for p in precisions(first)}
     chain = KalmanFilter(CONFIGURATIONS[CHAIN])
     stages: dict[str, list[dict[str, float]]] = {name: [] for name in (*pipelines, "chain")}
     hits = []
@@ -92,7 +93,7 @@ def whole(bundle: Bundle, sources: Sequence[EventSource]) -> dict[str, Any]:
 def small(bundle: Bundle, source: EventSource, crowded: Hits, repetitions: int) -> dict[str, Any]:
     """Return milliseconds of a small event: of a quiet one, and a wedge of a crowded one."""
     found = {}
-    pipeline = NativePipeline(bundle)
+    pipeline = open_pipeline(bundle, engine="native")
     quiet = source.read_columns(bundle.features.wire_columns, truth=False).hits
     for name, hits in (("quiet", quiet), ("crowded", crowded)):
         chosen = wedge(hits, SMALL_EVENT)
@@ -113,7 +114,7 @@ def wedge(hits: Hits, count: int) -> Hits:
 
 def threads(bundle: Bundle, hits: Hits, repetitions: int) -> dict[str, Any]:
     """Compare one thread with two by the wall's clock, labels too."""
-    pipelines = {n: NativePipeline(bundle, threads=n) for n in (1, 2)}
+    pipelines = {n: open_pipeline(bundle, engine="native", threads=n) for n in (1, 2)}
     wall: dict[int, list[float]] = {n: [] for n in pipelines}
     labels = [pipeline.find_tracks(hits).labels for pipeline in pipelines.values()]
     assert np.array_equal(*labels), "two threads find other tracks than one"

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trackserve.bundle import read_bundle
-from trackserve.engines.native import NativePipeline
+from trackserve.engines.registry import open_pipeline
 
 
 def resident(which: str) -> int:
@@ -30,7 +29,7 @@ def resident(which: str) -> int:
 
 def main(bundle: str, features: str, precision: str, events: str) -> None:
     """Work through the events."""
-    pipeline = NativePipeline(read_bundle(bundle), precision=precision)
+    pipeline = open_pipeline(bundle, engine="native", precision=precision)
     hits = np.load(features)
     pipeline.find_tracks_from_features(hits[:1000])
     ready = resident("VmRSS")

@@ -90,9 +90,9 @@ def test_many_events_come_with_parameters(fitted):
         check_same(tracks, pipeline.find_tracks(hits, parameters=True, min_quality=0.5))
 
 
-def test_find_writes_the_same_files_from_a_server_as_in_process(fitted, tmp_path):
+def test_find_writes_the_same_files_from_a_server_as_in_process(request, fitted, tmp_path):
     server, pipeline = fitted
-    engine = "native" if type(pipeline).__name__ == "NativePipeline" else "reference"
+    engine = Settings(shape=request.node.callspec.params["fitted"]).engine
     for number, hits in enumerate(EVENTS):
         rows = np.column_stack([hits.hit_id, hits.x, hits.y, hits.z])
         name = tmp_path / f"event{number:09d}-hits.csv"
