@@ -139,7 +139,8 @@ def calibration(quality: Float64, right: Bool) -> list[dict[str, Any]]:
 
 def cost(bundle: Bundle, events: Sequence[Event], engine: str) -> dict[str, Any]:
     """Return processor seconds of an event without a fit, fitted at the end, and as the bundle does it."""
-    plain = replace(bundle, track_builder=replace(bundle.track_builder, join=0.0, min_quality=0.0))
+    walked = replace(bundle.track_builder, join=0.0, min_quality=0.0)
+    plain = replace(bundle, track_builder=walked, second_pass=None)
     bare, whole = open_pipeline(plain, engine=engine), open_pipeline(bundle, engine=engine)
     labels, parameters = Wanted(), Wanted(parameters=True)
     ways = {
@@ -178,7 +179,7 @@ def judged(pipeline: Pipeline, events: Sequence[Event]) -> dict[str, Any]:
         quality = tracks.parameters.quality.astype(np.float64)
         qualities.append(quality)
         right.append(match(tracks.labels, event.truth).track_matched)
-        chosen = tracks.select(quality >= pipeline.bundle.track_builder.min_quality)
+        chosen = tracks.select(quality >= pipeline.bundle.min_quality)
         seen.append(residuals(chosen, event.truth))
         for cut, counted in by_cut.items():
             counted.append(_counts(tracks.select(quality >= cut), event.truth))
@@ -326,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "installation": installation(),
         "bundle": bundle.name,
         "digest": bundle.digest(),
-        "min_quality": bundle.track_builder.min_quality,
+        "min_quality": bundle.min_quality,
         "events": [source.event_id for source in sources],
         **judged(pipeline, events),
         "real_events": [source.event_id for source in real],
