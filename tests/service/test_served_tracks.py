@@ -15,6 +15,7 @@ from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.engines.reference import ReferencePipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Hits
 from trackserve.pipeline.features import feature_matrix
@@ -179,7 +180,8 @@ def test_a_bundle_with_triplets_is_served_as_it_runs_in_process(shape):
     bundle = read_bundle()
     assert bundle.triplets is not None
     hits = straight_tracks(tracks=40, noise=30)
-    expected = ReferencePipeline(bundle).find_tracks(hits)
+    assert bundle.second_pass is not None
+    expected = open_pipeline(bundle, engine="reference").find_tracks(hits)
     assert len(expected) > 1
     with (
         serve(bundle, Settings(shape=shape, max_hits=2000), **FREE_PORTS) as server,

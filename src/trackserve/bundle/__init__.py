@@ -369,7 +369,7 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
         budget=event_budget(get("extent", dict, {}), get("budget", dict, {}), get("detector", str)),
         second_pass=_second_pass(folder, description),
     )
-    get(SECOND_PASS, dict, {})
+    get("second_pass", dict, {})
     values.refuse_unknown()
     return bundle
 
