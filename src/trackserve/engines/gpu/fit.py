@@ -1,6 +1,7 @@
 """A fast fit of each track on the device, as pipeline/fit.py; shapes and names are as there.
 
-torch works out what the filter takes of each hit; the filter itself is one kernel, a lane a track.
+torch works out what the filter takes of each hit; the filter itself is one kernel, a lane a track. Each
+operation of torch costs the host the same however short its list, so lists that need the same are worked on as one.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Detector:
         self.centre = settings.field[0]
         """The field at the centre, T."""
         self._z, self._field = put(settings.field_z), put(settings.field) / self.centre
+        self._slope = self._field.diff() / self._z.diff()
         self._r = put([each.r for each in settings.regions[:-1]])
         self._half = put([each.z for each in settings.regions])
         self._numbers = put([[each.barrel, each.disc] for each in settings.regions])
@@ -60,9 +62,7 @@ class Detector:
         if len(self._z) == 1:
             return torch.ones_like(z)
         at = (torch.searchsorted(self._z, z, right=True) - 1).clamp(0, len(self._z) - 2)
-        low, high = self._z[at], self._z[at + 1]
-        slope = (self._field[at + 1] - self._field[at]) / (high - low)
-        inside = slope * (z - low) + self._field[at]
+        inside = self._slope[at] * (z - self._z[at]) + self._field[at]
         inside = torch.where(z >= self._z[-1], self._field[-1], inside)
         return torch.where(z <= self._z[0], self._field[0], inside)
 
@@ -164,27 +164,39 @@ def circles(points: Points, begin: Tensor) -> Circles:
     middle = (first + last) // 2
     ax, bx, cx = (points.x[at] for at in (first, middle, last))
     ay, by, cy = (points.y[at] for at in (first, middle, last))
-    sides = _length(bx - ax, by - ay) * _length(cx - bx, cy - by) * _length(cx - ax, cy - ay)
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    halfway_x, halfway_y, chord_x, chord_y = bx - ax, by - ay, cx - ax, cy - ay
+    chord = _length(chord_x, chord_y)
+    sides = _length(halfway_x, halfway_y) * _length(cx - bx, cy - by) * chord
+    area = halfway_x * chord_y - halfway_y * chord_x
     k = (2 * area / sides.clamp(min=STRAIGHT)).clamp(-MOST_CURVATURE, MOST_CURVATURE)
-    half = torch.asin((0.5 * k * _length(cx - ax, cy - ay)).clamp(-1, 1))
-    return Circles(ax, ay, torch.atan2(cy - ay, cx - ax) - half, k)
+    half = torch.asin((0.5 * k * chord).clamp(-1, 1))
+    return Circles(ax, ay, torch.atan2(chord_y, chord_x) - half, k)
 
 
-def fit_tracks(points: Points, begin: Tensor, detector: Detector) -> Fits:
-    """Fit tracks: track t has the points ``begin[t]`` to ``begin[t + 1]``, outwards."""
-    circle, first = circles(points, begin), begin[:-1]
-    hits, at, cot = _measure(points, begin, circle, detector)
-    every, zero = torch.arange(len(first), device=begin.device), torch.zeros_like(cot)
-    perigee = circle.project(every, zero, zero)
-    z = points.z[first] + cot * perigee.s
-    way = _way(perigee.s, points.z[first], z, detector)
+def fit_tracks(
+    points: Points, begin: Tensor, detector: Detector, circle: Circles | None = None
+) -> Fits:
+    """Fit tracks: track t has the points ``begin[t]`` to ``begin[t + 1]``, outwards.
+
+    ``circle`` are their circles, where they are known.
+    """
+    circle, first, last = circle or circles(points, begin), begin[:-1], begin[1:] - 1
+    track = torch.repeat_interleave(last - first + 1, output_size=len(points.x))
+    at, perigee = _projections(points, track, circle)
+    z_first = points.z[first]
+    run = at.s[last] - at.s[first]
+    cot = (points.z[last] - z_first) / torch.where(run.abs() > 1e-6, run, 1e-6)
+    z = z_first + cot * perigee.s
+    ways, way = _ways(points, first, (at.s, perigee.s), (z_first, z), detector)
+    hits = torch.stack(
+        [*_measure(points, begin, track, at=at, circle=circle, slope=cot, detector=detector), *ways]
+    )
     tracks = torch.stack([circle.curvature, cot, *way])
     found = torch.empty(11, len(first), dtype=torch.float64, device=begin.device)
     if len(first):
         fit_kernel[blocks(len(first), TRACKS)](
             hits,
-            len(at),
+            len(track),
             tracks,
             len(first),
             begin,
@@ -208,15 +220,29 @@ def fit_tracks(points: Points, begin: Tensor, detector: Detector) -> Fits:
     )
 
 
+def _projections(points: Points, track: Tensor, circle: Circles) -> tuple[Projection, Projection]:
+    """Return where the circles come closest to their points ``[H]``, and to the beam line ``[T]``."""
+    hits, tracks = len(track), len(circle.x)
+    every, zero = torch.arange(tracks, device=track.device), torch.zeros_like(circle.x)
+    all_of_them = circle.project(
+        torch.cat([track, every]), torch.cat([points.x, zero]), torch.cat([points.y, zero])
+    )
+    parts = [values.split([hits, tracks]) for values in vars(all_of_them).values()]
+    return Projection(*(each[0] for each in parts)), Projection(*(each[1] for each in parts))
+
+
 def _measure(
-    points: Points, begin: Tensor, circle: Circles, detector: Detector
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the kernel's rows of hits ``[8, H]``, their arc lengths ``[H]`` and the slope ``[T]``."""
+    points: Points,
+    begin: Tensor,
+    track: Tensor,
+    *,
+    at: Projection,
+    circle: Circles,
+    slope: Tensor,
+    detector: Detector,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the kernel's first five rows of hits, each ``[H]``: u, v, their variances, and the kick."""
     first, last = begin[:-1], begin[1:] - 1
-    track = torch.repeat_interleave(last - first + 1, output_size=len(points.x))
-    at = circle.project(track, points.x, points.y)
-    run = at.s[last] - at.s[first]
-    slope = (points.z[last] - points.z[first]) / torch.where(run.abs() > 1e-6, run, 1e-6)
     cot = slope[track]
     r = _length(points.x, points.y).clamp(min=STRAIGHT)
     cos = (points.x * at.cos + points.y * at.sin) / r
@@ -232,28 +258,38 @@ def _measure(
     steep = torch.where(points.disc, cot.abs().clamp(min=0.1), cos.abs().clamp(min=0.2))
     kick = (SCATTERING / p) ** 2 * (1 + (PION_MASS / p) ** 2) * points.thickness * slant / steep
     on_sin = torch.where(points.disc, along * sin * sin, 0)
-    v = points.z - points.z[first][track] - cot * at.s
-    # From the hit outside; what the outermost of a track has there is not used.
-    outside = torch.arange(1, len(at.s) + 1, device=begin.device).clamp(max=max(0, len(at.s) - 1))
-    way = _way(at.s - at.s[outside], points.z[outside], points.z, detector)
-    hits = torch.stack(
-        [
-            at.u,
-            v,
-            (across * cos * cos + on_sin).clamp(min=LEAST_VARIANCE),
-            torch.where(points.disc, on_disc, in_barrel).clamp(min=LEAST_VARIANCE),
-            kick,
-            *way,
-        ]
+    return (
+        at.u,
+        points.z - points.z[first][track] - cot * at.s,
+        (across * cos * cos + on_sin).clamp(min=LEAST_VARIANCE),
+        torch.where(points.disc, on_disc, in_barrel).clamp(min=LEAST_VARIANCE),
+        kick,
     )
-    return hits, at.s, slope
 
 
-def _way(h: Tensor, z_from: Tensor, z_to: Tensor, detector: Detector) -> tuple[Tensor, ...]:
-    """Return arcs of length h and the field along them between two z, once and twice (Simpson)."""
-    start, end = detector.field(z_from), detector.field(z_to)
-    middle = detector.field(0.5 * (z_from + z_to))
-    return h, h * (start + 4 * middle + end) / 6, h * h * (start + 2 * middle) / 6
+def _ways(
+    points: Points,
+    first: Tensor,
+    s: tuple[Tensor, Tensor],
+    z: tuple[Tensor, Tensor],
+    detector: Detector,
+) -> tuple[Tensor, Tensor]:
+    """Return what the field does to each hit on its way from the next one outside, and from the first to the beam line.
+
+    ``s`` are the arc lengths of hits ``[H]`` and of the beam line ``[T]``, ``z`` where the first hit and
+    the beam line are ``[T]``. Each way is an arc's length h and the field along it, once and twice
+    (Simpson): ``[3, H]`` and ``[3, T]``.
+    """
+    hits, tracks = len(s[0]), len(first)
+    # What the outermost of a track has there is not used.
+    outside = torch.arange(1, hits + 1, device=first.device).clamp(max=max(0, hits - 1))
+    halfway = 0.5 * (torch.cat([points.z[outside], z[0]]) + torch.cat([points.z, z[1]]))
+    field = detector.field(torch.cat([halfway, z[1]]))
+    start = points.field[torch.cat([outside, first])]
+    middle, end = field[: hits + tracks], torch.cat([points.field, field[hits + tracks :]])
+    h = torch.cat([s[0] - s[0][outside], s[1]])
+    ways = torch.stack([h, h * (start + 4 * middle + end) / 6, h * h * (start + 2 * middle) / 6])
+    return ways[:, :hits], ways[:, hits:]
 
 
 def _length(x: Tensor, y: Tensor) -> Tensor:

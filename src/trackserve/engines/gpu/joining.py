@@ -23,7 +23,7 @@ from trackserve.pipeline.joining import (
 )
 
 if TYPE_CHECKING:
-    from trackserve.engines.gpu.fit import Detector, Fits, Points
+    from trackserve.engines.gpu.fit import Circles, Detector, Fits, Points
     from trackserve.engines.gpu.lists import Pairs
 
 PIECES = rows(32)
@@ -106,8 +106,10 @@ def join_pieces(
     pieces = Pieces.of(labels)
     if len(pieces) < 2:
         return labels
-    alone = fit_tracks(points.take(pieces.rows), pieces.begin, detector)
-    near = near_pieces(points, pieces, alone, event, room)
+    of_pieces = points.take(pieces.rows)
+    circle = circles(of_pieces, pieces.begin)
+    alone = fit_tracks(of_pieces, pieces.begin, detector, circle)
+    near = near_pieces(points, pieces, circle, alone, event=event, room=room)
     inner, outer = near.first, near.second
     pairs = pieces.joined(inner, outer, room)
     together = fit_tracks(points.take(pairs.rows), pairs.begin, detector)
@@ -123,9 +125,10 @@ def join_pieces(
     return torch.where(labels > NO_TRACK, number[labels], NO_TRACK)
 
 
-def near_pieces(points: Points, pieces: Pieces, fits: Fits, event: Tensor, room: Room) -> Pairs:
+def near_pieces(
+    points: Points, pieces: Pieces, circle: Circles, fits: Fits, *, event: Tensor, room: Room
+) -> Pairs:
     """Return the inner and the outer piece of each pair that may be one track, sorted."""
-    circle = circles(points.take(pieces.rows), pieces.begin)
     every = torch.arange(len(pieces), device=event.device)
     first, last = pieces.first, pieces.last
     end = circle.project(every, points.x[last], points.y[last])
