@@ -27,7 +27,7 @@ from trackserve.training.triplets import TripletLoss
 def place(tmp_path_factory):
     """A folder with data, a recipe and the bundle of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("training")
-    train([small_data(folder / "data")], folder / "bundle", small_recipe(folder))
+    train([small_data(folder / "data")], folder / "bundle", small_recipe(folder), device="cpu")
     return folder
 
 
