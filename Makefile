@@ -5,6 +5,9 @@ BIN := .venv/bin
 # Twice quiet: errors only.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile --constraint constraints.txt
 
+# Packages are installed uncompiled: what is imported is compiled once, and kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bundle physics realism real fit throughput speed gpu service-study guard-study fuzz soak wheels clean
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from trackserve.bundle import Bundle
     from trackserve.serving.service import Service
 
+# Hundreds of processes are started. Where none may keep what it has compiled of Python, each compiles all
+# that it imports, for seconds.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # What starts the tests in the background may have SIGINT ignored, and a program inherits that; the
 # tests interrupt programs as Ctrl-C does.
 # The gpu engine's kernels run in Triton's interpreter, on the processor.
