@@ -71,8 +71,9 @@ def test_events_of_one_execution_are_answered_and_counted_apart(tiny_bundle, eng
     edges = Counter[str]()
     for each in by_features:
         out = pipeline.run(each)
-        graphs = (out.candidates, out.filtered, out.joined)
-        edges.update(dict(zip(EDGE_STAGES, (g.edges.shape[1] for g in graphs), strict=True)))
+        for one in (out,) if out.second is None else (out, out.second.outputs):
+            graphs = (one.candidates, one.filtered, one.joined)
+            edges.update(dict(zip(EDGE_STAGES, (g.edges.shape[1] for g in graphs), strict=True)))
     assert {
         s: found[f'trackserve_edges_total{{bundle="{bundle.name}",stage="{s}"}}']
         for s in EDGE_STAGES

@@ -14,7 +14,7 @@ from trackserve.bundle import named_bundle, read_bundle, shipped_bundles
 from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
 from trackserve.client.status import read_status
-from trackserve.engines.reference import ReferencePipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.features import feature_matrix
 from trackserve.serving.repository import bundle_names, write_repository
@@ -50,7 +50,7 @@ def server(bundles: tuple[Bundle, Bundle]) -> Iterator[Service]:
 def test_each_bundle_answers_by_its_name_as_in_process(server, bundles, protocol):
     url = server.grpc_url if protocol == "grpc" else server.http_url
     for bundle in bundles:
-        expected = ReferencePipeline(bundle).find_tracks(HITS).labels
+        expected = open_pipeline(bundle, engine="reference").find_tracks(HITS).labels
         with Client(url, bundle=bundle.name) as client:
             assert client.description.digest == bundle.digest()
             assert client.description.bundle == bundle.name
@@ -133,7 +133,7 @@ def test_find_and_bench_ask_for_a_bundle_by_name(server, bundles, tmp_path, caps
     event.write_text("\n".join(["hit_id,x,y,z", *rows]) + "\n")
     main(["find", str(event), "--server", server.grpc_url, "--bundle", "second"])
     labels = [int(line.split(",")[2]) for line in capsys.readouterr().out.splitlines()[1:]]
-    expected = ReferencePipeline(bundles[1]).find_tracks(HITS).labels
+    expected = open_pipeline(bundles[1], engine="reference").find_tracks(HITS).labels
     assert len(set(labels) - {0}) == len(set(expected.tolist()) - {-1})
 
 
