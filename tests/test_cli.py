@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from tiny_bundle import write_tiny_bundle
-from trackserve.cli import main
+from trackserve.cli import build_parser, main
+from trackserve.cli.evaluate import run
 from trackserve.data import find_events
 from trackserve.engines.native import variants
 from trackserve.engines.reference import ReferencePipeline
@@ -95,6 +96,14 @@ def test_wrong_usage_has_status_2(arguments, capsys):
         main(arguments)
     assert raised.value.code == 2
     assert "usage: trackserve" in capsys.readouterr().err
+
+
+def test_a_mistyped_option_is_met_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["find", "a", "--budle", "hl-lhc"])
+    assert raised.value.code == 2
+    said = capsys.readouterr().err
+    assert "find does not know: --budle hl-lhc; is it --bundle? `trackserve find --help`" in said
 
 
 def test_version(capsys):
@@ -358,6 +367,8 @@ def test_evaluate_tells_of_hits_that_a_file_lacks(small, bundle, tmp_path, capsy
 def test_tracks_come_from_one_place(small, bundle, tmp_path, capsys):
     arguments = ["evaluate", small, "--bundle", bundle, "--tracks", tmp_path / "tracks.csv"]
     assert "--bundle and --tracks exclude each other" in refusal(capsys, *arguments)
+    arguments = ["evaluate", small, "--tracks", tmp_path / "tracks.csv"]
+    assert "tracks.csv cannot be read: there is no such file" in refusal(capsys, *arguments)
 
 
 def test_evaluate_draws_plots(small, bundle, tmp_path, capsys):
@@ -367,6 +378,24 @@ def test_evaluate_draws_plots(small, bundle, tmp_path, capsys):
     written = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".png")]
     assert written
     assert all(Path(line).is_file() for line in written)
+
+
+def test_evaluate_writes_its_files_before_a_reader_has_seen_enough(
+    small, bundle, tmp_path, monkeypatch
+):
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    tracks, output = tmp_path / "tracks.csv", tmp_path / "all.json"
+    main(["find", str(small), "--local", "--bundle", str(bundle), "-o", str(tracks)])
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        run(
+            build_parser().parse_args(
+                ["evaluate", str(small), "--tracks", str(tracks), "--json", str(output)]
+            )
+        )
+    assert json.loads(output.read_text())["events"] == 1
 
 
 # ---- bundle, train, simulate

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import signal
 import sys
@@ -71,7 +72,9 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown(parser, options.command, unknown))
     warnings.formatwarning = _one_sentence
     try:
         with _ended_by_signals(), _needs_extra(options.extra):
@@ -94,6 +97,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trackserve {options.command}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _unknown(parser: argparse.ArgumentParser, command: str, unknown: Sequence[str]) -> str:
+    """Return what is said of arguments that a command doesn't have, with the nearest option."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    given = unknown[0].partition("=")[0]
+    near = difflib.get_close_matches(given, commands.choices[command]._option_string_actions, n=1)
+    meant = f"is it {near[0]}? " if near else ""
+    return (
+        f"{command} does not know: {' '.join(unknown)}; {meant}"
+        f"`trackserve {command} --help` lists its options"
+    )
 
 
 class _Ended(KeyboardInterrupt):

@@ -95,15 +95,20 @@ def run(options: argparse.Namespace) -> None:
         result = _of_server(options, sources)
     else:
         result = _in_process(options, sources)
-    print(result.table(explain=options.explain, variables=options.bins))
+    plots: Sequence[Path] = ()
+    # Files first: the reader of a pipe (head) may end the command at the table.
     if options.json is not None:
         with written(options.json) as file:
             file.write(json.dumps(result.to_json(), indent=1) + "\n")
     if options.plots is not None:
         from trackserve.evaluate.plots import write_plots
 
-        for path in write_plots(result, options.plots):
-            print(path)
+        plots = write_plots(result, options.plots)
+    print(result.table(explain=options.explain, variables=options.bins))
+    if not options.explain:
+        print("\n--explain prints what every name and number means")
+    for path in plots:
+        print(path)
 
 
 def _check(options: argparse.Namespace) -> None:

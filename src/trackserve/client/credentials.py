@@ -29,9 +29,9 @@ class Credentials:
     ``certificate`` and ``key`` are the client's own. Without TLS a ``token`` can be read on its way.
     """
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: Path | str | None = None
+    certificate: Path | str | None = None
+    key: Path | str | None = None
     token: str = ""
 
     def __post_init__(self) -> None:
@@ -66,10 +66,7 @@ class Credentials:
         """Return tritonclient's options for a gRPC connection."""
         if scheme not in SECURE:
             return {}
-        for file in (self.ca, self.certificate, self.key):
-            if file is not None and not file.is_file():
-                message = f"{file} is not a file; expected a certificate or key in PEM"
-                raise InputError(message)
+        self._check_files()
         names = ("root_certificates", "certificate_chain", "private_key")
         files = (self.ca, self.certificate, self.key)
         given = {name: str(file) for name, file in zip(names, files, strict=True) if file}
@@ -77,6 +74,7 @@ class Credentials:
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context of an HTTP connection; raises :class:`InputError` for unusable files."""
+        self._check_files()
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.certificate:
@@ -85,6 +83,12 @@ class Credentials:
             message = f"the certificates can't be used: {error}"
             raise InputError(message) from None
         return context
+
+    def _check_files(self) -> None:
+        for file in (self.ca, self.certificate, self.key):
+            if file is not None and not Path(file).is_file():
+                message = f"{file} is not a file; expected a certificate or key in PEM"
+                raise InputError(message)
 
 
 def read_token(path: Path) -> str:

@@ -85,7 +85,8 @@ class File:
             file: IO[bytes] | gzip.GzipFile
             if self.member is None:
                 if not self.path.is_file():  # to read from a pipe would wait for its writer
-                    message = "not a regular file"
+                    there = self.path.exists()
+                    message = "not a regular file" if there else "there is no such file"
                     raise OSError(message)
                 file = opened.enter_context(self.path.open("rb"))
             else:
