@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 # that it imports, for seconds.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# What starts the tests in the background may have SIGINT ignored, and a program inherits that; the
-# tests interrupt programs as Ctrl-C does.
 # The gpu engine's kernels run in Triton's interpreter, on the processor.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# What starts the tests in the background may have these ignored, and a program inherits that; the
+# tests interrupt programs as Ctrl-C and a closed terminal do.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 BUDGET = {"hits": BUDGET_HITS}
 MONOLITH = Settings(shape="monolith", max_hits=MAX_HITS, budget=BUDGET)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from trackserve.data.detector import Surfaces
     from trackserve.event import Bool, Float64, Int64
 
-EVENTS = 3
+EVENTS = 2
+WRITTEN = 3
+"""Events on disk: of the two that a stopped run has left each of two workers writes one."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def odd() -> list[SimulatedEvent]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("alone")
-    simulate(directory, pileup=1, events=EVENTS, seed=7, workers=1, progress=False)
+    simulate(directory, pileup=1, events=WRITTEN, seed=7, workers=1, progress=False)
     return directory
 
 
@@ -291,9 +293,9 @@ def test_two_workers_go_on_where_a_run_stopped_and_write_the_same_bytes(
     there = [path for path in written.iterdir() if path.name.startswith("event000000001")]
     for path in (*there, written / "simulation.json"):
         shutil.copy2(path, tmp_path)
-    simulate(tmp_path, pileup=1, events=EVENTS, seed=7, workers=2, progress=False)
+    simulate(tmp_path, pileup=1, events=WRITTEN, seed=7, workers=2, progress=False)
     assert digests(tmp_path) == digests(written)
-    assert len(digests(tmp_path)) == 4 * EVENTS + 1
+    assert len(digests(tmp_path)) == 4 * WRITTEN + 1
     for path in there:
         assert (tmp_path / path.name).stat().st_mtime_ns == path.stat().st_mtime_ns
 
@@ -315,7 +317,7 @@ def test_an_unknown_form_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_seed_gives_another_event(written: Path, plain: list[SimulatedEvent]) -> None:
-    for source, simulated in zip(find_events(written), plain, strict=True):
+    for source, simulated in zip(find_events(written)[:EVENTS], plain, strict=True):
         event = source.read()
         assert event.event_id == simulated.event.event_id
         assert len(event.hits) != len(simulated.event.hits)
@@ -335,7 +337,7 @@ def test_a_directory_keeps_to_the_values_of_its_conditions(
     changed = replace(CONDITIONS["trackml"], noise_cells=(2.0,) * 9)
     monkeypatch.setitem(CONDITIONS, "trackml", changed)
     with pytest.raises(InputError, match="choose another directory"):
-        simulate(written, pileup=1, events=EVENTS, seed=7, workers=1, progress=False)
+        simulate(written, pileup=1, events=WRITTEN, seed=7, workers=1, progress=False)
 
 
 def running_in_group(group: int) -> list[int]:

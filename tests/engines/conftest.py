@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 EVENTS = Path(__file__).parents[2] / "examples/events/pu20"
 HALF = 0.09
-"""Events are the hits of a real one's wedge, this wide (rad) on either side: some 500 hits, 26 tracks."""
+"""Events are the hits of a real one's wedge, this wide (rad) on either side: some 500 hits, 49 tracks."""
+NARROW = 0.05
+"""That for Triton's interpreter, which takes seconds an event: some 300 hits, 22 tracks."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,13 @@ class Form:
 
 
 @pytest.fixture(scope="session")
-def forms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Form]:
-    """Return a form by its name: with or without triplets, with or without a fit."""
-    hits = find_events(EVENTS)[0].read(truth=False).hits
-    hits = hits.select(np.flatnonzero(np.abs(np.arctan2(hits.y, hits.x)) < HALF))
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Setup], Form]:
+    """Return a form for an engine by its name: with or without triplets, with or without a fit."""
+    whole = find_events(EVENTS)[0].read(truth=False).hits
 
     @cache
-    def form(name: str) -> Form:
+    def form(name: str, half: float) -> Form:
+        hits = whole.select(np.flatnonzero(np.abs(np.arctan2(whole.y, whole.x)) < half))
         bundle = read_bundle()
         if "no triplets" in name:
             folder = tmp_path_factory.mktemp("bundles") / "tiny"
@@ -119,7 +121,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Form]:
             bundle = replace(bundle, track_builder=builder, second_pass=second)
         return Form(bundle, hit_features(hits, bundle.features))
 
-    return form
+    return lambda name, setup: form(name, NARROW if setup.interpreted else HALF)
 
 
 @pytest.fixture(scope="module", params=SETUPS, ids=lambda setup: setup.label.replace(" ", "-"))
@@ -133,16 +135,16 @@ def setup(request: pytest.FixtureRequest) -> Setup:
     params=["triplets", "triplets with a fit", "no triplets", "no triplets with a fit"],
     ids=lambda name: name.replace(" ", "-"),
 )
-def form(request: pytest.FixtureRequest, setup: Setup, forms: Callable[[str], Form]) -> Form:
+def form(request: pytest.FixtureRequest, setup: Setup, forms: Callable[[str, Setup], Form]) -> Form:
     if setup.interpreted and request.param not in {"triplets with a fit", "no triplets"}:
         pytest.skip("Triton's interpreter takes seconds an event: two forms have every stage")
-    return forms(request.param)
+    return forms(request.param, setup)
 
 
 @pytest.fixture(scope="module")
-def shipped(forms: Callable[[str], Form]) -> Form:
+def shipped(setup: Setup, forms: Callable[[str, Setup], Form]) -> Form:
     """The shipped bundle without a fit."""
-    return forms("triplets")
+    return forms("triplets", setup)
 
 
 @pytest.fixture(scope="module")

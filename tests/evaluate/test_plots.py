@@ -29,7 +29,7 @@ def evaluation() -> Evaluation:
 def test_every_plot_is_written_and_nothing_beside_it(
     evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    paths = write_plots(evaluation, tmp_path / "plots")
+    paths = write_plots(evaluation, tmp_path / "plots", dpi=40)
     names = {f"efficiency_{variable}.png" for variable in AXES} | {"stages.png", "losses.png"}
     assert {path.name for path in paths} == names
     assert {path.name for path in (tmp_path / "plots").iterdir()} == names
@@ -38,12 +38,12 @@ def test_every_plot_is_written_and_nothing_beside_it(
 
 def test_without_stages_there_are_no_plots_of_them(tmp_path: Path) -> None:
     result = evaluate_event(event_of([5, 5, 5]), Tracks(labels(0, 0, 0)))
-    assert len(write_plots(result, tmp_path)) == len(AXES)
+    assert len(write_plots(result, tmp_path, dpi=40)) == len(AXES)
 
 
 def test_no_targets_at_all_can_be_drawn(tmp_path: Path) -> None:
     result = evaluate_event(event_of([]), Tracks(labels()))
-    assert len(write_plots(result, tmp_path)) == len(AXES)
+    assert len(write_plots(result, tmp_path, dpi=40)) == len(AXES)
 
 
 def test_every_binned_variable_has_an_axis(evaluation: Evaluation) -> None:
@@ -63,4 +63,7 @@ def test_stages_without_edges_can_be_drawn(neighbours: int, tmp_path: Path) -> N
     edges = np.array([[0, 1], [1, 2]], np.int64)
     stages = {"neighbours": edges[:, :neighbours], "filter": edges[:, :0]}
     found = StagedTracks(Tracks(labels(-1, -1, -1)), stages)
-    assert len(write_plots(evaluate_event(event_of([5, 5, 5]), found), tmp_path)) == len(AXES) + 2
+    assert (
+        len(write_plots(evaluate_event(event_of([5, 5, 5]), found), tmp_path, dpi=40))
+        == len(AXES) + 2
+    )

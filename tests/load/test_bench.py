@@ -25,7 +25,7 @@ KINDS = [
     ("small", [straight_tracks(tracks=5 + i, noise=i, seed=i) for i in range(4)]),
     ("large", [straight_tracks(tracks=60, noise=9, seed=9)]),
 ]
-SHORT = {"seconds": 0.7, "warm_up": 0.1, "processes": 2}
+SHORT = {"seconds": 0.7, "warm_up": 0.1, "processes": 1}
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def events(shared):
 @pytest.mark.service
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("shared_memory", [False, True])
-@pytest.mark.parametrize("how", [{"concurrency": 2}, {"rate": 60.0}])
+@pytest.mark.parametrize("how", [{"concurrency": 2, "processes": 2}, {"rate": 60.0}])
 def test_every_answer_is_right_over_every_protocol(shared, events, protocol, shared_memory, how):
     url = shared.grpc_url if protocol == "grpc" else shared.http_url
-    load = Load(**how, **SHORT, shared_memory=shared_memory)
+    load = Load(**{**SHORT, **how}, shared_memory=shared_memory)
     report = measure(url, events, load, metrics_url=shared.metrics_url)
     counts = report.counts
     assert counts["answered"] > 5

@@ -22,8 +22,8 @@ def test_the_study_writes_every_number_and_table(wedge, tmp_path):
     # Rolls and kills of a fleet take half a minute; tests/serving/fleet has them on a tiny bundle.
     fleet = json.loads((ROOT / "benchmarks/results/service.json").read_text())["fleet"]
     (tmp_path / "service.parts/fleet.json").write_text(json.dumps(fleet))
-    program = [sys.executable, "-m", "studies.service", "--quick", "-o", result]
-    folders = ["--small", wedge, "--pu20", wedge, "--pu200", wedge]
+    program = [sys.executable, "-m", "studies.service", "--quick", "--bundle", "hl-lhc"]
+    folders = ["--small", wedge, "--pu20", wedge, "--pu200", wedge, "-o", result]
     done = subprocess.run(
         [*program, *folders], cwd=ROOT, capture_output=True, text=True, check=False
     )

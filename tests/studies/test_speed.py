@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_speed_writes_every_number_and_table(wedge, tmp_path):
-    program = [sys.executable, "-m", "studies.speed", "--quick", "--json", tmp_path / "speed.json"]
+    program = [sys.executable, "-m", "studies.speed", "--quick", "--bundle", "hl-lhc"]
     folders = ["--events", wedge, "--growth", wedge, wedge, "--small", wedge]
+    folders += ["--json", tmp_path / "speed.json"]
     done = subprocess.run(
         [*program, *folders], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -28,7 +29,7 @@ def test_speed_writes_every_number_and_table(wedge, tmp_path):
 
 
 def test_techniques_make_every_variant_and_a_row_of_each(wedge, tmp_path):
-    program = [sys.executable, "-m", "studies.speed.techniques", "--quick"]
+    program = [sys.executable, "-m", "studies.speed.techniques", "--quick", "--bundle", "hl-lhc"]
     where = ["--events", wedge, "--training", wedge, "--json", tmp_path / "techniques.json"]
     done = subprocess.run([*program, *where], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from exported_family import FAMILY, SIZES
 
-from known_networks import COLUMNS, describe, inputs_of, network
+from known_networks import COLUMNS, inputs_of, made_up_event, network
 from served import FREE_PORTS
 from tiny_bundle import straight_tracks, write_tiny_bundle
 from trackserve.bundle import read_bundle
@@ -22,20 +24,14 @@ from trackserve.engines.registry import open_pipeline
 from trackserve.event import ScoredGraph
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.neighbours import DoubletCuts
+from trackserve.pipeline.networks import load_network, run_network
 from trackserve.pipeline.triplets import TripletCuts
 from trackserve.serving.service import serve
 from trackserve.serving.settings import Settings
 from trackserve.training.calibrate import write_ranges
-from trackserve.training.export import export_network
 
 EXAMPLES = Path(__file__).parents[3] / "examples/events"
 each_variant = pytest.mark.parametrize("variant", variants())
-SIZES = {
-    "embedding": {"width": 32, "layers": 2, "dimension": 4},
-    "filter": {"width": 16, "layers": 2},
-    "triplets": {"width": 16, "layers": 2},
-    "gnn": {"width": 16, "steps": 2},
-}
 TRIPLETS = """
 [triplets]
 cut = 0.5
@@ -50,21 +46,22 @@ def bundle(tmp_path_factory):
     write_tiny_bundle(folder)
     with (folder / "bundle.toml").open("a") as description:
         description.write(TRIPLETS)
-    features = hit_features(straight_tracks(tracks=30), COLUMNS)
-    edges = np.stack([np.arange(299), np.arange(1, 300)])
-    triplets = np.stack([np.arange(298), np.arange(1, 299)])
-    for kind, sizes in SIZES.items():
-        _, *pairs = inputs_of(kind, features, edges, triplets)
-        export_network(
-            network(kind, COLUMNS, **sizes),
-            folder / f"{kind}.onnx",
-            output="output",
-            description=describe(kind, COLUMNS, **sizes),
-            features=features,
-            **dict(zip(("edges", "triplets"), pairs, strict=False)),
-        )
+    for kind in SIZES:
+        shutil.copy(FAMILY / f"{kind}.onnx", folder)
     cuts = DoubletCuts(slope=1e-2, z0=2000.0, dphi=0.1, dcot=0.1)
     return replace(read_bundle(folder), radius=0.5, neighbour_limit=20, doublet_cuts=cuts)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_the_exported_networks_are_those_of_training(kind):
+    """Else run: PYTHONPATH=tests python tests/engines/native/exported_family.py."""
+    event = made_up_event(COLUMNS, hits=40, edges=90, triplets=70)
+    features, *pairs = inputs_of(kind, *event)
+    rows = [np.stack(pair).astype(np.int64) for pair in pairs]
+    with torch.no_grad():
+        expected = network(kind, COLUMNS, **SIZES[kind])(*map(torch.from_numpy, (features, *rows)))
+    found = run_network(load_network(FAMILY / f"{kind}.onnx", 1), features, *rows)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
 def test_triplets_of_an_unknown_network_run_on_the_reference(bundle, tmp_path):

@@ -21,14 +21,14 @@ BUILDERS = ({}, {"join": 30.0}, {"join": 30.0, "min_quality": 0.3})
 def many_particles(seed: int):
     rng = np.random.default_rng(seed)
     tracks = []
-    for _ in range(40):
+    for _ in range(24):
         pt, cot, phi = 0.4 + rng.exponential(0.8), rng.normal(0, 1.2), rng.uniform(-np.pi, np.pi)
         charge = int(rng.choice([-1, 1]))
         track = helix(pt, charge, phi, cot, z0=rng.normal(0, 5), settings=FALLING)
         tracks.append(track[rng.random(len(track)) > 0.05] + rng.normal(0, 0.02, (1, 3)))
     tracks = [track for track in tracks if len(track) > 3]
     broken = {i: int(rng.integers(1, len(track) - 1)) for i, track in enumerate(tracks)}
-    return event(tracks, broken=broken, noise=150, seed=seed)[0]
+    return event(tracks, broken=broken, noise=90, seed=seed)[0]
 
 
 @cache
@@ -45,7 +45,7 @@ def fitted_by_the_reference(settings: str, builder: int):
 def test_labels_and_parameters_equal_the_reference(variant, settings, builder):
     graph, chosen, expected = fitted_by_the_reference(settings, builder)
     found = find_tracks(graph, chosen, library(variant), parameters=True)
-    assert len(expected) > 20
+    assert len(expected) > 12
     np.testing.assert_array_equal(found.labels, expected.labels)
     assert found.parameters is not None
     assert expected.parameters is not None
