@@ -44,6 +44,10 @@ class NobodyListensError(UnreachableError):
     """An address at which no program listens: a server that isn't started, or another address."""
 
 
+class NotTrustedError(NobodyListensError):
+    """A server whose certificate is of an authority that the client doesn't know: nobody to it."""
+
+
 class RefusedError(ServerError):
     """A server that is alive and declined this request: its queue is full or a time limit passed.
 

@@ -6,7 +6,13 @@ import pytest
 
 from trackserve.client import tries as module
 from trackserve.client.tries import FIRST_REST, LONGEST_REST, Patience, Servers, Tries
-from trackserve.errors import InputError, RefusedError, UnreachableError
+from trackserve.errors import (
+    InputError,
+    NobodyListensError,
+    NotTrustedError,
+    RefusedError,
+    UnreachableError,
+)
 
 GONE = UnreachableError("gone")
 
@@ -150,3 +156,15 @@ def test_with_a_fallback_nobody_waits_but_every_server_is_asked(clock):
 def test_patience_that_is_none_is_refused(wrong):
     with pytest.raises(InputError, match="expected more than 0"):
         Patience(**{"timeout": 1.0, "tries": 1, **wrong})
+
+
+def test_what_one_address_of_a_name_said_is_not_lost_to_one_where_nobody_listens(clock):
+    servers = Servers(1)
+    tries = Tries(Patience(60.0, 20), servers)
+    tries.timeout()
+    fail(servers, 0, NotTrustedError("not trusted"))
+    tries.wait(NotTrustedError("not trusted"), fallback=False)
+    clock.now += 3
+    fail(servers, 0, NobodyListensError("nobody"))
+    with pytest.raises(NotTrustedError, match="not trusted"):
+        tries.wait(NobodyListensError("nobody"), fallback=False)

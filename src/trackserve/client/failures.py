@@ -10,6 +10,7 @@ from trackserve.errors import (
     BudgetError,
     InputError,
     NobodyListensError,
+    NotTrustedError,
     RefusedError,
     ServerError,
     TrackserveError,
@@ -64,7 +65,23 @@ def unreachable(url: str, reason: str) -> UnreachableError:
     if "Connection refused" in reason:
         message = f"nothing listens at {url}; start a server with `trackserve serve`, or name another address"
         return NobodyListensError(message)
-    return UnreachableError(f"{url} can't be reached: {reason}")
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        why = reason.partition("VERIFY_FAILED")[2].lstrip("]: ").removesuffix(": OK")
+        message = (
+            f"the certificate of {url} is not trusted: {why.removeprefix('certificate verify failed: ')}; "
+            "TRACKSERVE_CA names the file of the authority to trust"
+        )
+        return NotTrustedError(message)
+    return UnreachableError(f"{url} can't be reached: {reason}{_perhaps_tls(url, reason)}")
+
+
+def _perhaps_tls(url: str, reason: str) -> str:
+    """Return what to try where a server hung up on plain text."""
+    if not reason.endswith(("Socket closed", "closed connection without response")):
+        return ""
+    if url.startswith(("grpcs:", "https:", "unix:")):
+        return ""
+    return f"; does it speak {'https' if url.startswith('http:') else 'grpcs'}:// alone?"
 
 
 def without_model(url: str, model: str, has: Iterable[str]) -> ServerError:

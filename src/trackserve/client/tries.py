@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from trackserve.errors import (
     InputError,
     NobodyListensError,
+    NotTrustedError,
     RefusedError,
     ServerError,
     UnreachableError,
@@ -134,6 +135,7 @@ class Tries:
         self.count = 0
         self._patience, self._servers = patience, servers
         self._began = time.monotonic()
+        self._not_trusted: ServerError | None = None
 
     def timeout(self) -> float:
         """Return how long (s) the next try may take."""
@@ -146,6 +148,10 @@ class Tries:
         With a ``fallback`` nobody waits.
         """
         wait = self._servers.rest()
+        if isinstance(error, NotTrustedError):
+            self._not_trusted = error
+        elif isinstance(error, NobodyListensError):  # at another address of the same name
+            error = self._not_trusted or error
         nobody = self._servers.never_seen and not self._patience.wait
         if nobody and time.monotonic() + wait > self._began + FIRST_CONTACT:
             raise error
