@@ -37,10 +37,13 @@ BUDGET = {"hits": BUDGET_HITS}
 MONOLITH = Settings(shape="monolith", max_hits=MAX_HITS, budget=BUDGET)
 ENSEMBLE = Settings(shape="ensemble", max_hits=MAX_HITS, budget=BUDGET)
 LONGEST = (
-    *("test_sanitizers", "test_service", "test_training", "test_conformance", "test_fleet"),
-    *("test_speed", "test_cpp_client", "test_budget", "test_server", "test_guard"),
-    *("test_native_engine", "test_tune", "test_native_fitted", "test_docs", "test_served_tracks"),
-    *("test_bad_requests", "test_locked", "test_export", "test_calibrate", "test_physics"),
+    *("test_sanitizers", "test_training", "test_speed", "test_service"),
+    *("test_conformance", "test_server", "test_simulate", "test_cpp_client"),
+    *("test_fleet", "test_export", "test_budget", "test_bench"),
+    *("test_bad_requests", "test_docs", "test_guard", "test_tune"),
+    *("test_full_chain", "test_native_fitted", "test_native_networks", "test_served_tracks"),
+    *("test_gpu_engine", "test_gpu_compiled", "test_plots", "test_physics"),
+    *("test_locked", "test_nothing_is_lost"),
 )
 """The files that take longest, half a minute and more, the longest first."""
 

@@ -111,7 +111,7 @@ def test_a_network_that_fails_on_an_event_does_not_end_the_service(shape, tmp_pa
 
 
 def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bundle):
-    hits = straight_tracks(tracks=3000, noise=5000)
+    hits = straight_tracks(tracks=1500, noise=2500)
     expected = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     with serve(tiny_bundle, Settings(max_queue=1), **FREE_PORTS) as server:
         urls = [server.grpc_url, server.http_url] * 4
@@ -124,7 +124,7 @@ def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bund
 
 
 def test_a_request_that_waits_too_long_is_refused(tiny_bundle):
-    hits = straight_tracks(tracks=3000, noise=5000)
+    hits = straight_tracks(tracks=1500, noise=2500)
 
     def ask(url: str) -> str:
         with Client(url, tries=1) as client:

@@ -31,7 +31,7 @@ def test_events_of_one_execution_are_answered_and_counted_apart(tiny_bundle, eng
         pytest.skip("needs the native engine")
     bundle = read_bundle() if engine == "native" else tiny_bundle
     pipeline = open_pipeline(bundle, engine=engine)
-    slow = [straight_tracks(tracks=1500, noise=2500, seed=i) for i in range(4)]
+    slow = [straight_tracks(tracks=700, noise=1100, seed=i) for i in range(4)]
     small = [straight_tracks(tracks=i, noise=i % 3, seed=i) for i in range(16)]
 
     bad = small[3].table(("x", "y", "z"))

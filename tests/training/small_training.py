@@ -35,9 +35,9 @@ def small_recipe(folder: Path, *, updates: int = 6, old: str = "", new: str = ""
 
 
 def small_data(folder: Path, *, events: int = 4, truth: bool = True) -> Path:
-    """A folder with a wedge of the shipped event, 3,000 hits, under several numbers."""
+    """A folder with a wedge of the shipped event, 1,900 hits, under several numbers."""
     for number in range(events):
-        write_wedge(folder, number, half=0.5)
+        write_wedge(folder, number, half=0.3)
         if not truth:
             (folder / f"event{number:09d}-truth.csv").unlink()
     return folder
