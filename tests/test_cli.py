@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from trackserve.cli.evaluate import run
 from trackserve.data import find_events
 from trackserve.engines.native import variants
 from trackserve.engines.reference import ReferencePipeline
+from trackserve.errors import MissingDependencyError
 
 # The tiny bundle's networks are none that the native engine knows.
 pytestmark = pytest.mark.filterwarnings("ignore:the reference engine runs")
@@ -110,6 +112,14 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("trackserve ")
+
+
+def test_an_acts_job_without_acts_names_the_extra(monkeypatch):
+    for name in [n for n in sys.modules if n.startswith("trackserve.acts")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "acts", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'trackserve\[acts\]'"):
+        importlib.import_module("trackserve.acts")
 
 
 # ---- find

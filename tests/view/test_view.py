@@ -181,6 +181,11 @@ def read(url: str, **headers: str) -> tuple[int, bytes]:
             return error.code, error.read()
 
 
+def test_live_display_refuses_a_port_that_is_none() -> None:
+    with pytest.raises(InputError, match=r"can't listen on port 99999: .*0-65535"):
+        LiveDisplay(["event 0"], block_of, 99999)
+
+
 def test_live_display_answers_this_machine_alone() -> None:
     with shown(LiveDisplay(["event 0", "event 1"], block_of)) as url:
         status, page = read(url)

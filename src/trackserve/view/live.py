@@ -35,8 +35,9 @@ class LiveDisplay(ThreadingHTTPServer):
         self._block = lru_cache(KEPT)(block)
         try:
             super().__init__((LOOPBACK, port), _Handler)
-        except OSError as error:
-            message = f"can't listen on port {port}: {error.strerror}; --port 0 picks a free one"
+        except (OSError, OverflowError) as error:  # the latter for a port above 65535
+            reason = getattr(error, "strerror", None) or error
+            message = f"can't listen on port {port}: {reason}; --port 0 picks a free one"
             raise InputError(message) from error
 
     @property
