@@ -148,9 +148,9 @@ def shipped(setup: Setup, forms: Callable[[str, Setup], Form]) -> Form:
 
 
 @pytest.fixture(scope="module")
-def twice(forms: Callable[[str], Form]) -> Form:
-    """The shipped bundle with a fit and a second pass."""
-    return forms("two passes with a fit")
+def twice(forms: Callable[[str, Setup], Form]) -> Form:
+    """The shipped bundle with a fit and a second pass; one event for all engines."""
+    return forms("two passes with a fit", next(s for s in SETUPS if not s.interpreted))
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from trackserve.engines.reference import ReferencePipeline
 from trackserve.engines.registry import fastest, open_pipeline
 from trackserve.errors import BudgetError, InputError, MissingDependencyError
 from trackserve.event import Hits
-from trackserve.pipeline.components import build_tracks
 from trackserve.pipeline.features import hit_features
 from trackserve.pipeline.neighbours import DoubletCuts, neighbours
+from trackserve.pipeline.tracks import find_tracks
 
 pytest.importorskip("triton")
 from trackserve.engines.gpu import ENGINE, device
@@ -49,7 +49,7 @@ def test_every_stage_gives_what_the_reference_makes_of_its_input(shipped, pipeli
     np.testing.assert_array_equal(found.joined.edges, reference.joined.edges)
     np.testing.assert_array_equal(found.joined.triplets, reference.joined.triplets)
     np.testing.assert_allclose(found.scored.scores, reference.scored.scores, atol=1e-4)
-    expected = build_tracks(found.scored, bundle.track_builder)
+    expected = find_tracks(found.scored, bundle.track_stage)
     np.testing.assert_array_equal(found.tracks.labels, expected.labels)
     np.testing.assert_array_equal(found.labels(), reference.labels())
     assert len(found.tracks) > 5
