@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackserve.client import Client
-from trackserve.contract.tensors import TRACK_FINDING
 from trackserve.load import plan
 from trackserve.load.load import Load, drive, mix
 from trackserve.load.worker import RequestStatus
@@ -36,7 +35,7 @@ DRAWS = 20
 def compare(bundle: Bundle, hits: Sequence[Hits], seconds: float) -> dict[str, Any]:
     """Load one and two servers of one core each, and simulate the same arrivals."""
     rows = []
-    one = {TRACK_FINDING.name: 1}
+    one = {"pipeline": 1}
     settings = Settings(instances=one, threads=one, max_queue=QUEUE)
     for servers in SERVERS:
         with (
