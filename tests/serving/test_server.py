@@ -156,9 +156,7 @@ def test_a_server_that_has_lost_a_process_is_started_anew(repository, tmp_path):
         for choose in (lambda: model, lambda: server.pid):
             before = server.pid
             killed = choose()
-            restarts = len(server.restarted)
-            os.kill(killed, signal.SIGKILL)
-            wait_for_restart(server, restarts)
+            kill_and_wait(server, killed)
             assert_no_process_of(before)
             assert len(processes_of(server.pid)) == 3
             with Client(f"unix:{server.sockets['http']}") as client:
@@ -183,8 +181,7 @@ def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
 
     monkeypatch.setattr(Server, "_start", fails_twice)
     with Server(repository, restarts=3) as server:
-        os.kill(server.pid, signal.SIGKILL)
-        wait_for_restart(server, 2)
+        kill_and_wait(server, server.pid)
         assert len(starts) == 4
         with Client(f"unix:{server.sockets['http']}") as client:
             assert client.find_tracks(np.ones((2, 3))).labels.tolist() == [-1, -1]
@@ -197,17 +194,20 @@ def test_a_start_that_fails_is_one_of_the_restarts(repository, monkeypatch):
 
 def test_deaths_alone_never_end_it_for_good(repository, monkeypatch):
     monkeypatch.setattr("trackserve.serving.server.LATE_RESTART_PAUSE", 0.01)
-    # A kill may come while the server before is still being started: then that start has failed.
     with Server(repository, restarts=3) as server:
         for _ in range(4):
-            restarts = len(server.restarted)
-            os.kill(server.pid, signal.SIGKILL)
-            wait_for_restart(server, restarts)
+            kill_and_wait(server, server.pid)
 
 
-def wait_for_restart(server: Server, restarts: int) -> None:
+def kill_and_wait(server: Server, process: int) -> None:
+    """Kill a process of the server and wait until the next server is watched.
+
+    One that is killed before that counts as a start that failed.
+    """
+    before = server._processes
+    os.kill(process, signal.SIGKILL)
     for _ in range(1200):
-        if len(server.restarted) > restarts and server._answers("http") and server._answers("grpc"):
+        if server._processes is not before:
             return
         threading.Event().wait(0.05)
     raise AssertionError(server.log())

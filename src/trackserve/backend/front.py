@@ -190,9 +190,10 @@ class TritonPythonModel:
             self._counters.add(metrics.QUEUE_SECONDS, began - request.since, self._table.name)
             self._counters.add(metrics.HITS, request.hits)
             self._counters.add_latency(self._table.name, request.hits, ended - request.since)
-            if doubt := self._doubt(request):
+            doubt = self._doubt(request)
+            self._counters.add(metrics.WARNINGS, int(bool(doubt)), self._table.name)
+            if doubt:
                 outcome = replace(outcome, reason=doubt)
-                self._counters.add(metrics.WARNINGS, 1, self._table.name)
         self._log.record(
             request.request_id,
             outcome,
