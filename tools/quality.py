@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ def learn(folder: Path, events: Path, like: Path) -> None:
         read = (source.read_columns(bundle.features.wire_columns) for source in sources)
         return asdict(calibrated_quality(open_pipeline(bundle), read, first))
 
-    bundle = replace(write(), second_pass=None)
+    bundle = write().first_pass
     written["quality"] = learned(bundle)
     second = written.get(SECOND_PASS)
     if second is None:
@@ -68,7 +68,7 @@ def learn(folder: Path, events: Path, like: Path) -> None:
         return
     bundle = write()
     assert bundle.second_pass is not None, "it was just written"
-    first = open_pipeline(replace(bundle, second_pass=None))
+    first = open_pipeline(bundle.first_pass)
     second["quality"] = learned(bundle.second_pass, first)
     write()
 

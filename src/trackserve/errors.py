@@ -5,6 +5,14 @@ states what arrived, what was expected and what to do. The command line prints t
 with status 2 (1 where the server was at fault); code that imports trackserve catches the class.
 """
 
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class TrackserveError(Exception):
     """Any failure that trackserve explains; ``request_id`` is the request's in the server's log."""
@@ -59,3 +67,17 @@ class RefusedError(ServerError):
 
 class MissingDependencyError(TrackserveError, ImportError):
     """An optional part of trackserve whose packages are not installed."""
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Turn a failed import into :class:`MissingDependencyError`: ``what`` needs ``trackserve[extra]``."""
+    try:
+        yield
+    except MissingDependencyError:
+        raise
+    except ImportError as error:
+        gone = isinstance(error, ModuleNotFoundError)
+        reason = f"{error.name} is not installed" if gone else f"{error}"
+        message = f"{reason}; {what} needs: pip install 'trackserve[{extra}]'"
+        raise MissingDependencyError(message) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trackserve
 from trackserve.engines.registry import engine, names
-from trackserve.errors import MissingDependencyError
+from trackserve.errors import MissingDependencyError, needs_extra
 
 CPUINFO = Path("/proc/cpuinfo")
 FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd")
@@ -48,12 +48,12 @@ def _processor() -> str:
 def _pipeline() -> dict[str, str]:
     """Describe the engines and the bundles, which the [server] part is needed for."""
     try:
-        import onnxruntime  # noqa: F401
+        with needs_extra("engines", "finding tracks in this process"):
+            import onnxruntime  # noqa: F401
 
-        from trackserve.bundle import read_bundle, shipped_bundles
-    except ModuleNotFoundError as error:
-        absent = f"{error.name} is missing: pip install 'trackserve[engines]'"
-        return {f"engine {name}": absent for name in names()}
+            from trackserve.bundle import read_bundle, shipped_bundles
+    except MissingDependencyError as error:
+        return {f"engine {name}": str(error) for name in names()}
     rows = {f"engine {name}": _engine(name) for name in names()}
     for path in shipped_bundles():
         bundle = read_bundle(path)

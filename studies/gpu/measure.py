@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from studies.clock import spread
-from studies.gpu.model import CARDS, RESULT, predict, scaled, sizes_of
+from studies.gpu.model import CARDS, RESULT, counts_of, predict
 from studies.record import RESULTS, installation, write_json
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
@@ -100,8 +100,8 @@ def stages(bundle: Bundle, plan: Plan, features: Float32) -> dict[str, Any]:
         for stage, took in found.timings.seconds.items():
             seconds.setdefault(stage, []).append(took)
     peak = torch.cuda.max_memory_allocated(plan.device) if plan.on_device else None
-    wedge = json.loads(RESULT.read_text(encoding="utf-8"))["wedge"]
-    counts = scaled(wedge, sizes_of(bundle, features))
+    wedges = json.loads(RESULT.read_text(encoding="utf-8"))["wedges"]
+    counts = counts_of(wedges, bundle, features)
     return {
         "hits": len(features),
         "ms": {stage: spread([1000 * s for s in each]) for stage, each in seconds.items()},

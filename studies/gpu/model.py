@@ -8,6 +8,7 @@ for each start and wait. A stage ends when both have: the host starts ahead whil
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,13 @@ import numpy as np
 from studies.record import RESULTS, ROOT, write_json
 from trackserve.bundle import read_bundle
 from trackserve.data import find_events
+from trackserve.engines.passes import left_over
 from trackserve.engines.registry import open_pipeline
 from trackserve.event import TripletGraph
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trackserve.bundle import Bundle
@@ -122,6 +125,35 @@ def scaled(counts: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
     return {"sizes": sizes, "stages": stages, **transfer}
 
 
+def counts_of(
+    wedges: Sequence[dict[str, Any]], bundle: Bundle, features: Float32
+) -> dict[str, Any]:
+    """Return the counts of an event, of all its passes, given those of a wedge in each pass.
+
+    The sizes of its lists are those of the first pass.
+    """
+    passes = passes_of(bundle, features)
+    each = [scaled(wedge, sizes_of(*one)) for wedge, one in zip(wedges, passes, strict=False)]
+    return reduce(_added, each)
+
+
+def passes_of(bundle: Bundle, features: Float32) -> list[tuple[Bundle, Float32]]:
+    """Return each pass over an event, with the features that it is given."""
+    if bundle.second_pass is None:
+        return [(bundle, features)]
+    first = open_pipeline(bundle.first_pass, engine="native").find_tracks_from_features(features)
+    return [(bundle.first_pass, features), (bundle.second_pass, features[left_over(first)])]
+
+
+def _added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    stages = {
+        stage: {kind: value + other["stages"][stage][kind] for kind, value in work.items()}
+        for stage, work in one["stages"].items()
+    }
+    transfer = {name: one[name] + other[name] for name in ("up_bytes", "down_bytes")}
+    return {"sizes": one["sizes"], "stages": stages, **transfer}
+
+
 def sizes_of(bundle: Bundle, features: Float32) -> dict[str, int]:
     """Return how long the lists of an event are, by the native engine."""
     found = open_pipeline(bundle, engine="native").run(features)
@@ -140,25 +172,26 @@ def sizes_of(bundle: Bundle, features: Float32) -> dict[str, int]:
 
 
 def run(path: Path = RESULT, events: dict[str, Path] | None = None) -> dict[str, Any]:
-    """Count a wedge of the first event, scale the counts to each, predict what it takes, and write that."""
+    """Count a wedge of the first event in each pass, scale the counts to each event, predict what it takes, and write that."""
     from studies.gpu.work import count_work  # noqa: PLC0415 - imports triton, which must interpret
 
     bundle = read_bundle().with_budget({"seconds": 1e6})  # the interpreter takes its time
     counted: dict[str, Any] = {}
-    wedge: dict[str, Any] = {}
+    wedges: list[dict[str, Any]] = []
     for name, folder in (events or EVENTS).items():
         source = find_events(folder)[0]
         hits = source.read_columns(bundle.features.wire_columns, truth=False).hits
         features = hit_features(hits, bundle.features)
-        if not wedge:
+        if not wedges:
             part = features[np.abs(np.arctan2(hits.y, hits.x)) < WEDGE]
-            wedge = {"sizes": sizes_of(bundle, part), **count_work(bundle, part)}
-        counted[name] = scaled(wedge, sizes_of(bundle, features))
-    return write_record(path, bundle, wedge, counted)
+            passes = passes_of(bundle, part)
+            wedges = [{"sizes": sizes_of(*one), **count_work(*one)} for one in passes]
+        counted[name] = counts_of(wedges, bundle, features)
+    return write_record(path, bundle, wedges, counted)
 
 
 def write_record(
-    path: Path, bundle: Bundle, wedge: dict[str, Any], counted: dict[str, Any]
+    path: Path, bundle: Bundle, wedges: list[dict[str, Any]], counted: dict[str, Any]
 ) -> dict[str, Any]:
     """Predict each event on each card, and write that."""
     record = {
@@ -174,7 +207,7 @@ def write_record(
             },
             "cards": {name: asdict(card) for name, card in CARDS.items()},
         },
-        "wedge": wedge,
+        "wedges": wedges,
         "counts": counted,
         "predicted": {
             name: {card: predict(counts, CARDS[card]) for card in CARDS}

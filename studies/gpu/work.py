@@ -209,7 +209,7 @@ PRODUCTS: dict[str, Callable[[dict[str, Any], Work], None]] = {
 
 
 def count_work(bundle: Bundle, features: Float32) -> dict[str, Any]:
-    """Return the counts of an event ``[N, F]`` by stage, and the edges that its stages leave."""
+    """Return the counts of one pass over an event ``[N, F]`` by stage, and the edges that its stages leave."""
     pipeline = GpuPipeline(bundle, device="cpu", precision=bundle.precision)
     counter, stop, search = Counter(), DeviceClock.stop, neighbours.neighbours
     compared: list[tuple[int, int]] = []

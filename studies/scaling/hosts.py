@@ -26,7 +26,7 @@ from trackserve.engines.registry import open_pipeline
 from trackserve.errors import TrackserveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from trackserve.bundle import Bundle
     from trackserve.event import Hits, Int64
@@ -35,6 +35,8 @@ BRIDGE, NETWORK = "tsbridge", "10.203.18"
 HERE = f"{NETWORK}.1"
 HOSTS, FRONT = 3, 9
 PORT = 8001
+NEW_BUNDLE = "trackml-fast"
+"""What servers are rolled to."""
 AT_ONCE = 6
 """Requests in flight: each server works on one and lets one wait."""
 TIMEOUT, START = 120.0, 60.0
@@ -111,7 +113,8 @@ class Trial:
     folder: Path
     bundle: Bundle
     hits: Hits
-    expected: tuple[Int64, ...]
+    old: Int64
+    new: Int64
     hosts: list[Host] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -150,13 +153,20 @@ class Trial:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def phase(self, name: str, seconds: float, act: Callable[[], dict[str, float]]) -> None:
-        """Ask for at least these ``seconds`` while ``act`` does something; add a row of what became of it."""
-        row = asyncio.run(self._ask(seconds, act))
+    def phase(
+        self, name: str, seconds: float, act: Callable[[], dict[str, float]], *expected: Int64
+    ) -> None:
+        """Ask for at least these ``seconds`` while ``act`` does something; add a row of what became of it.
+
+        Right are the labels that are ``expected``: those of the bundles that are served meanwhile.
+        """
+        row = asyncio.run(self._ask(seconds, act, expected))
         print(name, row, flush=True)
         self.rows.append({"phase": name, **row})
 
-    async def _ask(self, seconds: float, act: Callable[[], dict[str, float]]) -> dict[str, Any]:
+    async def _ask(
+        self, seconds: float, act: Callable[[], dict[str, float]], expected: Sequence[Int64]
+    ) -> dict[str, Any]:
         acted = asyncio.create_task(asyncio.to_thread(act))
         began, latency = time.monotonic(), []
         lost = wrong = 0
@@ -172,7 +182,7 @@ class Trial:
                     lost += 1
                     continue
                 latency.append(time.monotonic() - sent)
-                wrong += not any(np.array_equal(labels, one) for one in self.expected)
+                wrong += not any(np.array_equal(labels, one) for one in expected)
 
         async with AsyncClient(self.front, timeout=TIMEOUT, concurrency=AT_ONCE) as client:
             await asyncio.gather(*(ask(client) for _ in range(AT_ONCE)))
@@ -190,10 +200,8 @@ def try_hosts(bundle: Bundle, hits: Hits, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name, bridge():
         folder = Path(name)
         (folder / "servers").mkdir()
-        expected = tuple(
-            open_pipeline(one).find_tracks(hits).labels for one in (bundle, "trackml-fast")
-        )
-        trial = Trial(folder, bundle, hits, expected, [Host(n) for n in range(HOSTS)])
+        old, new = (open_pipeline(one).find_tracks(hits).labels for one in (bundle, NEW_BUNDLE))
+        trial = Trial(folder, bundle, hits, old, new, [Host(n) for n in range(HOSTS)])
         front = Host(FRONT)
         try:
             for host in (*trial.hosts, front):
@@ -217,7 +225,7 @@ def try_hosts(bundle: Bundle, hits: Hits, seconds: float) -> dict[str, Any]:
 def run_phases(trial: Trial, front: Host, seconds: float) -> None:
     """Let everything happen that happens to hosts, one after the other."""
     one, two, three = trial.hosts
-    trial.phase("three hosts", seconds, lambda: {})
+    trial.phase("three hosts", seconds, lambda: {}, trial.old)
 
     def cut_off() -> dict[str, float]:
         one.link("down")
@@ -243,7 +251,7 @@ def run_phases(trial: Trial, front: Host, seconds: float) -> None:
         began = time.monotonic()
         for host in trial.hosts:
             host.stop()
-            trial.serve(host, "trackml-fast")
+            trial.serve(host, NEW_BUNDLE)
             time.sleep(1)
             trial.wait(HOSTS)
         return {"took": time.monotonic() - began}
@@ -258,12 +266,12 @@ def run_phases(trial: Trial, front: Host, seconds: float) -> None:
         trial.serve(three, trial.bundle.path)
         return {"took": trial.wait(HOSTS)}
 
-    trial.phase("a host cut off, then joined again", seconds, cut_off)
-    trial.phase("5 Mbit/s to one host", seconds, slow_link)
-    trial.phase("the front cut off for 5 s", seconds, partition)
-    trial.phase("each host rolled to another bundle", seconds, roll)
-    trial.phase("one host taken away", seconds, scale_down)
-    trial.phase("one host added", seconds, scale_up)
+    trial.phase("a host cut off, then joined again", seconds, cut_off, trial.old)
+    trial.phase("5 Mbit/s to one host", seconds, slow_link, trial.old)
+    trial.phase("the front cut off for 5 s", seconds, partition, trial.old)
+    trial.phase("each host rolled to another bundle", seconds, roll, trial.old, trial.new)
+    trial.phase("one host taken away", seconds, scale_down, trial.new)
+    trial.phase("one host added", seconds, scale_up, trial.new, trial.old)
 
 
 @contextlib.contextmanager

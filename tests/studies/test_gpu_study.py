@@ -29,8 +29,9 @@ def test_the_prediction_is_that_of_its_counts():
     for name, counts in record["counts"].items():
         for card, predicted in record["predicted"][name].items():
             assert predict(counts, CARDS[card]) == predicted, "run: python -m studies.gpu predict"
-    wedge = record["wedge"]
-    assert scaled(wedge, wedge["sizes"])["stages"] == wedge["stages"]
+    assert len(record["wedges"]) == 2  # passes of the default bundle
+    for wedge in record["wedges"]:
+        assert scaled(wedge, wedge["sizes"])["stages"] == wedge["stages"]
     twice = {name: 2 * size for name, size in wedge["sizes"].items()}
     grown = scaled(wedge, twice)["stages"]["filter"]
     assert grown["bytes"] == 2 * wedge["stages"]["filter"]["bytes"]

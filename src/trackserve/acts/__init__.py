@@ -7,16 +7,10 @@ sequencer.run()
 print(finding.report())
 """
 
-from trackserve.errors import MissingDependencyError
+from trackserve.errors import needs_extra
 
-try:
+with needs_extra("acts", "track finding inside an ACTS job"):
     from trackserve.acts.algorithm import TrackFinding, add_track_finding
     from trackserve.acts.report import Report
-except ModuleNotFoundError as error:
-    message = (
-        f"{error.name} is not installed; track finding inside an ACTS job needs: "
-        "pip install 'trackserve[acts]'"
-    )
-    raise MissingDependencyError(message) from error
 
 __all__ = ["Report", "TrackFinding", "add_track_finding"]

@@ -6,7 +6,7 @@ from threading import local
 from typing import TYPE_CHECKING, Any
 
 from trackserve.client import Client
-from trackserve.errors import InputError, MissingDependencyError, TrackserveError
+from trackserve.errors import InputError, MissingDependencyError, TrackserveError, needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,15 +55,9 @@ class InProcess:
     """
 
     def __init__(self, bundle: Path | str | None = None, *, engine: str = "auto") -> None:
-        try:
+        with needs_extra("engines", "finding tracks in this process"):
             from trackserve.bundle import read_bundle
             from trackserve.engines.registry import open_pipeline
-        except ModuleNotFoundError as error:
-            message = (
-                f"{error.name} is not installed; finding tracks in this process needs: "
-                "pip install 'trackserve[engines]'"
-            )
-            raise MissingDependencyError(message) from error
         self._bundle, self._engine, self._open = read_bundle(bundle), engine, open_pipeline
         self._here = local()
 

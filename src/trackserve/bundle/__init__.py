@@ -114,6 +114,11 @@ class Bundle:
         return TrackStage(self.features, self.track_builder, self.fit, self.quality)
 
     @property
+    def first_pass(self) -> Bundle:
+        """The bundle without its second pass."""
+        return replace(self, second_pass=None)
+
+    @property
     def min_quality(self) -> float:
         """The least quality of a track: where there are two passes, that of the second."""
         return (self.second_pass or self).track_builder.min_quality
@@ -207,12 +212,9 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
     and what was expected.
     """
     folder = Path(path) if path is not None else shipped_bundle()
-    if (
-        not folder.exists()
-        and SHIPPED / folder.name in shipped_bundles()
-        and len(folder.parts) == 1
-    ):
-        folder = shipped_bundle(folder.name)
+    shipped = SHIPPED / folder.name
+    if not folder.exists() and len(folder.parts) == 1 and shipped in shipped_bundles():
+        folder = shipped
     description = _read_description(folder)
     try:
         bundle = _from_description(folder, description)

@@ -39,7 +39,7 @@ from trackserve.cli import (
     view,
 )
 from trackserve.cli.options import Formatter
-from trackserve.errors import MissingDependencyError, ServerError, TrackserveError
+from trackserve.errors import ServerError, TrackserveError, needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(_unknown(parser, options.command, unknown))
     warnings.formatwarning = _one_sentence
     try:
-        with _ended_by_signals(), _needs_extra(options.extra):
+        with _ended_by_signals(), needs_extra(options.extra, "this command"):
             options.run(options)
         sys.stdout.flush()
     except TrackserveError as error:
@@ -148,18 +148,6 @@ def _one_sentence(
     """Return a warning without the line of code that raised it."""
     del category, filename, lineno, line
     return f"trackserve: {message}\n"
-
-
-@contextlib.contextmanager
-def _needs_extra(extra: str) -> Iterator[None]:
-    """Turn a missing package into an error that names the extra to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        message = (
-            f"{error.name} is not installed; this command needs: pip install 'trackserve[{extra}]'"
-        )
-        raise MissingDependencyError(message) from error
 
 
 def build_parser() -> argparse.ArgumentParser:

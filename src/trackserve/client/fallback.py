@@ -10,19 +10,13 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from trackserve.contract.tensors import EXATRKX, Model, split_name
-from trackserve.errors import InputError, InputWarning, MissingDependencyError
+from trackserve.errors import InputError, InputWarning, needs_extra
 
-try:
+with needs_extra("engines", "a fallback, which finds tracks in this process,"):
     from trackserve.bundle import read_bundle
     from trackserve.bundle.description import describe
     from trackserve.engines.registry import open_pipeline
     from trackserve.pipeline.features import feature_matrix
-except ModuleNotFoundError as error:
-    message = (
-        f"{error.name} is not installed; a fallback runs the pipeline in process and needs: "
-        "pip install 'trackserve[engines]'"
-    )
-    raise MissingDependencyError(message) from error
 
 if TYPE_CHECKING:
     from pathlib import Path

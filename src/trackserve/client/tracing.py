@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trackserve.contract.trace import TRACES_PATH, check_collector
-from trackserve.errors import MissingDependencyError
+from trackserve.errors import needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,15 +53,12 @@ def tracing_to(collector: str, service: str) -> Iterator[None]:
     They have been sent when the context ends. ``service`` is the program's name in the traces.
     """
     url = f"{check_collector(collector)}{TRACES_PATH}"
-    try:
+    with needs_extra("trace", "sending spans"):
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed; spans need: pip install 'trackserve[trace]'"
-        raise MissingDependencyError(message) from None
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url)))
     trace.set_tracer_provider(provider)

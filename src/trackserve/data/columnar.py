@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import InputError, needs_extra
 from trackserve.files import whole
 
 if TYPE_CHECKING:
@@ -124,14 +124,8 @@ def suffix_of(path: Path) -> str:
 def _modules(suffix: str) -> list[ModuleType]:
     """Return the modules that write a format."""
     needed = {".parquet": ("pyarrow", "pyarrow.parquet"), ".root": ("uproot", "awkward")}
-    try:
+    with needs_extra(suffix[1:], f"writing {suffix}"):
         return [importlib.import_module(module) for module in needed.get(suffix, ())]
-    except ImportError as error:
-        message = (
-            f"writing {suffix} needs {needed[suffix][0]} ({error}): "
-            f"pip install 'trackserve[{suffix[1:]}]'"
-        )
-        raise MissingDependencyError(message) from error
 
 
 @contextlib.contextmanager

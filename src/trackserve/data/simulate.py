@@ -27,7 +27,7 @@ from trackserve.data.conditions import CONDITIONS, of_volume
 from trackserve.data.noise import add_noise
 from trackserve.data.readout import Transported, assemble, read_out, smear
 from trackserve.data.trackml import Form, SimulatedEvent, write_event
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import InputError, needs_extra
 from trackserve.event import NOISE
 from trackserve.files import write_text
 
@@ -89,15 +89,9 @@ class Settings:
 
 def check_installed() -> None:
     """Raise MissingDependencyError unless the packages that simulate events are installed."""
-    try:
+    with needs_extra("sim", "simulating events"):
         for package in ("acts.examples", "pyarrow", "pythia8mc"):
             importlib.import_module(package)
-    except ImportError as error:
-        message = (
-            f"simulating events needs pyacts, pythia8mc and pyarrow ({error}): "
-            "pip install 'trackserve[sim]'"
-        )
-        raise MissingDependencyError(message) from error
 
 
 class Simulator:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import InputError, needs_extra
 from trackserve.files import write_bytes
 
 if TYPE_CHECKING:
@@ -216,11 +216,5 @@ def write_table(path: Path, columns: Mapping[str, NDArray[np.generic]]) -> None:
 
 def import_arrow(*modules: str) -> list[Any]:
     """Import parts of pyarrow; raises MissingDependencyError without it."""
-    try:
+    with needs_extra("sim", "writing events, or a Parquet file,"):
         return [importlib.import_module(module) for module in modules]
-    except ImportError as error:
-        message = (
-            f"writing events, and Parquet files, needs pyarrow ({error}): "
-            "pip install 'trackserve[sim]'"
-        )
-        raise MissingDependencyError(message) from error

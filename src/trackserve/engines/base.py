@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from trackserve.columns import HitsLike, as_hits
 from trackserve.contract.wanted import LABELS_ONLY, Wanted
-from trackserve.errors import InputWarning
+from trackserve.errors import InputError, InputWarning
 from trackserve.pipeline.features import hit_features
 
 if TYPE_CHECKING:
@@ -46,14 +46,20 @@ class TimedTracks:
 class Pipeline(ABC):
     """A bundle opened by an engine, ready to find tracks in this process.
 
-    An engine's own are one pass over an event; :func:`trackserve.engines.registry.open_pipeline` makes
-    both of a bundle that has two. It holds no state between events. ``precision`` is what its networks are computed in, ``notes`` are
-    sentences on what is not as asked for.
+    An engine's own are one pass over an event and raise :class:`InputError` for a bundle of two, of which
+    :func:`trackserve.engines.registry.open_pipeline` makes both. It holds no state between events.
+    ``precision`` is what its networks are computed in, ``notes`` are sentences on what is not as asked for.
     """
 
     def __init__(
         self, bundle: Bundle, *, threads: int = 1, precision: str = "float32", device: str = "cpu"
     ) -> None:
+        if bundle.second_pass is not None:
+            message = (
+                f"bundle {bundle.name} has two passes over an event; open both with "
+                "trackserve.open_pipeline, or only the first with bundle.first_pass"
+            )
+            raise InputError(message)
         self.bundle = bundle
         self.threads = threads
         self.precision = precision
@@ -174,7 +180,7 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, bundle: Bundle, *, device: str, precision: str, threads: int) -> Pipeline:
-        """Return the pipeline of one pass of a bundle; its ``second_pass`` is opened by itself.
+        """Return the pipeline of a bundle of one pass; the registry opens each of two by itself.
 
         ``device`` and ``precision`` are among those that it has here; ``threads`` is the number of
         processor threads that an event may use.

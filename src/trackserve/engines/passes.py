@@ -30,9 +30,7 @@ def open_passes(bundle: Bundle, open_pass: Callable[[Bundle], Pipeline]) -> Pipe
     """Return the pipeline of a bundle, given how an engine opens one pass of it."""
     if bundle.second_pass is None:
         return open_pass(bundle)
-    return TwoPasses(
-        bundle, open_pass(replace(bundle, second_pass=None)), open_pass(bundle.second_pass)
-    )
+    return TwoPasses(bundle, open_pass(bundle.first_pass), open_pass(bundle.second_pass))
 
 
 class TwoPasses(Pipeline):
@@ -40,8 +38,9 @@ class TwoPasses(Pipeline):
 
     def __init__(self, bundle: Bundle, first: Pipeline, second: Pipeline) -> None:
         super().__init__(
-            bundle, threads=first.threads, precision=first.precision, device=first.device
+            first.bundle, threads=first.threads, precision=first.precision, device=first.device
         )
+        self.bundle = bundle
         self.notes = list(first.notes)
         self._first, self._second = first, second
 

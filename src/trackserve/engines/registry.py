@@ -9,7 +9,7 @@ from functools import cache, partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import InputError, MissingDependencyError, needs_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,16 +87,9 @@ def open_pipeline(
     Raises :class:`InputError` for an unknown engine, device or precision,
     :class:`MissingDependencyError` for an engine that is not available here.
     """
-    try:
+    with needs_extra("engines", "finding tracks in this process"):
         from trackserve.bundle import Bundle, read_bundle  # noqa: PLC0415 - names need no onnx
         from trackserve.engines.passes import open_passes  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        message = (
-            f"{error.name} is not installed; finding tracks in this process needs: "
-            "pip install 'trackserve[engines]'"
-        )
-        raise MissingDependencyError(message) from error
-
     if not isinstance(bundle, Bundle):
         bundle = read_bundle(bundle)
     chosen = _named(engine)

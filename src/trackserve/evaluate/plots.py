@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.errors import MissingDependencyError
+from trackserve.errors import needs_extra
 from trackserve.evaluate.metrics import DENSITY_RADIUS, HEADLINE, LOW_PT, STRICT
 from trackserve.files import whole
 
@@ -46,12 +46,9 @@ def new_figure(width: float, height: float) -> Figure:
 
     Raises MissingDependencyError without matplotlib (``trackserve[plot]``).
     """
-    try:
+    with needs_extra("plot", "a plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        message = f"plots need matplotlib ({error}): pip install 'trackserve[plot]'"
-        raise MissingDependencyError(message) from error
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure

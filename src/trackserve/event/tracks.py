@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackserve.checks import check_column
-from trackserve.errors import InputError, MissingDependencyError
+from trackserve.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,13 +89,8 @@ class Tracks:
 
         Raises :class:`MissingDependencyError` without awkward (``trackserve[root]``).
         """
-        try:
+        with needs_extra("root", "an Awkward Array"):
             awkward = import_module("awkward")
-        except ImportError as error:
-            message = (
-                f"tracks as an Awkward Array need awkward ({error}): pip install 'trackserve[root]'"
-            )
-            raise MissingDependencyError(message) from error
         columns, lists = self.columns(), self.hits()
         rows = np.concatenate(lists) if lists else np.empty(0, np.int64)
         hits = awkward.unflatten(rows, columns["hits"])

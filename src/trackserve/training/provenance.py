@@ -13,7 +13,7 @@ from tqdm import tqdm
 from trackserve import __version__
 from trackserve.bundle import read_bundle
 from trackserve.bundle.budget import budget_tables
-from trackserve.engines.reference import ReferencePipeline
+from trackserve.engines.registry import open_pipeline
 from trackserve.evaluate.report import Evaluation, evaluate, with_stages
 from trackserve.pipeline.budget import KNOWN, Budget, Extent
 from trackserve.training.events import by_data_set
@@ -103,7 +103,7 @@ def measured_physics(
     bundle: Path, sources: Sequence[EventSource], threads: int
 ) -> dict[str, dict[str, float]]:
     """Measure a bundle on events that nothing was trained or chosen on, by data set."""
-    pipeline = ReferencePipeline(read_bundle(bundle), threads=threads)
+    pipeline = open_pipeline(read_bundle(bundle), engine="reference", threads=threads)
     columns = pipeline.bundle.features.wire_columns
     find = with_stages(pipeline)
     measured = {}

@@ -98,5 +98,8 @@ def test_an_address_is_in_its_file_while_the_server_takes_requests(tmp_path, mon
     with registered(tmp_path / "servers", "10.0.0.7", 8123):
         (file,) = (tmp_path / "servers").iterdir()
         assert file.read_text() == "10.0.0.7:8123\n"
+    with registered(tmp_path / "servers", "fd00::7", 8123):
+        (file,) = (tmp_path / "servers").iterdir()
+        assert file.read_text() == "[fd00::7]:8123\n"
     with registered(None, "127.0.0.1", 1):
         pass

@@ -29,11 +29,11 @@ def registered(folder: Path | None, address: str, port: int) -> Iterator[None]:
     if folder is None:
         yield
         return
-    host = socket.gethostname() if address in EVERY_ADDRESS else address
+    host = socket.gethostname() if address in EVERY_ADDRESS else address.strip("[]")
     folder.mkdir(parents=True, exist_ok=True)
     names = (os.environ.get("SLURM_JOB_ID"), host, str(port))
     path = folder / "-".join(name for name in names if name)
-    write_text(path, f"{host}:{port}\n")
+    write_text(path, f"[{host}]:{port}\n" if ":" in host else f"{host}:{port}\n")
     try:
         yield
     finally:
