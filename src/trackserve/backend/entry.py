@@ -31,7 +31,7 @@ from trackserve.errors import InputError
 from trackserve.pipeline.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,6 +50,10 @@ class Entry(ABC):
     _counters: Counters | None = None
     _spans: Spans | None = None
 
+    def networks(self) -> Collection[str] | None:
+        """Return the names of the networks that it may run, None for all of the bundle."""
+        return None
+
     def load(self) -> None:  # noqa: B027 - few stages need it
         """Get ready to run; there is nothing to do for a stage that needs the bundle's numbers only."""
 
@@ -64,9 +68,10 @@ class Entry(ABC):
         self.threads = int(parameters["threads"]["string_value"])
         self.max_hits = int(parameters["max_hits"]["string_value"])
         self._stage_name, of_bundle = split_name(args["model_name"])
-        bundle = read_bundle(Path(args["model_repository"]).parent / bundle_folder(of_bundle))
-        self.bundle = bundle.with_budget(json.loads(parameters["budget"]["string_value"]))
         self._table = model_named(args["model_name"])
+        folder = Path(args["model_repository"]).parent / bundle_folder(of_bundle)
+        bundle = read_bundle(folder, networks=self.networks())
+        self.bundle = bundle.with_budget(json.loads(parameters["budget"]["string_value"]))
         self.load()
         self._warm_up()
         self._counters = Counters(json.loads(parameters["bundle"]["string_value"]))

@@ -67,7 +67,9 @@ class TritonPythonModel:
         collector = parameters["trace"]
         self._spans = Spans(collector, self._counters) if collector else None
         folder = bundle_folder(split_name(self._table.name)[1])
-        bundle = read_bundle(Path(args["model_repository"]).parent / folder)
+        # The stages of an ensemble check theirs.
+        networks = None if parameters["worker"] == PIPELINE else ()
+        bundle = read_bundle(Path(args["model_repository"]).parent / folder, networks=networks)
         self._bundle = bundle.with_budget(json.loads(parameters["budget"]))
         workers = self._workers(parameters)
         self._policy = Policy(

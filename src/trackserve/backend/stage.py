@@ -14,6 +14,8 @@ from trackserve.engines.registry import STAGES_ENGINE, open_pipeline
 from trackserve.pipeline.stages import STAGES, StageContext, tracks_in_input_order
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from trackserve.contract.wanted import Wanted
@@ -28,6 +30,10 @@ class TritonPythonModel(Entry):
     """
 
     _second: Pipeline | None = None
+
+    def networks(self) -> Collection[str] | None:
+        """Return the stage's network, if it has one; the last stage may run a whole second pass."""
+        return None if self._table.outputs[0] is LABELS else [self._stage_name]
 
     def load(self) -> None:
         """Find the stage, and open its network if it has one."""

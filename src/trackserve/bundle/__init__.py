@@ -19,10 +19,9 @@ import numpy as np
 
 from trackserve.bundle.budget import event_budget
 from trackserve.bundle.fitting import fit_settings, quality_model
-from trackserve.bundle.networks import check_network
 from trackserve.bundle.second_pass import SECOND_PASS, second_description
 from trackserve.contract.description import PRECISIONS
-from trackserve.errors import BundleError, InputError
+from trackserve.errors import BundleError, InputError, needs_extra
 from trackserve.pipeline.budget import Budget, Extent
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.features import FeatureColumns, check_finite, cylindrical
@@ -33,7 +32,7 @@ from trackserve.pipeline.tracks import TrackStage
 from trackserve.pipeline.triplets import TripletCuts, TripletSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from trackserve.event import Float32
     from trackserve.pipeline.fit import FitSettings
@@ -205,11 +204,13 @@ def shipped_bundle(name: str = "trackml") -> Path:
     return path
 
 
-def read_bundle(path: Path | str | None = None) -> Bundle:
+def read_bundle(
+    path: Path | str | None = None, *, networks: Collection[str] | None = None
+) -> Bundle:
     """Read and check a bundle: a folder, or the name of one that ships; by default ``trackml``.
 
-    A folder of that name goes first. Raises :class:`BundleError` that names the file, what was found
-    and what was expected.
+    A folder of that name goes first. ``networks`` are those to check, all if None. Raises
+    :class:`BundleError` that names the file, what was found and what was expected.
     """
     folder = Path(path) if path is not None else shipped_bundle()
     shipped = SHIPPED / folder.name
@@ -225,21 +226,15 @@ def read_bundle(path: Path | str | None = None) -> Bundle:
         message = f"{bundle.triplets_path} is missing; {BUNDLE_FILE} has [triplets], which needs it"
         raise BundleError(message)
     for network in bundle.networks:
-        check_network(bundle, network)
+        if networks is None or network in networks:
+            _check_network(bundle, network)
     return bundle
 
 
-def split_bundle_name(text: str) -> tuple[str, str]:
-    """Return the name and the place in ``NAME=BUNDLE``, no name where there is none."""
-    name, equals, place = text.partition("=")
-    return (name, place) if equals and not Path(text).exists() else ("", text)
-
-
-def named_bundle(text: str) -> Bundle:
-    """Read the bundle of ``BUNDLE`` or ``NAME=BUNDLE``, which is to go by that name; raises :class:`BundleError`."""
-    name, place = split_bundle_name(text)
-    bundle = read_bundle(place)
-    return replace(bundle, name=name) if name else bundle
+def _check_network(bundle: Bundle, network: str) -> None:
+    with needs_extra("engines", "checking a bundle's networks"):
+        from trackserve.bundle.networks import check_network  # noqa: PLC0415 - imports onnx
+    check_network(bundle, network)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def served_bundle(options: argparse.Namespace) -> str | None:
 
 def chosen_bundles(options: argparse.Namespace) -> tuple[Bundle, list[Bundle]]:
     """Return the first bundle and the others."""
-    from trackserve.bundle import named_bundle, read_bundle
+    from trackserve.bundle import read_bundle
+    from trackserve.bundle.named import named_bundle
 
     first, *others = [named_bundle(text) for text in options.bundle or ()] or [read_bundle()]
     return first, others

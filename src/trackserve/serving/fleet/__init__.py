@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from trackserve.bundle import named_bundle
+from trackserve.bundle.named import named_bundle
 from trackserve.client.status import FLEET_PATH, Status, read_status
 from trackserve.errors import InputError, ServerError
 from trackserve.serving.fleet.control import ROLL_PATH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 from pathlib import Path
 
-from trackserve.bundle import split_bundle_name
+from trackserve.bundle.named import split_bundle_name
 from trackserve.errors import InputError, ServerError
 from trackserve.serving.guard.clusters import CONTROL
 from trackserve.serving.sockets import ask
