@@ -59,6 +59,7 @@ def pytest_collection_finish() -> None:
     """Let Python's collector pass over what was imported: with torch and triton that takes a quarter of the time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 50, 1_000)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -15,7 +17,9 @@ from trackserve.data import find_events
 from trackserve.engines.reference import ReferencePipeline
 from trackserve.errors import InputError
 from trackserve.pipeline.check import check_answers
+from trackserve.training import train as module
 from trackserve.training.events import split
+from trackserve.training.export import export_network
 from trackserve.training.filter import FilterLoss
 from trackserve.training.gnn import GnnLoss
 from trackserve.training.provenance import simulated
@@ -23,8 +27,26 @@ from trackserve.training.train import Training, find_device, train
 from trackserve.training.triplets import TripletLoss
 
 
+@pytest.fixture(scope="module", autouse=True)
+def exported_once():
+    """Export equal networks once, which takes most of a small training's time."""
+    known: dict[str, bytes] = {}
+
+    def export(network, path, **rest):
+        weights = hashlib.sha256(repr(rest["description"]).encode())
+        for name, tensor in network.state_dict().items():
+            weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+        if (key := weights.hexdigest()) not in known:
+            export_network(network, path, **rest)
+            known[key] = path.read_bytes()
+        path.write_bytes(known[key])
+
+    with mock.patch.object(module, "export_network", export):
+        yield
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, exported_once):
     """A folder with data, a recipe and the bundle of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("training")
     train([small_data(folder / "data")], folder / "bundle", small_recipe(folder), device="cpu")
