@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import stat
 import struct
 import threading
@@ -357,6 +358,19 @@ def test_shared_memory_is_for_its_owner_alone(service):
     regions = list(Path("/dev/shm").glob(f"{service.server._region}*"))
     assert regions
     assert all(stat.S_IMODE(region.stat().st_mode) & 0o077 == 0 for region in regions)
+
+
+@pytest.mark.parametrize("path", ["/v2/%00/ready", "/v2#"])
+@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+json", "application/json"])
+def test_a_path_that_http_forbids(service, path, kind):
+    headers = f"host: x\r\ncontent-type: {kind}\r\ncontent-length: 0\r\n"
+    with socket.create_connection(("127.0.0.1", service.ports["http"]), timeout=10) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{headers}\r\n".encode())
+        answer = connection.recv(4096).decode()
+    if "grpc" in kind:
+        assert "grpc-status: 3\r\ngrpc-message: the request's path is not" in answer
+    else:
+        assert answer.startswith("HTTP/1.1 400 Bad Request\r\n")
 
 
 def test_a_broken_connection_is_no_death(service):

@@ -178,25 +178,33 @@ def _connection_manager(front: Front) -> Config:
     )
 
 
+BAD_PATH = "the request's path is not one that HTTP allows"
+
+
 def _own_answers() -> Config:
-    """Mark Envoy's own answers with a header, by which the Lua files make a sentence of them."""
+    """Mark Envoy's own answers with a header, by which the Lua files make a sentence of them.
+
+    They don't see a request whose path is refused while it is read. Envoy calls that internal over gRPC.
+    """
+    details = _header("x-guard-details", "%RESPONSE_CODE_DETAILS%")
+    of_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    bad_of_grpc = {"filters": [_status("EQ", 400), {"header_filter": {"header": of_grpc}}]}
+    told = [_header("grpc-status", "3"), _header("grpc-message", BAD_PATH)]
     return {
         "mappers": [
-            {
-                "filter": {
-                    "status_code_filter": {
-                        "comparison": {
-                            "op": "GE",
-                            "value": {"default_value": 400, "runtime_key": "none"},
-                        }
-                    }
-                },
-                "headers_to_add": [
-                    {"header": {"key": "x-guard-details", "value": "%RESPONSE_CODE_DETAILS%"}}
-                ],
-            }
+            {"filter": {"and_filter": bad_of_grpc}, "headers_to_add": [details, *told]},
+            {"filter": _status("GE", 400), "headers_to_add": [details]},
         ]
     }
+
+
+def _status(comparison: str, value: int) -> Config:
+    compared = {"op": comparison, "value": {"default_value": value, "runtime_key": "none"}}
+    return {"status_code_filter": {"comparison": compared}}
+
+
+def _header(name: str, value: str) -> Config:
+    return {"header": {"key": name, "value": value}}
 
 
 def _script(folder: Path) -> str:
