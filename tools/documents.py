@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from studies.client.tables import ENCODINGS, SPENT
+from studies.client.tables import ENCODINGS, FEEDING, SPENT
 from studies.gpu.kernels import RESULT as COMPILED
 from studies.gpu.model import RESULT as PREDICTED
 from studies.gpu.tables import KERNELS, PREDICTION
@@ -58,6 +58,8 @@ STUDY = RESULTS / "service.json"
 """The service as studies.service measured it."""
 CLIENT = RESULTS / "client.json"
 """What a client spends on an event, as studies.client measured it."""
+FED = RESULTS / "feeding.json"
+"""How many clients one server feeds, as studies.client.feeding measured it."""
 BYTES = RESULTS / "encodings.json"
 """What compact encodings save and cost, as studies.client.encodings measured it."""
 FAST = RESULTS / "speed.json"
@@ -339,6 +341,7 @@ MADE = {
     **{name: partial(lambda make: make(measured(BYTES)), m) for name, m in ENCODINGS.items()},
     **{name: partial(lambda make: make(measured(FITTED)), m) for name, m in FITS.items()},
     **{name: partial(lambda make: make(measured(CLIENT)), m) for name, m in SPENT.items()},
+    **{name: partial(lambda make: make(measured(FED)), m) for name, m in FEEDING.items()},
     **{name: partial(lambda make: make(measured(FAST)), m) for name, m in SPEED.items()},
     **{name: partial(lambda make: make(measured(STEPS)), m) for name, m in TECHNIQUES.items()},
     **{name: partial(lambda make: make(measured(COMPILED)), m) for name, m in KERNELS.items()},

@@ -136,8 +136,11 @@ def draw(record: dict[str, Any], path: Path) -> None:
         numbers = [row["clients"] for row in rows]
         rates.plot(numbers, [row["rate"] for row in rows], "o-", label=name)
         seconds.plot(numbers, [row["seconds"]["median"] for row in rows], "o-", label=name)
-    rates.set(xlabel="clients", ylabel="events a second", xscale="log", ylim=(0, None))
-    seconds.set(xlabel="clients", ylabel="median time of a request, s", xscale="log")
+    rates.set(xlabel="clients", ylabel="events a second", ylim=(0, None))
+    seconds.set(xlabel="clients", ylabel="median time of a request, s", ylim=(0, None))
+    for axis in (rates, seconds):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(numbers, [str(number) for number in numbers])
     for name, kept in record["cores"].items():
         cores.plot(record["shares"], kept, "o-", label=name)
     cores.set(xlabel="tracking's share of the work", ylabel="client cores of one server")

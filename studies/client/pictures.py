@@ -21,10 +21,20 @@ def draw_spent(record: dict[str, Any], path: Path) -> None:
         values = [1e3 * spread["median"] for spread in spreads]
         axis.barh(names, values, color="tab:blue")
         for row, value in enumerate(values):
-            axis.annotate(f" {value:,.1f}", (value, row), va="center", fontsize=8)
-        axis.set_xscale("log")
-        axis.set_xlim(right=4 * max(values))
+            axis.annotate(
+                f" {value:,.0f}" if value > 100 else f" {value:.1f}",
+                (value, row),
+                va="center",
+                fontsize=8,
+            )
         axis.set_xlabel(title)
+    # From a few milliseconds to seconds; events all take about as long.
+    axes[0].set_xscale("log")
+    axes[0].set_xlim(left=1.0)
+    axes[0].set_xlim(
+        right=4 * max(1e3 * each["processor"]["median"] for each in record["spent"].values())
+    )
+    axes[1].margins(x=0.2)
     axes[0].axvline(3.0, color="tab:red", linewidth=1, linestyle=":")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

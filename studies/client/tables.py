@@ -90,12 +90,33 @@ def spent(record: dict[str, Any]) -> str:
     return f"{markdown(rows)}\n\n{note}"
 
 
+def feeding(record: dict[str, Any]) -> str:
+    """Return rate and time of a request by the number of clients, and the client cores that a server keeps busy."""
+    clients = [("clients", "in step, events/s", "time, s", "out of step, events/s", "time, s")]
+    for number in sorted({row["clients"] for row in record["rows"]}):
+        both = [row for row in record["rows"] if row["clients"] == number]
+        both.sort(key=lambda row: not row["in step"])
+        cells = (f"{x:.2f}" for row in both for x in (row["rate"], row["seconds"]["median"]))
+        clients.append((str(number), *cells))
+    head = ("tracking's share of a client's work", *(f"{100 * s:.0f} %" for s in record["shares"]))
+    cores = [
+        (f"cores that {name} keeps busy", *(f"{n:,.0f}" if n >= 10 else f"{n:.1f}" for n in kept))
+        for name, kept in record["cores"].items()
+    ]
+    note = (
+        f"An event of {record['hits']:,} hits; a client works {record['work']:g} s between two of them. In a client "
+        f"seeding and CKF take {record['tracking']:.2f} s. Measured on {record['installation']['processor']}."
+    )
+    return f"{markdown(clients)}\n\n{markdown([head, *cores])}\n\n{note}"
+
+
 def _both_ways(found: dict[str, Any]) -> str:
     write, read = (1e3 * found[way]["median"] for way in ("encode", "decode"))
     return f"{write:.1f} + {read:.1f}"
 
 
 SPENT: dict[str, Callable[[dict[str, Any]], str]] = {"client-spent": spent}
+FEEDING: dict[str, Callable[[dict[str, Any]], str]] = {"client-feeding": feeding}
 ENCODINGS: dict[str, Callable[[dict[str, Any]], str]] = {
     "hit-encodings": hit_encodings,
     "label-encodings": label_encodings,
