@@ -62,6 +62,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 50, 1_000)
 
 
+def pytest_unconfigure() -> None:
+    """Let it look at everything again, or nanobind reports what is left of its modules at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of three features, as the published Exa.TrkX service takes."""
