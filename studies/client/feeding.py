@@ -1,18 +1,19 @@
 """How many clients one server feeds: client processes in step and out of step, to saturation.
 
-    python -m studies.client.feeding [--work 3] [--rounds 2] [--most 16] [--gpu-ms MS] [--out FILE]
+    python -m studies.client.feeding [--work 3] [--rounds 4] [--most 16] [--gpu-rate RATE] [--out FILE]
 
 A client is a process that works for ``--work`` seconds (it sleeps: this machine hasn't a core for each)
 and then asks for the tracks of an event. In step, all ask at the same time and wait for each other; out of step, they
 begin spread over the work and never wait. From the rate at saturation follows how many client
 cores one server keeps busy in a chain where tracking in the client (its seconds are taken from client.json) is a
-given share of an event's work; with ``--gpu-ms`` also for a server that takes so long for an event.
+given share of an event's work; with ``--gpu-rate`` also for a server of that rate.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -97,9 +98,11 @@ def ask(
 def measure(hits: Hits, most: int, rounds: int, work: float) -> list[dict[str, Any]]:
     """Return a row for each number of clients: 1, 2, 4, ..., ``most``."""
     rows = []
+    cores = len(os.sched_getaffinity(0))
+    settings = Settings(engine=fastest(), instances={"pipeline": cores})
     with (
         tempfile.TemporaryDirectory(prefix="trackserve-") as folder,
-        serve(read_bundle(), Settings(engine=fastest()), **FREE_PORTS) as service,
+        serve(read_bundle(), settings, **FREE_PORTS) as service,
     ):
         event = Path(folder) / "event.npy"
         np.save(event, positions(hits))
@@ -156,9 +159,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=Path, default=ROOT / "examples/events/pu200")
     parser.add_argument("--work", type=float, default=3.0, help="between two requests, s")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--most", type=int, default=16)
-    parser.add_argument("--gpu-ms", type=float, help="predicted time of an event on a GPU server")
+    parser.add_argument("--gpu-rate", type=float, help="predicted events a second of a GPU server")
     parser.add_argument("--spent", type=Path, default=RESULTS / "client.json")
     parser.add_argument("--out", type=Path, default=RESULTS / "feeding.json")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/images/feeding.png")
@@ -172,8 +175,8 @@ def main() -> None:
     tracking = next(iter(spent.values()))["processor"]["median"]
     rows = measure(hits, options.most, options.rounds, options.work)
     rates = {"this machine": max(row["rate"] for row in rows)}
-    if options.gpu_ms:
-        rates[f"a GPU, predicted {options.gpu_ms:g} ms"] = 1e3 / options.gpu_ms
+    if options.gpu_rate:
+        rates[f"a GPU of {options.gpu_rate:g} events/s, predicted"] = options.gpu_rate
     kept = {name: [cores_kept_busy(r, tracking, s) for s in SHARES] for name, r in rates.items()}
     record = {
         **{"installation": installation(), "hits": len(hits), "rows": rows, "rates": rates},

@@ -40,6 +40,8 @@ KILL_SECONDS, ROLL_SECONDS, CALM_SECONDS = 90.0, 300.0, 60.0
 LOOK_SECONDS = 5.0
 HOSTILE_A_SECOND = 20.0
 PATIENCE = 120.0
+GUARD_SECONDS = 10.0
+"""Within which connections that a killed guard had taken may be found closed."""
 
 
 class Use:
@@ -50,6 +52,8 @@ class Use:
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self.over = threading.Event()
+        self.guard_killed = -GUARD_SECONDS
+        """When the guard was last killed (``time.monotonic``, s)."""
         self._lock = threading.Lock()
 
     def ask(self, number: int, seed: int) -> None:
@@ -92,6 +96,10 @@ class Use:
             except TimeoutError:
                 wrong = "no answer within ten seconds"
             self._count("hostile")
+            killed = time.monotonic() - self.guard_killed < GUARD_SECONDS
+            if killed and "closed without an answer" in wrong:
+                self._count("closed by a kill")
+                continue
             # While servers are killed some requests are refused with that reason.
             if (
                 wrong
@@ -143,7 +151,7 @@ def _disturb(
         if passed < 2 * seconds / 3:
             if passed > next_kill:
                 next_kill += KILL_SECONDS
-                done[_kill(fleet, rng)] += 1
+                done[_kill(fleet, use, rng)] += 1
             if passed > next_roll:
                 next_roll += ROLL_SECONDS
                 fleet.roll(fleet.bundle)
@@ -153,7 +161,7 @@ def _disturb(
     return samples, done
 
 
-def _kill(fleet: Fleet, rng: random.Random) -> str:
+def _kill(fleet: Fleet, use: Use, rng: random.Random) -> str:
     """Kill one process of the fleet; return what it was."""
     server = rng.choice(fleet.members).server
     kind = rng.choice(("tritonserver", "model process", "guard"))
@@ -162,6 +170,8 @@ def _kill(fleet: Fleet, rng: random.Random) -> str:
         "model process": children(server.pid),
         "guard": [fleet.guard.pid],
     }[kind]
+    if kind == "guard":
+        use.guard_killed = time.monotonic()
     if pids:
         os.kill(rng.choice(pids), signal.SIGKILL)
     return f"killed: {kind}"
