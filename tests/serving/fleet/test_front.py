@@ -57,7 +57,13 @@ def front(listed, tiny_bundle, tmp_path_factory) -> Iterator[RemoteFleet]:
         str(listed), tiny_bundle, folder=tmp_path_factory.mktemp("front"), port=0
     ) as running:
         wait_until(running.well)
+        wait_until(lambda: has_room(running))
         yield running
+
+
+def has_room(front: RemoteFleet) -> bool:
+    """Whether Envoy lets as many requests wait as the servers that it knows have room for."""
+    return f"::{front.per_server}\n" in front.guard.admin("/clusters")
 
 
 def find(front: RemoteFleet, bundle: Bundle) -> None:
@@ -104,7 +110,7 @@ def test_a_list_that_cannot_be_read_leaves_the_servers(front, listed, tiny_bundl
 def test_a_restarted_envoy_has_the_room_again(front, tiny_bundle):
     os.kill(front.guard.pid, signal.SIGKILL)
     wait_until(lambda: front.guard.restarted)
-    wait_until(lambda: f"::{front.per_server}\n" in front.guard.admin("/clusters"))
+    wait_until(lambda: has_room(front))
     wait_until(front.well)
     find(front, tiny_bundle)
 
