@@ -36,7 +36,7 @@ def hit_encodings(record: dict[str, Any]) -> str:
         )
     first = real["hits by codec"]["float32"]
     note = (
-        f"{real['events']} real events of {real['hits']:,.0f} hits; as they are, the bundle {record['bundle']} "
+        f"{real['events']} real events of {real['hits']:,.0f} hits; as they are, {record['bundle']} "
         f"finds {first['found_headline']:,} of {first['total_headline']:,} headline targets, "
         f"{first['found_low_pt']:,} of {first['total_low_pt']:,} from 0.5 to 1 GeV, and {first['fakes']:,} fakes "
         f"among {first['tracks']:,} tracks."
