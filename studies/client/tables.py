@@ -100,7 +100,10 @@ def feeding(record: dict[str, Any]) -> str:
         clients.append((str(number), *cells))
     head = ("tracking's share of a client's work", *(f"{100 * s:.0f} %" for s in record["shares"]))
     cores = [
-        (f"client cores kept busy by {name}", *(f"{n:,.0f}" if n >= 10 else f"{n:.1f}" for n in kept))
+        (
+            f"client cores kept busy by {name}",
+            *(f"{n:,.0f}" if n >= 10 else f"{n:.1f}" for n in kept),
+        )
         for name, kept in record["cores"].items()
     ]
     note = (
