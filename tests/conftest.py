@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let Python's collector pass over what was imported: with torch and triton that takes a quarter of the time."""
+    """Let Python's collector pass over what was imported: exporting networks takes a quarter less time then."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 1_000)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from trackserve.contract.wanted import Wanted
 from trackserve.engines.passes import left_over
+from trackserve.errors import InputError
 from trackserve.evaluate.report import with_stages
 from trackserve.event import NO_TRACK
 
@@ -39,7 +39,7 @@ def test_the_second_pass_sees_the_hits_left_over_and_no_others(setup, twice):
     bundle = twice.bundle
     if setup.interpreted:
         pytest.skip("the engine has no part in it")
-    first = setup.open(replace(bundle, second_pass=None)).run_events([twice.features])[0]
+    first = setup.open(bundle.first_pass).run_events([twice.features])[0]
     rows = left_over(first.tracks)
     second = setup.open(bundle.second_pass).run_events([twice.features[rows]])[0]
     assert len(first.tracks) >= 5
@@ -93,3 +93,12 @@ def test_the_edges_of_both_passes_are_counted_once(twice):
         pairs = [*out.order[one.edges].T.tolist(), *rows[second.order[other.edges]].T.tolist()]
         assert sorted(map(tuple, pairs)) != sorted(set(map(tuple, pairs))), "some are in both"
         assert sorted(map(tuple, stages[name].T.tolist())) == sorted(set(map(tuple, pairs)))
+
+
+def test_an_engine_alone_opens_no_bundle_of_two_passes(setup, twice):
+    """It would find the tracks of the first pass alone, without a word."""
+    with pytest.raises(
+        InputError, match=r"two passes over an event; open both with trackserve\.open_pipeline"
+    ):
+        setup.open_bundle(twice.bundle, threads=1, precision="float32")
+    assert twice.bundle.first_pass.second_pass is None

@@ -189,10 +189,10 @@ def _own_answers() -> Config:
     details = _header("x-guard-details", "%RESPONSE_CODE_DETAILS%")
     of_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     bad_of_grpc = {"filters": [_status("EQ", 400), {"header_filter": {"header": of_grpc}}]}
-    told = [_header("grpc-status", "3"), _header("grpc-message", BAD_PATH)]
+    answer = [_header("grpc-status", "3"), _header("grpc-message", BAD_PATH)]
     return {
         "mappers": [
-            {"filter": {"and_filter": bad_of_grpc}, "headers_to_add": [details, *told]},
+            {"filter": {"and_filter": bad_of_grpc}, "headers_to_add": [details, *answer]},
             {"filter": _status("GE", 400), "headers_to_add": [details]},
         ]
     }
