@@ -9,7 +9,7 @@ namespace {
 // As in pipeline/fit.py.
 constexpr double GEV_PER_T_MM = 0.299792458e-3, SCATTERING = 0.0136, PION_MASS = 0.13957;
 constexpr double LEAST_MOMENTUM = 0.05, MOST_CURVATURE = 1.0 / 30, STRAIGHT = 1e-9;
-constexpr double LEAST_VARIANCE = 1e-12;
+constexpr double LEAST_VARIANCE = 1e-12, LEAST_WEIGHT = 1e-300;
 
 double length(double x, double y) { return std::sqrt(x * x + y * y); }
 
@@ -30,7 +30,7 @@ struct State {
     double uu = 1e2, us = 0, uk = 0, ss = 1.0, sk = 0, kk = 1e-4;
     double z = 0, c = 0;
     double zz = 1e4, zc = 0, cc = 1e2;
-    double chi2 = 0;
+    double chi2 = 0, certain = 0;  // the second adds up the logarithms of the weights
 
     // Carry the track by an arc of length h along a circle, in the field between two z (Simpson).
     void move(double h, double curvature, double start, double middle, double end) {
@@ -67,6 +67,7 @@ struct State {
         us *= variance * weight;
         uk *= variance * weight;
         chi2 += off * off * weight;
+        certain += std::log(std::max(weight, LEAST_WEIGHT));
     }
 
     void take_along(double measured, double variance, double kick) {
@@ -77,6 +78,7 @@ struct State {
         zz *= variance * weight;
         zc *= variance * weight;
         chi2 += off * off * weight;
+        certain += std::log(std::max(weight, LEAST_WEIGHT));
     }
 };
 
@@ -100,6 +102,12 @@ Circle::Offset Circle::offset(double px, double py) const {
     const double ahead = dx * cos + dy * sin, beside = dy * cos - dx * sin;
     const double d = beside - 0.5 * curvature * (ahead * ahead + beside * beside);
     return {2 * d / (1 + std::sqrt(std::max(1 - 2 * curvature * d, 0.0))), ahead, beside};
+}
+
+Circle::Spot Circle::at(double s) const {
+    const double half = 0.5 * curvature * s, angle = phi + half;
+    const double chord = half != 0 ? s * (std::sin(half) / half) : s;
+    return {x + chord * std::cos(angle), y + chord * std::sin(angle)};
 }
 
 Circle::Place Circle::project(double px, double py) const {
@@ -184,6 +192,7 @@ Fit fit_track(const Point* points, const int32_t* rows, int64_t hits, const FitS
             .cot = cot + state.c,
             .variance = {state.kk, state.ss, state.uu, state.zz, state.cc},
             .chi2 = state.chi2,
+            .deviance = state.chi2 - state.certain,
             .hits = hits};
 }
 

@@ -33,11 +33,12 @@ struct Point {
     bool disc;
 };
 
-// What is fitted where a track comes closest to the beam line; the curvature is that at the centre.
+// What is fitted where a track comes closest to the beam line; the curvature is that at the centre. The
+// deviance is minus twice the logarithm of the likelihood, up to a constant for each number measured.
 struct Fit {
     double curvature, phi, d0, z0, cot;
     double variance[5];
-    double chi2;
+    double chi2, deviance;
     int64_t hits;
 };
 
@@ -51,6 +52,10 @@ struct Circle {
         double left, ahead, beside;  // of the circle; of its start, along and across
     };
     Offset offset(double x, double y) const;
+    struct Spot {
+        double x, y;
+    };
+    Spot at(double s) const;
     struct Place {
         double s, u, turn;  // arc length, distance to the left of the circle, rad
         double cos, sin;    // of the circle's direction there

@@ -1,5 +1,6 @@
 #include "fitted.h"
 
+#include "extending.h"
 #include "joining.h"
 #include "tracks.h"
 
@@ -82,6 +83,25 @@ int64_t keep(int64_t n, const List<uint8_t>& kept, int64_t* labels) {
     return tracks;
 }
 
+// Numbers tracks by their innermost hits; their fits and qualities follow.
+void number_by_innermost(int64_t n, int64_t* labels, std::vector<Fit>& fits, std::vector<double>& qualities) {
+    List<int64_t> number(fits.size(), -1);
+    std::vector<Fit> fits_then;
+    std::vector<double> qualities_then;
+    for (int64_t hit = 0; hit < n; ++hit)
+        if (labels[hit] >= 0) {
+            int64_t& then = number[labels[hit]];
+            if (then < 0) {
+                then = int64_t(fits_then.size());
+                fits_then.push_back(fits[labels[hit]]);
+                qualities_then.push_back(qualities[labels[hit]]);
+            }
+            labels[hit] = then;
+        }
+    fits.swap(fits_then);
+    qualities.swap(qualities_then);
+}
+
 }  // namespace
 
 int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z, const int32_t* inner,
@@ -104,7 +124,8 @@ int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* 
         if (labels[inner[edge]] >= 0) score[labels[inner[edge]]] += scores[edge];
     const Pieces found(n, labels, tracks);
     List<uint8_t> good(tracks);
-    float* row = table;
+    std::vector<double> qualities;
+    std::vector<Fit> fits;
     for (int64_t t = 0; t < tracks; ++t) {
         const Fit fit = fit_track(points.data(), found.of(t), found.hits(t), *builder.fit);
         const Point &first = points[found.first(t)], &last = points[found.last(t)];
@@ -112,12 +133,19 @@ int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* 
                                           std::sqrt(first.x * first.x + first.y * first.y),
                                           std::sqrt(last.x * last.x + last.y * last.y), builder);
         good[t] = !(builder.min_quality > 0) || quality >= builder.min_quality;
-        if (row && good[t]) {
-            write(fit, quality, *builder.fit, row);
-            row += TRACK_COLUMNS;
+        if (good[t]) {
+            qualities.push_back(quality);
+            fits.push_back(fit);
         }
     }
-    return keep(n, good, labels);
+    tracks = keep(n, good, labels);
+    if (builder.extend > 0) {
+        extend_tracks(points, builder.extend, *builder.fit, labels, fits);
+        number_by_innermost(n, labels, fits, qualities);
+    }
+    for (int64_t t = 0; table && t < tracks; ++t)
+        write(fits[t], qualities[t], *builder.fit, table + t * TRACK_COLUMNS);
+    return tracks;
 }
 
 }  // namespace trackserve

@@ -7,13 +7,13 @@ namespace trackserve {
 
 inline constexpr int TRACK_COLUMNS = 14, PROPERTIES = 12;
 
-// How candidates become tracks; join and min_quality are left out at 0, and `quality` (weights
+// How candidates become tracks; join, min_quality and extend are left out at 0, and `quality` (weights
 // [PROPERTIES]) may be null.
 struct Builder {
     float cut;
     bool walk;
     int64_t min_hits;
-    double join, min_quality;
+    double join, min_quality, extend;
     const FitSettings* fit;
     const double* quality;
 };

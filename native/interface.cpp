@@ -226,7 +226,7 @@ int trackserve_find_triplets(const void* network, const trackserve::Graph* graph
 struct trackserve_fitting {
     const trackserve::FitSettings* fit;
     const double* quality;
-    double join, min_quality;
+    double join, min_quality, extend;
 };
 
 // Gives the labels of hits [n], which are in canonical order, and, where there is a table, the parameters
@@ -237,7 +237,8 @@ int trackserve_fitted_tracks(const trackserve_fitting* fitting, int64_t n, const
                              float* table, int64_t* tracks) {
     return guarded([&] {
         const trackserve::Builder builder{
-            cut, walk != 0, min_hits, fitting->join, fitting->min_quality, fitting->fit, fitting->quality};
+            cut,          walk != 0,       min_hits,       fitting->join, fitting->min_quality,
+            fitting->extend, fitting->fit, fitting->quality};
         *tracks =
             trackserve::fitted_tracks(n, r, phi, z, inner, outer, scores, count, builder, labels, table);
     });
@@ -261,10 +262,11 @@ int trackserve_find_tracks(const trackserve_pipeline* p, const float* features, 
     return guarded([&] {
         const auto network = [](const void* given) { return static_cast<const trackserve::Network*>(given); };
         const float *doublet = p->doublet_cuts, *triplet = p->triplet_cuts;
-        trackserve::Builder builder{p->track_cut, p->walk != 0, p->min_hits, 0, 0, nullptr, nullptr};
+        trackserve::Builder builder{p->track_cut, p->walk != 0, p->min_hits, 0, 0, 0, nullptr, nullptr};
         if (const trackserve_fitting* fitting = p->fitting) {
             builder.join = fitting->join;
             builder.min_quality = fitting->min_quality;
+            builder.extend = fitting->extend;
             builder.fit = fitting->fit;
             builder.quality = fitting->quality;
         }

@@ -36,8 +36,8 @@ void run_pipeline(const HitColumns& columns, const Sizes& sizes, const Tensors& 
                               {2000, 1000, {0.1, 1, 0.02}, {0.1, 1, 0.02}}};
     const FitSettings fit{field_z, field, 3, regions, 2};
     const double quality[PROPERTIES] = {1, -0.5, 0.25};
-    const Builder plain{.cut = 0.1f, .walk = true, .min_hits = 3, .join = 0, .min_quality = 0};
-    const Builder fitted{0.1f, true, 3, 30, 0.2, &fit, quality};
+    const Builder plain{.cut = 0.1f, .walk = true, .min_hits = 3, .join = 0, .min_quality = 0, .extend = 0};
+    const Builder fitted{0.1f, true, 3, 30, 0.2, 0.01, &fit, quality};
     const int64_t begins[] = {0, n / 3, n / 3, n};
     std::vector<int64_t> labels(n), many(3);
     std::vector<float> table(n * TRACK_COLUMNS);

@@ -139,7 +139,7 @@ def calibration(quality: Float64, right: Bool) -> list[dict[str, Any]]:
 
 def cost(bundle: Bundle, events: Sequence[Event], engine: str) -> dict[str, Any]:
     """Return processor seconds of an event without a fit, fitted at the end, and as the bundle does it."""
-    walked = replace(bundle.track_builder, join=0.0, min_quality=0.0)
+    walked = replace(bundle.track_builder, join=0.0, min_quality=0.0, extend=0.0)
     plain = replace(bundle, track_builder=walked, second_pass=None)
     bare, whole = open_pipeline(plain, engine=engine), open_pipeline(bundle, engine=engine)
     labels, parameters = Wanted(), Wanted(parameters=True)

@@ -110,10 +110,10 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Setup], Fo
         if "no triplets" in name:
             folder = tmp_path_factory.mktemp("bundles") / "tiny"
             bundle = write_tiny_bundle(folder, radius=0.15, method="walk", seed=13)
-        builder = replace(bundle.track_builder, join=0.0, min_quality=0.0)
+        builder = replace(bundle.track_builder, join=0.0, min_quality=0.0, extend=0.0)
         bundle = replace(bundle, fit=None, quality=None, track_builder=builder, second_pass=None)
         if "fit" in name:
-            builder = replace(builder, join=30.0, min_quality=0.1)
+            builder = replace(builder, join=30.0, min_quality=0.1, extend=0.0025)
             bundle = replace(bundle, fit=FALLING, quality=QUALITY, track_builder=builder)
         if "two passes" in name:
             second = replace(bundle, doublet_cuts=replace(bundle.doublet_cuts, z0=400.0))

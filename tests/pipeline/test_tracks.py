@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fitted_tracks import COLUMNS, FLAT, event, helix, stage
-from trackserve.errors import InputError
+from trackserve.errors import BundleError, InputError
 from trackserve.event import ScoredGraph
 from trackserve.pipeline.components import TrackBuilder
 from trackserve.pipeline.tracks import TrackStage, find_tracks
@@ -108,3 +108,50 @@ def test_without_a_quality_model_quality_is_not_known():
 def test_a_table_of_another_width_is_refused():
     with pytest.raises(InputError, match=r"shape \[3, 9\]; expected \[T, 14\]"):
         TrackTable.from_matrix(np.zeros((3, 9), np.float32))
+
+
+def test_a_track_takes_the_hits_beyond_its_ends():
+    """Of each particle the edges of its first and its last two hits are missing."""
+    graph, owner = event(PARTICLES, noise=60)
+    inside = np.ones(graph.edges.shape[1], bool)
+    for particle in range(3):
+        rows = np.flatnonzero(owner == particle)
+        ends = {rows[0], *rows[-2:]}
+        inside &= ~np.isin(graph.edges, list(ends)).any(axis=0)
+    cut = ScoredGraph(graph.features, graph.edges[:, inside], graph.scores[inside])
+    short = find_tracks(cut, stage(min_quality=0.1))
+    whole = find_tracks(cut, stage(min_quality=0.1, extend=0.0025), parameters=True)
+    assert whole.parameters is not None
+    assert len(short) == len(whole) == 3
+    for particle in range(3):
+        rows = np.flatnonzero(owner == particle)
+        assert (short.labels[rows[[0, -1]]] == -1).all()
+        assert len(set(whole.labels[rows].tolist())) == 1
+        assert whole.parameters.hits[whole.labels[rows[0]]] == len(rows)
+    assert (whole.labels[owner < 0] == -1).all()
+    firsts = [np.flatnonzero(whole.labels == track)[0] for track in range(3)]
+    assert firsts == sorted(firsts), "tracks are numbered by their innermost hit"
+    np.testing.assert_allclose(sorted(whole.parameters.pt), [0.6, 1.0, 3.0], rtol=0.01)
+
+
+def test_a_hit_goes_to_the_track_that_it_fits_best():
+    near = helix(1.0, 1, phi=0.2, cot=0.4)
+    beside = helix(1.0, 1, phi=0.2015, cot=0.4)
+    graph, owner = event([near, beside[:-1]], broken={0: len(near) - 2})
+    labels = find_tracks(graph, stage(extend=0.0025)).labels
+    last = np.flatnonzero(owner == 0)[-1]
+    assert labels[last] == labels[np.flatnonzero(owner == 0)[0]]
+
+
+def test_an_event_of_hits_far_out_and_on_the_beam_line_is_no_error():
+    graph, _ = event([helix(1.0, 1, phi=0.2, cot=0.4)])
+    features = graph.features.copy()
+    features[-2:, 0], features[:1, 0] = 1e30, 0.0
+    tracks = find_tracks(ScoredGraph(features, graph.edges, graph.scores), stage(extend=0.0025))
+    assert len(tracks.labels) == len(features)
+
+
+@pytest.mark.parametrize("extend", [-0.1, 1.0, float("nan")])
+def test_extend_is_a_share(extend):
+    with pytest.raises(BundleError, match="extend"):
+        stage(extend=extend)

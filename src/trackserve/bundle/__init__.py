@@ -84,8 +84,9 @@ class Bundle:
         builder = self.track_builder
         if builder.fits and (self.fit is None or builder.min_hits < FEWEST_HITS):
             message = (
-                f"tracks.join is {builder.join:g} and tracks.min_quality {builder.min_quality:g}, with "
-                f"tracks.min_hits {builder.min_hits}; they need [fit] and at least {FEWEST_HITS} hits"
+                f"tracks.join is {builder.join:g}, tracks.min_quality {builder.min_quality:g} and "
+                f"tracks.extend {builder.extend:g}, with tracks.min_hits {builder.min_hits}; they need "
+                f"[fit] and at least {FEWEST_HITS} hits"
             )
             raise BundleError(message)
         if builder.min_quality > 0 and self.quality is None:
@@ -358,6 +359,7 @@ def _from_description(folder: Path, description: dict[str, Any]) -> Bundle:
             min_hits=get("tracks.min_hits", int, 3),
             join=values.number("tracks.join", 0.0),
             min_quality=values.number("tracks.min_quality", 0.0),
+            extend=values.number("tracks.extend", 0.0),
         ),
         precision=get("precision", str, "float32"),
         provenance=get("provenance", dict, {}),

@@ -19,9 +19,10 @@ class TrackBuilder:
     or ``walk`` (of the edges that pass, the best are taken first, and at most one inwards and one
     outwards of each hit, so that tracks can't merge). Candidates below ``min_hits`` hits are dropped.
 
-    Two more steps need the fit (:mod:`trackserve.pipeline.tracks`): candidates are joined where one
-    helix fits both with a chi2 that is larger by less than ``join``, and what then has a quality below
-    ``min_quality`` is dropped. Both are left out at 0.
+    Three more steps need the fit (:mod:`trackserve.pipeline.tracks`): candidates are joined where one
+    helix fits both with a chi2 that is larger by less than ``join``, what then has a quality below
+    ``min_quality`` is dropped, and the others take hits beyond their ends that would lie there by chance
+    in fewer than ``extend`` cases or so. Each is left out at 0.
     """
 
     method: Literal["components", "walk"]
@@ -29,6 +30,7 @@ class TrackBuilder:
     min_hits: int = 3
     join: float = 0.0
     min_quality: float = 0.0
+    extend: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in {"components", "walk"}:
@@ -40,11 +42,14 @@ class TrackBuilder:
         if not 0 <= self.join < np.inf or not 0 <= self.min_quality < 1:
             message = f"track builder has join {self.join} and min_quality {self.min_quality}; expected a chi2 and a number in [0, 1)"
             raise BundleError(message)
+        if not 0 <= self.extend < 1:
+            message = f"track builder has extend {self.extend}; expected a number in [0, 1)"
+            raise BundleError(message)
 
     @property
     def fits(self) -> bool:
         """Whether tracks are built with the help of the fit."""
-        return self.join > 0 or self.min_quality > 0
+        return max(self.join, self.min_quality, self.extend) > 0
 
 
 def build_tracks(graph: ScoredGraph, builder: TrackBuilder) -> Tracks:

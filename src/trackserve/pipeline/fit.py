@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trackserve.errors import BundleError
+from trackserve.pipeline.circle import STRAIGHT, Circles, circles, length
 from trackserve.pipeline.features import cylindrical
 
 if TYPE_CHECKING:
@@ -32,14 +33,12 @@ SCATTERING = 0.0136
 PION_MASS = 0.13957
 LEAST_MOMENTUM = 0.05
 """Scattering stops growing below this, GeV."""
-MOST_CURVATURE = 1 / 30
-"""No track turns more tightly, 1/mm."""
-STRAIGHT = 1e-9
-"""Below this curvature, 1/mm, a circle is taken as a line."""
 FIRST_VARIANCE = ((1e2, 1.0, 1e-4), (1e4, 1e2))
 """Variance before the first hit: of u, its slope and k about the circle, of z and cot about the line."""
 LEAST_VARIANCE = 1e-12
 """Of a measurement, mm^2: where a track has no direction against its hits, none is exact."""
+LEAST_WEIGHT = 1e-300
+"""Of a measurement, 1/mm^2: where numbers have no sense, its logarithm has."""
 FEWEST_HITS = 3
 """A circle needs as many."""
 
@@ -118,7 +117,8 @@ class Fits:
     ``curvature`` (1/mm) is that at the centre of the detector, ``phi`` (rad) the direction there,
     ``d0`` (mm) how far to the left of the beam line the track passes, seen along the track, ``z0``
     (mm) and ``cot``. ``variance`` ``[T, 5]`` has theirs, in this order. ``chi2`` has
-    ``2 * hits - 5`` degrees of freedom.
+    ``2 * hits - 5`` degrees of freedom; ``deviance`` is minus twice the logarithm of the likelihood,
+    up to 1.84 a number measured: chi2, and the logarithms of the variances with which each was expected.
     """
 
     curvature: Float64
@@ -128,6 +128,7 @@ class Fits:
     cot: Float64
     variance: Float64
     chi2: Float64
+    deviance: Float64
     hits: Int64
 
     def take(self, tracks: Int64) -> Fits:
@@ -138,52 +139,6 @@ class Fits:
     def reduced_chi2(self) -> Float64:
         """Return chi2 over the degrees of freedom ``[T]``."""
         return self.chi2 / (2 * self.hits - 5)
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """Where circles come closest to points: arc length and distance to the left (mm), turn (rad), direction."""
-
-    s: Float64
-    u: Float64
-    turn: Float64
-    cos: Float64
-    sin: Float64
-
-
-@dataclass(frozen=True, eq=False)
-class Circles:
-    """A circle for each track ``[T]``: a point on it (mm), the direction there (rad), its curvature (1/mm)."""
-
-    x: Float64
-    y: Float64
-    phi: Float64
-    curvature: Float64
-
-    def offset(self, track: Int64, x: Float64, y: Float64) -> tuple[Float64, Float64, Float64]:
-        """Return how far points (mm) are to the left of these tracks' circles, and ahead, left of the start."""
-        cos, sin, k = np.cos(self.phi)[track], np.sin(self.phi)[track], self.curvature[track]
-        dx, dy = x - self.x[track], y - self.y[track]
-        ahead, left = dx * cos + dy * sin, dy * cos - dx * sin
-        d = left - 0.5 * k * (ahead * ahead + left * left)
-        return 2 * d / (1 + np.sqrt(np.maximum(1 - 2 * k * d, 0))), ahead, left
-
-    def project(self, track: Int64, x: Float64, y: Float64) -> Projection:
-        """Return where these tracks' circles come closest to points (mm)."""
-        u, ahead, left = self.offset(track, x, y)
-        k = self.curvature[track]
-        along, across = k * ahead, 1 - k * left
-        turn = np.arctan2(along, across)
-        bent = np.abs(k) > STRAIGHT
-        size = np.maximum(_length(along, across), STRAIGHT)
-        cos, sin = np.cos(self.phi)[track], np.sin(self.phi)[track]
-        return Projection(
-            s=np.where(bent, turn / np.where(bent, k, 1), ahead),
-            u=u,
-            turn=turn,
-            cos=(cos * across - sin * along) / size,
-            sin=(sin * across + cos * along) / size,
-        )
 
 
 def points_of(features: Float32, columns: FeatureColumns, settings: FitSettings) -> Points:
@@ -199,29 +154,11 @@ def points_of(features: Float32, columns: FeatureColumns, settings: FitSettings)
     )
 
 
-def _length(x: Float64, y: Float64) -> Float64:
-    length: Float64 = np.sqrt(x * x + y * y)
-    return length
-
-
 def _field(z: Float64, settings: FitSettings) -> Float64:
     """Return the field at z (mm) over that at the centre."""
     field = np.array(settings.field)
     relative: Float64 = np.interp(np.abs(z), settings.field_z, field / field[0])
     return relative
-
-
-def circles(points: Points, begin: Int64) -> Circles:
-    """Return the circle through the first, the middle and the last hit of each track, from the first on."""
-    first, last = begin[:-1], begin[1:] - 1
-    middle = (first + last) // 2
-    ax, bx, cx = (points.x[rows] for rows in (first, middle, last))
-    ay, by, cy = (points.y[rows] for rows in (first, middle, last))
-    sides = _length(bx - ax, by - ay) * _length(cx - bx, cy - by) * _length(cx - ax, cy - ay)
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-    k = np.clip(2 * area / np.maximum(sides, STRAIGHT), -MOST_CURVATURE, MOST_CURVATURE)
-    half = np.arcsin(np.clip(0.5 * k * _length(cx - ax, cy - ay), -1, 1))
-    return Circles(ax, ay, np.arctan2(cy - ay, cx - ax) - half, k)
 
 
 def fit_tracks(points: Points, begin: Int64, settings: FitSettings) -> Fits:
@@ -258,7 +195,7 @@ def _measure(points: Points, begin: Int64, circle: Circles, settings: FitSetting
     slope = (points.z[last] - points.z[first]) / np.where(np.abs(run) > 1e-6, run, 1e-6)
     cot = slope[track]
     # Between the track and the radius through the hit, in the transverse plane.
-    r = np.maximum(_length(points.x, points.y), STRAIGHT)
+    r = np.maximum(length(points.x, points.y), STRAIGHT)
     cos = (points.x * at.cos + points.y * at.sin) / r
     sin = (points.y * at.cos - points.x * at.sin) / r
     across, along = points.across**2, points.along**2
@@ -305,6 +242,7 @@ class _Filter:
         self._q = np.zeros((3, tracks))  # their covariance: zz, zc, cc
         self._q[0], self._q[2] = along
         self._chi2 = np.zeros(tracks)
+        self._certain = np.zeros(tracks)  # the logarithms of the weights of what was measured
 
     def run(self) -> Fits:
         seen, begin, circle = self._seen, self._begin, self._circle
@@ -329,6 +267,7 @@ class _Filter:
             cot=seen.cot + self._b[1],
             variance=np.stack([self._p[i] for i in (5, 3, 0)] + [self._q[0], self._q[2]], axis=1),
             chi2=self._chi2,
+            deviance=self._chi2 - self._certain,
             hits=hits,
         )
 
@@ -378,6 +317,7 @@ class _Filter:
             kk - uk * uk * weight,
         )
         self._chi2[t] += off * off * weight
+        self._certain[t] += np.log(np.maximum(weight, LEAST_WEIGHT))
         zz, zc, cc = self._q[:, t]
         variance = seen.v_variance[at]
         weight = 1 / (zz + variance)
@@ -389,3 +329,4 @@ class _Filter:
             cc - zc * zc * weight + seen.kick[at] * slant * slant,
         )
         self._chi2[t] += off * off * weight
+        self._certain[t] += np.log(np.maximum(weight, LEAST_WEIGHT))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trackserve.event import NO_TRACK, Int64
-from trackserve.pipeline.fit import Fits, Points, circles, fit_tracks
+from trackserve.pipeline.circle import circles
+from trackserve.pipeline.fit import Fits, Points, fit_tracks
 
 if TYPE_CHECKING:
     from trackserve.pipeline.fit import FitSettings
@@ -57,17 +58,22 @@ class Pieces:
             rows, np.concatenate([[0], np.cumsum(np.bincount(labels[rows]))]).astype(np.int64)
         )
 
-    def joined(self, inner: Int64, outer: Int64) -> Pieces:
-        """Return a piece for each pair ``[K]`` with the hits of both."""
-        hits = np.diff(self.begin)
-        begin = np.concatenate([[0], np.cumsum(hits[inner] + hits[outer])]).astype(np.int64)
-        pair = np.repeat(np.arange(len(inner)), np.diff(begin))
-        place = np.arange(begin[-1]) - begin[:-1][pair]
-        beyond = place - hits[inner][pair]
-        source = np.where(
-            beyond < 0, self.begin[inner[pair]] + place, self.begin[outer[pair]] + beyond
-        )
-        return Pieces(self.rows[source], begin)
+    def take(self, pieces: Int64) -> Pieces:
+        """Return these pieces."""
+        begin, hits = self.begin[pieces], self.begin[pieces + 1] - self.begin[pieces]
+        ends = np.cumsum(hits)
+        place = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - hits, hits)
+        rows = self.rows[np.repeat(begin, hits) + place]
+        return Pieces(rows, np.concatenate([[0], ends]).astype(np.int64))
+
+    def and_then(self, outer: Pieces) -> Pieces:
+        """Return each piece with the hits of its fellow in ``outer`` after its own."""
+        inner_hits, outer_hits = np.diff(self.begin), np.diff(outer.begin)
+        begin = self.begin + outer.begin
+        rows = np.empty(begin[-1], np.int64)
+        rows[np.arange(len(self.rows)) + np.repeat(outer.begin[:-1], inner_hits)] = self.rows
+        rows[np.arange(len(outer.rows)) + np.repeat(self.begin[1:], outer_hits)] = outer.rows
+        return Pieces(rows, begin)
 
 
 def join_pieces(points: Points, labels: Int64, most_chi2: float, settings: FitSettings) -> Int64:
@@ -81,7 +87,7 @@ def join_pieces(points: Points, labels: Int64, most_chi2: float, settings: FitSe
         return labels
     alone = fit_tracks(points.take(pieces.rows), pieces.begin, settings)
     inner, outer = candidate_pairs(points, pieces, alone)
-    pairs = pieces.joined(inner, outer)
+    pairs = pieces.take(inner).and_then(pieces.take(outer))
     together = fit_tracks(points.take(pairs.rows), pairs.begin, settings)
     rise = together.chi2 - alone.chi2[inner] - alone.chi2[outer]
     near = rise < most_chi2

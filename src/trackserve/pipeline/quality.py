@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trackserve.errors import BundleError
-from trackserve.pipeline.fit import GEV_PER_T_MM, STRAIGHT
+from trackserve.pipeline.circle import STRAIGHT
+from trackserve.pipeline.fit import GEV_PER_T_MM
 
 if TYPE_CHECKING:
     from trackserve.event import Float64

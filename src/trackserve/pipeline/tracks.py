@@ -1,6 +1,6 @@
 """Algorithm 3: from scored edges to tracks, with the parameters of each where they are wanted.
 
-candidates -> join those that one helix fits -> fit -> quality -> drop what is likely wrong
+candidates -> join those that one helix fits -> fit -> quality -> drop what is likely wrong -> extend
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 
 from trackserve.errors import InputError
 from trackserve.event import NO_TRACK, Float64, Int64, ScoredGraph, Tracks
+from trackserve.pipeline.circle import STRAIGHT
 from trackserve.pipeline.components import TrackBuilder, build_tracks, connected, taken_edges
-from trackserve.pipeline.fit import FEWEST_HITS, GEV_PER_T_MM, STRAIGHT, fit_tracks, points_of
+from trackserve.pipeline.extending import extend_tracks
+from trackserve.pipeline.fit import FEWEST_HITS, GEV_PER_T_MM, fit_tracks, points_of
 from trackserve.pipeline.joining import SHORTEST_PIECE, Pieces, join_pieces
 from trackserve.pipeline.quality import properties_of
 from trackserve.track_table import TrackTable
@@ -64,6 +66,10 @@ class Fitted:
     properties: Float64
     quality: Float64
 
+    def take(self, tracks: Int64, labels: Int64) -> Fitted:
+        """Return these tracks, with the labels that they then have."""
+        return Fitted(labels, self.fits.take(tracks), self.properties[tracks], self.quality[tracks])
+
 
 def find_tracks(graph: ScoredGraph, stage: TrackStage, *, parameters: bool = False) -> Tracks:
     """Return the tracks of a scored graph, numbered by their innermost hit.
@@ -81,7 +87,7 @@ def find_tracks(graph: ScoredGraph, stage: TrackStage, *, parameters: bool = Fal
 
 
 def fit_and_choose(graph: ScoredGraph, stage: TrackStage) -> Fitted:
-    """Build tracks with the help of the fit: join, fit, drop what is of too little quality."""
+    """Build tracks with the help of the fit: join, fit, drop what is of too little quality, extend."""
     builder, settings = stage.builder, stage.fit
     assert settings is not None, "this bundle has no fit"
     points = points_of(graph.features, stage.columns, settings)
@@ -94,11 +100,24 @@ def fit_and_choose(graph: ScoredGraph, stage: TrackStage) -> Fitted:
         labels = join_pieces(points, labels, builder.join, settings)
         labels = _keep(labels, np.bincount(labels[labels > NO_TRACK]) >= builder.min_hits)
     found = _fit(points, labels, edges, graph.scores[taken].astype(np.float64), stage)
-    if not builder.min_quality > 0:
-        return found
-    good = found.quality >= builder.min_quality
-    fits = found.fits.take(np.flatnonzero(good))
-    return Fitted(_keep(labels, good), fits, found.properties[good], found.quality[good])
+    if builder.min_quality > 0:
+        good = found.quality >= builder.min_quality
+        found = found.take(np.flatnonzero(good), _keep(labels, good))
+    if builder.extend > 0:
+        found = _extended(points, found, builder.extend, settings)
+    return found
+
+
+def _extended(points: Points, found: Fitted, chance: float, settings: FitSettings) -> Fitted:
+    """Return the tracks after they took hits beyond their ends; a track keeps its quality."""
+    labels = extend_tracks(points, found.labels, chance, settings)
+    on_track = np.flatnonzero(labels > NO_TRACK)
+    _, innermost = np.unique(labels[on_track], return_index=True)
+    order = np.argsort(innermost)
+    number = np.append(np.argsort(order), NO_TRACK)
+    tracks = Pieces.of(number[labels])
+    fits = fit_tracks(points.take(tracks.rows), tracks.begin, settings)
+    return replace(found.take(order, number[labels]), fits=fits)
 
 
 def _keep(labels: Int64, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Int64:

@@ -53,8 +53,8 @@ def calibrated_quality(
 
 
 def every_track(stage: TrackStage) -> TrackStage:
-    """Return the last stage of a pipeline that drops no track for its quality."""
-    return replace(stage, builder=replace(stage.builder, min_quality=0.0))
+    """Return the last stage of a pipeline that drops no track for its quality, and extends none."""
+    return replace(stage, builder=replace(stage.builder, min_quality=0.0, extend=0.0))
 
 
 def tracks_and_truth(

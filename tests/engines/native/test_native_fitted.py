@@ -15,7 +15,13 @@ from trackserve.pipeline.tracks import find_tracks as reference
 
 each_variant = pytest.mark.parametrize("variant", variants())
 SETTINGS = {"constant": FLAT, "falling": FALLING}
-BUILDERS = ({}, {"join": 30.0}, {"join": 30.0, "min_quality": 0.3})
+BUILDERS = (
+    {},
+    {"join": 30.0},
+    {"join": 30.0, "min_quality": 0.3},
+    {"join": 30.0, "min_quality": 0.3, "extend": 0.01},
+    {"extend": 0.1},
+)
 
 
 def many_particles(seed: int):

@@ -159,7 +159,7 @@ def configurations(width: int | None = None) -> list[Configuration]:
         Configuration("gnn: last nodes", update_nodes_kernel, {**rows, "WIDTH": width, "SCORE": True}, warps=gnn.WARPS),
         Configuration("gnn: links", update_links_kernel, {**rows, "WIDTH": width}, warps=gnn.WARPS),
         Configuration(
-            "tracks: fit", fit_kernel, {**fit.FIRST, "B": fit.TRACKS}, fused=False,
+            "tracks: fit", fit_kernel, {**fit.NUMBERS, "B": fit.TRACKS}, fused=False,
             integers=("hit_count", "track_count"), warps=fit.WARPS,
         ),
         Configuration(

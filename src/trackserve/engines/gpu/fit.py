@@ -6,6 +6,7 @@ operation of torch costs the host the same however short its list, so lists that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,15 @@ from torch import Tensor
 
 from trackserve.engines.gpu.kernels.fit import fit_kernel
 from trackserve.engines.gpu.launch import blocks, rows
+from trackserve.pipeline.circle import MOST_CURVATURE, STRAIGHT
 from trackserve.pipeline.fit import (
     FIRST_VARIANCE,
     GEV_PER_T_MM,
     LEAST_MOMENTUM,
     LEAST_VARIANCE,
-    MOST_CURVATURE,
+    LEAST_WEIGHT,
     PION_MASS,
     SCATTERING,
-    STRAIGHT,
 )
 
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 TRACKS = rows(32)
 """Tracks of a program."""
 WARPS = 1
-FIRST = dict(
+NUMBERS = dict(
     zip(
-        ("ACROSS_U", "ACROSS_SLOPE", "ACROSS_K", "ALONG_Z", "ALONG_COT"),
-        (*FIRST_VARIANCE[0], *FIRST_VARIANCE[1]),
+        ("ACROSS_U", "ACROSS_SLOPE", "ACROSS_K", "ALONG_Z", "ALONG_COT", "LEAST_WEIGHT"),
+        (*FIRST_VARIANCE[0], *FIRST_VARIANCE[1], LEAST_WEIGHT),
         strict=True,
     )
 )
-"""The kernel's variances before the first hit."""
+"""The kernel's numbers: variances before the first hit, and the least weight of a measurement."""
 
 
 class Detector:
@@ -105,6 +106,7 @@ class Fits:
     cot: Tensor
     variance: Tensor
     chi2: Tensor
+    deviance: Tensor
     hits: Tensor
 
     def take(self, tracks: Tensor) -> Fits:
@@ -130,12 +132,19 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Circles:
-    """A circle for each track ``[T]``; see :class:`trackserve.pipeline.fit.Circles`."""
+    """A circle for each track ``[T]``; see :class:`trackserve.pipeline.circle.Circles`."""
 
     x: Tensor
     y: Tensor
     phi: Tensor
     curvature: Tensor
+
+    def at(self, track: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the places (mm) at these arc lengths of tracks' circles."""
+        half = 0.5 * self.curvature[track] * s
+        chord = s * torch.sinc(half / math.pi)
+        angle = self.phi[track] + half
+        return self.x[track] + chord * torch.cos(angle), self.y[track] + chord * torch.sin(angle)
 
     def project(self, track: Tensor, x: Tensor, y: Tensor) -> Projection:
         """Return where these tracks' circles come closest to points (mm)."""
@@ -192,7 +201,7 @@ def fit_tracks(
         [*_measure(points, begin, track, at=at, circle=circle, slope=cot, detector=detector), *ways]
     )
     tracks = torch.stack([circle.curvature, cot, *way])
-    found = torch.empty(11, len(first), dtype=torch.float64, device=begin.device)
+    found = torch.empty(12, len(first), dtype=torch.float64, device=begin.device)
     if len(first):
         fit_kernel[blocks(len(first), TRACKS)](
             hits,
@@ -201,7 +210,7 @@ def fit_tracks(
             len(first),
             begin,
             found,
-            **FIRST,
+            **NUMBERS,
             B=TRACKS,
             num_warps=WARPS,
             enable_fp_fusion=False,
@@ -216,6 +225,7 @@ def fit_tracks(
         cot=cot + steeper,
         variance=torch.stack(rest[:5], dim=1),
         chi2=rest[5],
+        deviance=rest[6],
         hits=begin.diff(),
     )
 

@@ -74,23 +74,29 @@ class Pieces:
         """The row of each piece's outermost hit ``[T]``."""
         return self.rows[self.begin[1:] - 1]
 
-    def joined(self, inner: Tensor, outer: Tensor, room: Room) -> Pieces:
-        """Return a piece for each pair ``[K]`` with the hits of both.
+    def take(self, pieces: Tensor, what: str, room: Room) -> Pieces:
+        """Return these pieces, to be fitted; ``what`` they are stands in a message.
 
-        Raises :class:`InputError` where they are too many to be fitted.
+        Raises :class:`InputError` where their hits are too many for that.
         """
-        hits = self.begin.diff()
-        ends = torch.cumsum(hits[inner] + hits[outer], 0)
-        total = int(ends[-1]) if len(ends) else 0
-        room.check("hits of pieces of tracks that may be one", total, FITTED_BYTES)
-        begin = torch.cat([ends.new_zeros(1), ends])
-        pair = torch.repeat_interleave(begin.diff(), output_size=total)
-        place = torch.arange(total, device=begin.device) - begin[pair]
-        beyond = place - hits[inner][pair]
-        source = torch.where(
-            beyond < 0, self.begin[inner[pair]] + place, self.begin[outer[pair]] + beyond
-        )
-        return Pieces(self.rows[source], begin)
+        hits = self.begin.diff()[pieces]
+        begin = torch.cat([hits.new_zeros(1), torch.cumsum(hits, 0)])
+        total = int(begin[-1])
+        room.check(what, total, FITTED_BYTES)
+        piece = torch.repeat_interleave(hits, output_size=total)
+        source = (self.begin[pieces] - begin[:-1])[piece]
+        return Pieces(self.rows[source + torch.arange(total, device=source.device)], begin)
+
+    def joined(self, inner: Tensor, outer: Tensor, what: str, room: Room) -> Pieces:
+        """Return a piece for each pair ``[K]`` with the hits of both, as :meth:`take`."""
+        both = self.take(torch.stack([inner, outer], dim=1).flatten(), what, room)
+        return Pieces(both.rows, both.begin[::2].contiguous())
+
+    def and_hits(self, hits: Tensor) -> Pieces:
+        """Return these pieces, and behind them each of these hits ``[K]`` as a piece."""
+        one_each = torch.arange(1, len(hits) + 1, device=hits.device)
+        begin = torch.cat([self.begin, self.begin[-1] + one_each])
+        return Pieces(torch.cat([self.rows, hits]), begin)
 
 
 def join_pieces(
@@ -111,7 +117,7 @@ def join_pieces(
     alone = fit_tracks(of_pieces, pieces.begin, detector, circle)
     near = near_pieces(points, pieces, circle, alone, event=event, room=room)
     inner, outer = near.first, near.second
-    pairs = pieces.joined(inner, outer, room)
+    pairs = pieces.joined(inner, outer, "hits of pieces of tracks that may be one", room)
     together = fit_tracks(points.take(pairs.rows), pairs.begin, detector)
     rise = together.chi2 - alone.chi2[inner] - alone.chi2[outer]
     small = rise < most_chi2

@@ -1,21 +1,23 @@
 """Algorithm 3 on the device: from scored edges to tracks and their parameters, as pipeline/tracks.py.
 
-candidates -> join those that one helix fits -> fit -> quality -> drop what is likely wrong
+candidates -> join those that one helix fits -> fit -> quality -> drop what is likely wrong -> extend
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from trackserve.engines.gpu.components import components, keep_tracks, number_sets, taken_edges
+from trackserve.engines.gpu.extending import extend_tracks
 from trackserve.engines.gpu.fit import Detector, Fits, Points, fit_tracks
 from trackserve.engines.gpu.joining import Pieces, join_pieces
 from trackserve.event import NO_TRACK
-from trackserve.pipeline.fit import FEWEST_HITS, GEV_PER_T_MM, STRAIGHT
+from trackserve.pipeline.circle import STRAIGHT
+from trackserve.pipeline.fit import FEWEST_HITS, GEV_PER_T_MM
 from trackserve.pipeline.joining import SHORTEST_PIECE
 from trackserve.pipeline.quality import FARTHEST_START, LARGEST, LOG_PT
 
@@ -49,6 +51,12 @@ class _Fitted:
     fits: Fits
     properties: Tensor
     quality: Tensor
+
+    def take(self, tracks: Tensor, labels: Tensor) -> _Fitted:
+        """Return these tracks, with the labels that they then have."""
+        return _Fitted(
+            labels, self.fits.take(tracks), self.properties[tracks], self.quality[tracks]
+        )
 
 
 class TrackFinder:
@@ -91,7 +99,7 @@ class TrackFinder:
         steps: tuple[Tensor, Tensor],
         room: Room,
     ) -> _Fitted:
-        """Build tracks with the help of the fit: join, fit, drop what is of too little quality."""
+        """Build tracks with the help of the fit: join, fit, drop what is of too little quality, extend."""
         assert self._detector is not None, "this bundle has no fit"
         points = self._detector.points(hits.position)
         joins = builder.join > 0
@@ -107,16 +115,27 @@ class TrackFinder:
             long_enough = Pieces.of(labels).begin.diff() >= builder.min_hits
             labels = keep_tracks(labels, long_enough)
         found = self._fit(points, labels, *steps)
-        if not builder.min_quality > 0:
-            return found
-        good = found.quality >= builder.min_quality
-        kept = torch.nonzero(good).flatten()
-        return _Fitted(
-            keep_tracks(labels, good),
-            found.fits.take(kept),
-            found.properties[kept],
-            found.quality[kept],
+        if builder.min_quality > 0:
+            good = found.quality >= builder.min_quality
+            found = found.take(torch.nonzero(good).flatten(), keep_tracks(labels, good))
+        if builder.extend > 0:
+            found = self._extended(points, found, hits.event, builder.extend, room)
+        return found
+
+    def _extended(
+        self, points: Points, found: _Fitted, event: Tensor, chance: float, room: Room
+    ) -> _Fitted:
+        """Return the tracks after they took hits beyond their ends; a track keeps its quality."""
+        assert self._detector is not None, "this bundle has no fit"
+        labels = extend_tracks(
+            points, found.labels, event, chance=chance, detector=self._detector, room=room
         )
+        order = torch.argsort(Pieces.of(labels).first)
+        number = torch.cat([torch.argsort(order), order.new_full((1,), NO_TRACK)])
+        labels = number[labels]
+        tracks = Pieces.of(labels)
+        fits = fit_tracks(points.take(tracks.rows), tracks.begin, self._detector)
+        return replace(found.take(order, labels), fits=fits)
 
     def _fit(self, points: Points, labels: Tensor, inner: Tensor, scores: Tensor) -> _Fitted:
         """Fit tracks, and work out their quality from the scores of the edges that they are made of."""

@@ -34,7 +34,7 @@ class Fitting(ctypes.Structure):
 
     _fields_ = (
         *(("fit", POINTER(FitSettings)), ("quality", c_void_p)),
-        *(("join", c_double), ("min_quality", c_double)),
+        *(("join", c_double), ("min_quality", c_double), ("extend", c_double)),
     )
 
     @classmethod
@@ -63,6 +63,7 @@ class Fitting(ctypes.Structure):
             None if quality is None else ctypes.addressof(quality),
             stage.builder.join,
             stage.builder.min_quality,
+            stage.builder.extend,
         )
         made.kept = (settings, quality)  # for as long as the pointers
         return made

@@ -47,9 +47,10 @@ def fit_kernel(
     ACROSS_K: tl.constexpr,
     ALONG_Z: tl.constexpr,
     ALONG_COT: tl.constexpr,
+    LEAST_WEIGHT: tl.constexpr,
     B: tl.constexpr,
 ):
-    """Write u, its slope, k, z, cot, their variances and chi2 of tracks [11, T] at the beam line.
+    """Write u, its slope, k, z, cot, their variances, chi2 and the deviance of tracks [12, T] at the beam line.
 
     ``hits`` [8, H] and ``tracks`` [5, T] as above; track t has the hits ``begins[t]`` to
     ``begins[t + 1]``, and the filter takes them from the last to the first.
@@ -66,7 +67,7 @@ def fit_kernel(
     uu, us, uk = zero + ACROSS_U, zero, zero
     ss, sk, kk = zero + ACROSS_SLOPE, zero, zero + ACROSS_K
     zz, zc, cc = zero + ALONG_Z, zero, zero + ALONG_COT
-    chi2 = zero
+    chi2, certain = zero, zero  # and the logarithms of the weights of what was measured
     most = tl.max(end - begin, axis=0)
     for step in range(most):
         at = end - 1 - step
@@ -96,6 +97,7 @@ def fit_kernel(
         sk = tl.where(here, n_sk - n_us * n_uk * weight, sk)
         kk = tl.where(here, kk - n_uk * n_uk * weight, kk)
         chi2 = tl.where(here, chi2 + off * off * weight, chi2)
+        certain = tl.where(here, certain + tl.log(tl.maximum(weight, LEAST_WEIGHT)), certain)
         variance = tl.load(hits + V_VARIANCE * hit_count + at, mask=here, other=1.0)
         weight = 1 / (n_zz + variance)
         off = tl.load(hits + V * hit_count + at, mask=here, other=0.0) - z
@@ -105,6 +107,7 @@ def fit_kernel(
         zc = tl.where(here, n_zc * variance * weight, zc)
         cc = tl.where(here, cc - n_zc * n_zc * weight + kick * slant * slant, cc)
         chi2 = tl.where(here, chi2 + off * off * weight, chi2)
+        certain = tl.where(here, certain + tl.log(tl.maximum(weight, LEAST_WEIGHT)), certain)
     h = tl.load(tracks + LAST_STEP * track_count + rows, mask=mask, other=0.0)
     once = tl.load(tracks + LAST_ONCE * track_count + rows, mask=mask, other=0.0)
     twice = tl.load(tracks + LAST_TWICE * track_count + rows, mask=mask, other=0.0)
@@ -123,6 +126,7 @@ def fit_kernel(
     tl.store(at + 8 * track_count, zz + h * (2 * zc + h * cc), mask=mask)
     tl.store(at + 9 * track_count, cc, mask=mask)
     tl.store(at + 10 * track_count, chi2, mask=mask)
+    tl.store(at + 11 * track_count, chi2 - certain, mask=mask)
 
 
 START_X, START_Y, START_Z, START_COS, START_SIN, BEND = (tl.constexpr(i) for i in range(6))
