@@ -96,7 +96,6 @@ def assert_the_references(graphs, track_stage):
         {"join": 30.0, "min_quality": 0.3},
         {"min_quality": 0.3},
         {"join": 30.0, "min_quality": 0.3, "extend": 0.0025},
-        {"extend": 0.05},
     ],
 )
 def test_tracks_of_a_batch_are_the_references(settings, builder):
@@ -105,7 +104,7 @@ def test_tracks_of_a_batch_are_the_references(settings, builder):
     assert np.isfinite(table).all(axis=1).sum() > 20
 
 
-@pytest.mark.parametrize(("events", "tracks_at_once"), [(9, extending.TRACKS_AT_ONCE), (3, 8)])
+@pytest.mark.parametrize(("events", "tracks_at_once"), [(4, extending.TRACKS_AT_ONCE), (2, 8)])
 def test_extended_tracks_of_a_batch_are_the_references(monkeypatch, events, tracks_at_once):
     monkeypatch.setattr(extending, "TRACKS_AT_ONCE", tracks_at_once)
     none, _ = event([])
