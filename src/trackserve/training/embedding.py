@@ -90,15 +90,17 @@ class EmbeddingLoss:
 
 
 def wedge(sample: Sample, recipe: Recipe, generator: np.random.Generator) -> Sample:
-    """Return the event, turned at random, in a wedge about the beam line of ``recipe``'s share.
+    """Return a wedge of the event about the beam line, of ``recipe``'s share, turned at random.
 
-    Nearly all neighbours of a hit lie in its wedge, and looking them up there costs far less.
+    Nearly all neighbours of a hit lie in its wedge, and looking them up there costs far less. It is
+    turned once more after it was cut out: the network has to see every azimuth.
     """
     features = turned(sample.features, recipe.features, generator)
     phi = recipe.features.columns.index("phi")
     half = recipe.embedding.wedge * np.pi / recipe.features.scales[phi]
     rows = np.flatnonzero(np.abs(features[:, phi]) <= half)
-    return replace(sample, features=features).part(rows)
+    part = replace(sample, features=features).part(rows)
+    return replace(part, features=turned(part.features, recipe.features, generator))
 
 
 def passing_neighbours(
