@@ -46,13 +46,13 @@ def extend_tracks(
     ``event`` ``[N]`` is the event of each hit. Raises :class:`InputError` where there are too many
     hits to look at or to fit.
     """
-    least = 4 * torch.log(torch.sqrt(points.x**2 + points.y**2)) + 2 * math.log(chance)
+    most = 4 * torch.log(torch.sqrt(points.x**2 + points.y**2)) + 2 * math.log(chance)
     search = _Search(points, labels, event, detector, room)
     for outwards in (True, False):
         going = torch.unique(labels[labels > NO_TRACK])
         for _ in range(ROUNDS):
             track, hit, rise = search.candidates(labels, going, outwards=outwards)
-            rise = rise - least[hit]
+            rise = rise - most[hit]
             likely = rise < 0
             track, hit, rise = track[likely], hit[likely], rise[likely]
             best = _best_of_each(track, rise)
