@@ -163,8 +163,8 @@ inline Vec sums(const Vec (&rows)[LANES]) {
                                  _mm512_castpd_ps(_mm512_unpackhi_pd(one, other)));
     }
     const auto quarters = [](__m512 one, __m512 other, auto first, auto second) {
-        return _mm512_add_ps(_mm512_shuffle_f32x4(one, other, first),
-                             _mm512_shuffle_f32x4(one, other, second));
+        return _mm512_add_ps(_mm512_shuffle_f32x4(one, other, decltype(first)::value),
+                             _mm512_shuffle_f32x4(one, other, decltype(second)::value));
     };
     constexpr std::integral_constant<int, 0x44> low;
     constexpr std::integral_constant<int, 0xee> high;
