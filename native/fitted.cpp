@@ -2,6 +2,7 @@
 
 #include "extending.h"
 #include "joining.h"
+#include "parallel.h"
 #include "tracks.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ namespace trackserve {
 namespace {
 
 // As in pipeline/fit.py and pipeline/quality.py.
-constexpr int64_t FEWEST_HITS = 3;
+constexpr int64_t FEWEST_HITS = 3, TRACKS_AT_ONCE = 256;
 constexpr double GEV_PER_T_MM = 0.299792458e-3, STRAIGHT = 1e-9;
 constexpr double FARTHEST_START = 400, LOG_PT = 2, LARGEST = 30;
 
@@ -106,7 +107,7 @@ void number_by_innermost(int64_t n, int64_t* labels, std::vector<Fit>& fits, std
 
 int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z, const int32_t* inner,
                       const int32_t* outer, const float* scores, int64_t count, const Builder& builder,
-                      int64_t* labels, float* table) {
+                      int threads, int64_t* labels, float* table) {
     const List<int32_t> taken = taken_edges(n, inner, outer, scores, count, builder.cut, builder.walk);
     const bool joins = builder.join > 0;
     const int64_t least = joins ? std::min(SHORTEST_PIECE, builder.min_hits) : builder.min_hits;
@@ -123,24 +124,28 @@ int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* 
     for (const int32_t edge : taken)
         if (labels[inner[edge]] >= 0) score[labels[inner[edge]]] += scores[edge];
     const Pieces found(n, labels, tracks);
-    List<uint8_t> good(tracks);
-    std::vector<double> qualities;
-    std::vector<Fit> fits;
-    for (int64_t t = 0; t < tracks; ++t) {
-        const Fit fit = fit_track(points.data(), found.of(t), found.hits(t), *builder.fit);
+    std::vector<Fit> fits(tracks);
+    std::vector<double> qualities(tracks);
+    for_rows(threads, tracks, TRACKS_AT_ONCE, [&](int64_t t) {
+        fits[t] = fit_track(points.data(), found.of(t), found.hits(t), *builder.fit);
         const Point &first = points[found.first(t)], &last = points[found.last(t)];
-        const double quality = quality_of(fit, score[t] / double(std::max<int64_t>(fit.hits - 1, 1)),
-                                          std::sqrt(first.x * first.x + first.y * first.y),
-                                          std::sqrt(last.x * last.x + last.y * last.y), builder);
-        good[t] = !(builder.min_quality > 0) || quality >= builder.min_quality;
-        if (good[t]) {
-            qualities.push_back(quality);
-            fits.push_back(fit);
-        }
+        qualities[t] = quality_of(fits[t], score[t] / double(std::max<int64_t>(fits[t].hits - 1, 1)),
+                                  std::sqrt(first.x * first.x + first.y * first.y),
+                                  std::sqrt(last.x * last.x + last.y * last.y), builder);
+    });
+    List<uint8_t> good(tracks);
+    int64_t left = 0;
+    for (int64_t t = 0; t < tracks; ++t) {
+        good[t] = !(builder.min_quality > 0) || qualities[t] >= builder.min_quality;
+        if (!good[t]) continue;
+        fits[left] = fits[t];
+        qualities[left++] = qualities[t];
     }
+    fits.resize(left);
+    qualities.resize(left);
     tracks = keep(n, good, labels);
     if (builder.extend > 0) {
-        extend_tracks(points, builder.extend, *builder.fit, labels, fits);
+        extend_tracks(points, builder.extend, *builder.fit, threads, labels, fits);
         number_by_innermost(n, labels, fits, qualities);
     }
     for (int64_t t = 0; table && t < tracks; ++t)

@@ -22,6 +22,6 @@ struct Builder {
 // Their parameters [tracks, TRACK_COLUMNS] are written to `table` unless it is null.
 int64_t fitted_tracks(int64_t n, const float* r, const float* phi, const float* z, const int32_t* inner,
                       const int32_t* outer, const float* scores, int64_t count, const Builder& builder,
-                      int64_t* labels, float* table);
+                      int threads, int64_t* labels, float* table);
 
 }  // namespace trackserve

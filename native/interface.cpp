@@ -240,7 +240,7 @@ int trackserve_fitted_tracks(const trackserve_fitting* fitting, int64_t n, const
             cut,          walk != 0,       min_hits,       fitting->join, fitting->min_quality,
             fitting->extend, fitting->fit, fitting->quality};
         *tracks =
-            trackserve::fitted_tracks(n, r, phi, z, inner, outer, scores, count, builder, labels, table);
+            trackserve::fitted_tracks(n, r, phi, z, inner, outer, scores, count, builder, 1, labels, table);
     });
 }
 

@@ -98,7 +98,7 @@ Pairs all_neighbours(const Pipeline& pipeline, const Hits& hits, const List<floa
 // Label the hits of each event by its edges, which come event by event, from scores; fit where it is wanted.
 void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& order,
                 const List<int32_t>& place, const Graph& graph, const List<float>& scores, int64_t* labels,
-                float* table, int64_t* many) {
+                float* table, int64_t* many, int threads) {
     const bool fits = table || builder.join > 0 || builder.min_quality > 0;
     List<int32_t> inner, outer;
     List<int64_t> found;
@@ -125,7 +125,7 @@ void label_hits(const Builder& builder, const Hits& hits, const List<int64_t>& o
                 for (int64_t i = 0; i < n; ++i) (*to)[i] = from[order[begin + i]];
             }
             return fitted_tracks(n, r.data(), phi.data(), z.data(), inner.data(), outer.data(),
-                                 scores.data() + first, edge - first, builder, found.data(), table);
+                                 scores.data() + first, edge - first, builder, threads, found.data(), table);
         };
         const int64_t tracks = build();
         if (table) {
@@ -203,7 +203,7 @@ StageTimings find_tracks(const Pipeline& pipeline, const Hits& hits, const Budge
     scores_of(scores.data(), graph.edges, scores.data());
     clock.stop(SCORE);
 
-    label_hits(pipeline.builder, hits, order, place, graph, scores, labels, table, many);
+    label_hits(pipeline.builder, hits, order, place, graph, scores, labels, table, many, threads);
     clock.stop(BUILD);
     return clock.timings;
 }
