@@ -125,7 +125,7 @@ def jobs(
                 wanted[bundle, "simulated", change] = Job(changed, folders["simulated"], few)
             for name in ("best", "fast") if acts else ():
                 wanted[f"ACTS, {name}", "simulated", ""] = Job(
-                    KalmanFinder(name), folders["simulated"], acts
+                    KalmanFinder(f"{name}, trackml"), folders["simulated"], acts
                 )
     return wanted
 
@@ -174,7 +174,7 @@ def report(judged: dict[Key, Judged], bundles: Sequence[str]) -> dict[str, Any]:
                 name.removeprefix("ACTS, "): {
                     "configuration": {
                         "pyacts": metadata.version("pyacts"),
-                        **asdict(CONFIGURATIONS[name.removeprefix("ACTS, ")]),
+                        **asdict(CONFIGURATIONS[f"{name.removeprefix('ACTS, ')}, trackml"]),
                     },
                     **counted(each),
                 }

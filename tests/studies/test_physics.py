@@ -9,6 +9,7 @@ pytest.importorskip("matplotlib")
 from tiny_events import event_of, labels
 
 from studies.markdown import markdown
+from studies.physics.ckf import CONFIGURATIONS
 from studies.physics.judge import (
     BundleFinder,
     Finder,
@@ -89,7 +90,7 @@ def test_a_result_belongs_to_finder_settings_and_events(job: Job, tmp_path: Path
         BundleFinder(None, "reference"),
         BundleFinder(None, "native"),
         BundleFinder(None, "native", positions_only=True),
-        *map(KalmanFinder, ("best", "fast", "ten branches")),
+        *map(KalmanFinder, CONFIGURATIONS),
     ]
     folders = {Job(finder, SHIPPED).results(tmp_path) for finder in finders}
     folders.add(Job(job.finder, SHIPPED.with_name("pu200")).results(tmp_path))
