@@ -88,3 +88,12 @@ def event(
     ends = np.array([pair for pair, _ in edges], np.int64).reshape(-1, 2).T.copy()
     scores = np.array([score for _, score in edges], np.float32)
     return ScoredGraph(features_of(xyz), ends, scores), owner
+
+
+def crowded(beside: int) -> tuple[ScoredGraph, np.ndarray]:
+    """A track whose last hit has no edge, and hits near the way there, 2 mm aside; as :func:`event`."""
+    particle = helix(20.0, 1, phi=0.2, cot=0.4)
+    gap = particle[-1] - particle[-2]
+    aside = 2.0 * np.array([-gap[1], gap[0], 0.0]) / np.hypot(gap[0], gap[1])
+    crowd = particle[-2] + np.linspace(0.05, 0.95, beside)[:, None] * gap + aside
+    return event([particle[:-1], particle[-1:], *crowd[:, None]])

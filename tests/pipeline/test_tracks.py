@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fitted_tracks import COLUMNS, FLAT, event, helix, stage
+from fitted_tracks import COLUMNS, FLAT, crowded, event, helix, stage
 from trackserve.errors import BundleError, InputError
 from trackserve.event import ScoredGraph
 from trackserve.pipeline.components import TrackBuilder
+from trackserve.pipeline.extending import MOST_TRIED
 from trackserve.pipeline.tracks import TrackStage, find_tracks
 from trackserve.track_table import TRACK_COLUMNS, TrackTable
 
@@ -141,6 +142,15 @@ def test_a_hit_goes_to_the_track_that_it_fits_best():
     labels = find_tracks(graph, stage(extend=0.0025)).labels
     last = np.flatnonzero(owner == 0)[-1]
     assert labels[last] == labels[np.flatnonzero(owner == 0)[0]]
+
+
+@pytest.mark.parametrize(("beside", "taken"), [(MOST_TRIED // 2, True), (MOST_TRIED + 1, False)])
+def test_a_track_tries_no_more_hits_than_bound_its_work(beside, taken):
+    graph, owner = crowded(beside)
+    labels = find_tracks(graph, stage(extend=0.0025)).labels
+    assert (labels[owner == 0] == 0).all()
+    assert (labels[owner == 1] == 0).all() == taken
+    assert (labels[owner > 1] == -1).all()
 
 
 def test_an_event_of_hits_far_out_and_on_the_beam_line_is_no_error():

@@ -7,10 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fitted_tracks import FALLING, FLAT, event, helix, stage
+from fitted_tracks import FALLING, FLAT, crowded, event, helix, stage
 from trackserve.engines.native.abi import variants
 from trackserve.engines.native.library import library
 from trackserve.engines.native.stages import find_tracks
+from trackserve.pipeline.extending import MOST_TRIED
 from trackserve.pipeline.tracks import find_tracks as reference
 
 each_variant = pytest.mark.parametrize("variant", variants())
@@ -59,3 +60,13 @@ def test_labels_and_parameters_equal_the_reference(variant, settings, builder):
         found.parameters.matrix(), expected.parameters.matrix(), rtol=1e-5, atol=1e-6
     )
     np.testing.assert_array_equal(find_tracks(graph, chosen, library(variant)).labels, found.labels)
+
+
+@each_variant
+@pytest.mark.parametrize("beside", [MOST_TRIED - 1, MOST_TRIED])
+def test_as_many_hits_are_tried_at_an_end_as_by_the_reference(variant, beside):
+    graph, owner = crowded(beside)
+    chosen = stage(extend=0.0025)
+    found = find_tracks(graph, chosen, library(variant)).labels
+    np.testing.assert_array_equal(found, reference(graph, chosen).labels)
+    assert (found[owner == 1] == 0).all() == (beside < MOST_TRIED)
