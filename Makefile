@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bundle physics realism real fit throughput speed gpu service-study guard-study fuzz soak wheels clean
+.PHONY: help demo test lint format bundle bundle-hl-lhc physics realism real fit throughput speed gpu service-study guard-study fuzz soak wheels clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -38,20 +38,23 @@ format: .venv/dev  ## Bring the code into form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bundle: .venv/dev  ## Make the shipped bundles from nothing: simulate, train (hours; goes on after a stop)
-	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 44 --seed 1 -o data/pu200
-	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 20 --events 40 --seed 11 -o data/pu20
-	$(BIN)/trackserve train data/pu200 data/pu20 --recipe hl-lhc -o runs/hl-lhc
+bundle: .venv/dev  ## Make trackml and trackml-fast from nothing: simulate, train (two hours; goes on after a stop)
 	$(BIN)/trackserve simulate --events 20 --seed 101 --form parquet -o data/train
 	$(BIN)/trackserve simulate --events 6 --seed 202 --form parquet -o data/validation
 	$(BIN)/trackserve simulate --events 6 --seed 303 --form parquet -o data/test
 	$(BIN)/trackserve train data/train --validation data/validation --test data/test \
-	  --start runs/hl-lhc --recipe trackml -o runs/trackml
-	$(BIN)/trackserve train data/train --validation data/validation --test data/test \
-	  --networks runs/trackml --recipe trackml-fast -o runs/trackml-fast
-	$(BIN)/python -m tools.quality runs/trackml data/validation --like src/trackserve/bundles/trackml
-	$(BIN)/python -m tools.quality runs/trackml-fast data/validation --like src/trackserve/bundles/trackml-fast
-	for name in hl-lhc trackml trackml-fast; do cp runs/$$name/* src/trackserve/bundles/$$name || exit; done
+	  --recipe trackml-networks -o runs/trackml-networks
+	for name in trackml trackml-fast; do \
+	  $(BIN)/trackserve train data/train --validation data/validation --test data/test \
+	  --networks runs/trackml-networks --recipe $$name -o runs/$$name && \
+	  $(BIN)/python -m tools.quality runs/$$name data/validation --like src/trackserve/bundles/$$name || exit; done
+	for name in trackml trackml-fast; do cp runs/$$name/* src/trackserve/bundles/$$name || exit; done
+
+bundle-hl-lhc: .venv/dev  ## Make the bundle hl-lhc from nothing
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 200 --events 44 --seed 1 -o data/pu200
+	$(BIN)/trackserve simulate --conditions hl-lhc --pileup 20 --events 40 --seed 11 -o data/pu20
+	$(BIN)/trackserve train data/pu200 data/pu20 --recipe hl-lhc -o runs/hl-lhc
+	cp runs/hl-lhc/* src/trackserve/bundles/hl-lhc
 
 physics: .venv/dev  ## Judge hl-lhc on simulated events beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)
 	$(BIN)/python -m studies.physics --bundle hl-lhc $(foreach option,EVENTS DATA WORKERS,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))

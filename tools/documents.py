@@ -203,6 +203,7 @@ RECIPE = {
     "targets.short_hits": "maximum hits of a particle whose edges are weighted by `short_weight`",
     "targets.short_weight": "weight of edges of particles of up to `short_hits` hits",
     "long_edge": "mm; a true edge of length l has weight 1 + (l / `long_edge`)^2",
+    "beam_spot": "mm; each update moves its event across the beam line, by this standard deviation along x and y",
     "precision": "precision of the finished bundle on the native engine: `float32`, `bfloat16` or `int8`",
     "triplet_cuts.kink": "in r and z, as `triplets.cuts` of the bundle",
     "triplet_cuts.off": "mm",

@@ -2,8 +2,8 @@
 
     python -m tools.quality BUNDLE EVENTS --like BUNDLE
 
-[fit], [tracks] and [second_pass] are taken from the bundle of --like: they describe the detector and how
-tracks are built, and were chosen once. [quality] is learned from every track that BUNDLE finds in EVENTS,
+[fit], [tracks], [budget] and [second_pass] are taken from the bundle of --like: they describe the detector
+and how tracks are built, and were chosen once. [quality] is learned from every track that BUNDLE finds in EVENTS,
 that of a second pass from what is found after the first.
 """
 
@@ -27,7 +27,7 @@ from trackserve.training.quality import calibrated_quality
 if TYPE_CHECKING:
     from trackserve.engines.base import Pipeline
 
-TAKEN = ("fit", "tracks", "quality", SECOND_PASS)
+TAKEN = ("fit", "tracks", "budget", "quality", SECOND_PASS)
 """The tables that are taken from the other bundle; its quality, until its own is learned."""
 
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def learn(folder: Path, events: Path, like: Path) -> None:
-    """Take [fit], [tracks] and [second_pass] from the bundle ``like``, learn [quality], write ``bundle.toml``."""
+    """Take [fit], [tracks], [budget] and [second_pass] from the bundle ``like``, learn [quality], write ``bundle.toml``."""
     model, path = read_bundle(like).path / BUNDLE_FILE, folder / BUNDLE_FILE
     taken, written = (tomllib.loads(each.read_text(encoding="utf-8")) for each in (model, path))
     sources = find_events(events)

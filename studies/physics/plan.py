@@ -31,12 +31,12 @@ class Sample:
         return folder
 
 
-MAIN = Sample("test200", 50)
+MAIN = Sample("test200", 20)
 PILEUP_20 = Sample("test20", 20, {"pileup": 20}, seed=13)
 ELSEWHERE = {
     "pileup 0": Sample("pileup-0", 30, {"pileup": 0}),
-    "pileup 50": Sample("pileup-50", 10, {"pileup": 50}),
-    "pileup 100": Sample("pileup-100", 6, {"pileup": 100}),
+    "pileup 50": Sample("pileup-50", 6, {"pileup": 50}),
+    "pileup 100": Sample("pileup-100", 4, {"pileup": 100}),
     "pileup 300": Sample("pileup-300", 3, {"pileup": 300}),
     "no noise": Sample("no-noise", 3, {"noise": 0.0}),
     "30 % noise": Sample("noise-30-percent", 3, {"noise": 0.3}),

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from trackserve.errors import InputError
 from trackserve.pipeline.features import cylindrical
 from trackserve.pipeline.neighbours import passes_cuts
-from trackserve.training.samples import WRONG, Sample, turned, weighted_quantile
+from trackserve.training.samples import WRONG, Sample, turned, varied, weighted_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ def wedge(sample: Sample, recipe: Recipe, generator: np.random.Generator) -> Sam
     half = recipe.embedding.wedge * np.pi / recipe.features.scales[phi]
     rows = np.flatnonzero(np.abs(features[:, phi]) <= half)
     part = replace(sample, features=features).part(rows)
-    return replace(part, features=turned(part.features, recipe.features, generator))
+    return replace(part, features=varied(part.features, recipe, generator))
 
 
 def passing_neighbours(

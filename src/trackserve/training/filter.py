@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trackserve.errors import InputError
-from trackserve.training.samples import WRONG, Sample, turned, weighted_quantile
+from trackserve.training.samples import WRONG, Sample, varied, weighted_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,9 +53,7 @@ class FilterLoss:
         right, weight = self._targets[event]
         used = np.concatenate([right, wrong], axis=1)
         targets = right.shape[1]
-        features = torch.from_numpy(turned(sample.features, self.recipe.features, generator)).to(
-            self.device
-        )
+        features = torch.from_numpy(varied(sample.features, self.recipe, generator)).to(self.device)
         logits = self.network(features, torch.from_numpy(used).to(self.device))
         label = torch.zeros_like(logits)
         label[:targets] = 1

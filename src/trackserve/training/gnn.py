@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trackserve.training.filter import target_edges
-from trackserve.training.samples import Sample, turned
+from trackserve.training.samples import Sample, varied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class GnnLoss:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event, with the share of right decisions on targets and others."""
         sample, (edges, triplets) = self.samples[event](), self.graphs[event]()
-        turned_features = turned(sample.features, self.recipe.features, generator)
+        turned_features = varied(sample.features, self.recipe, generator)
         edges, triplets = among(edges, triplets, self._in_wedge(turned_features, edges))
         row = sample.label(edges)
         true, wanted = row >= 0, target_edges(sample, row)

@@ -144,6 +144,7 @@ class Recipe:
 
     ``min_pt`` (GeV) is the momentum above which particles are targets of the training. An edge of the
     length ``long_edge`` (mm) counts twice as much as a short one, one of twice the length five times.
+    Each update moves the beam spot of its event by ``beam_spot`` (mm, one standard deviation along x and y).
     ``precision`` is what the native engine computes the finished bundle in.
     ``validation`` and ``test`` are shares of the events of each data set, at least one event.
     The networks named in ``start`` begin at the weights of the bundle that a training is given to start
@@ -155,6 +156,7 @@ class Recipe:
     seed: int = 1
     min_pt: float = 0.9
     long_edge: float = 150.0
+    beam_spot: float = 0.0
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     validation: float = 0.05
     test: float = 0.05

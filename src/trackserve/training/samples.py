@@ -133,6 +133,23 @@ def _importance(truth: Truth, hits: Int64, targets: TargetsRecipe) -> Float32:
     return importance
 
 
+def varied(features: Float32, recipe: Recipe, generator: np.random.Generator) -> Float32:
+    """Return the features of an event as another might have had them: its beam spot moved, turned, mirrored.
+
+    The beam spot moves across the beam line by ``recipe.beam_spot`` (mm, one standard deviation along x and y).
+    """
+    columns = recipe.features
+    if recipe.beam_spot:
+        r, phi, _ = cylindrical(features, columns)
+        dx, dy = generator.normal(0, recipe.beam_spot, 2)
+        x, y = r * np.cos(phi) + dx, r * np.sin(phi) + dy
+        features = features.copy()
+        for name, moved in (("r", np.hypot(x, y)), ("phi", np.arctan2(y, x))):
+            column = columns.columns.index(name)
+            features[:, column] = moved / columns.scales[column]
+    return turned(features, columns, generator)
+
+
 def turned(features: Float32, columns: FeatureColumns, generator: np.random.Generator) -> Float32:
     """Return the features of the event turned about the beam line and mirrored, at random.
 

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trackserve.errors import InputError
 from trackserve.training.filter import target_edges
-from trackserve.training.samples import WRONG, Sample, turned, weighted_quantile
+from trackserve.training.samples import WRONG, Sample, varied, weighted_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ class TripletLoss:
             wrong_rows = wrong_rows[drawn]
         rows = np.concatenate([target_rows, wrong_rows.astype(np.int64)])
         targets = len(target_rows)
-        features = turned(sample.features, self.recipe.features, generator)
+        features = varied(sample.features, self.recipe, generator)
         # Hits and edges that are not drawn take no part: leave them out.
         chosen = triplets[:, rows].astype(np.int64)
         used_edges, place = np.unique(chosen, return_inverse=True)
