@@ -26,7 +26,7 @@ int64_t cell(double x) {
 int64_t key_of(int64_t x, int64_t y, int64_t z) { return (x << 40) + (y << 20) + z; }
 
 // Where the hits on no track lie: in cubes, found by their keys in a table that is at most half full. Most of
-// the cubes that are asked for are empty, which a bit for each says before the table is looked into.
+// the cubes that are asked for are empty: a bit per cube shows that before the table is read.
 class Cells {
 public:
     Cells(const List<Point>& points, const int64_t* labels) {
@@ -54,7 +54,7 @@ public:
     }
 
     // Whether there may be hits within STEP of this z.
-    bool reach(double z) const { return std::abs(z) < farthest_z_ + STEP; }
+    bool reach(double z) const { return std::abs(z) <= farthest_z_ + STEP; }
 
     // Adds the hits within STEP of this place.
     void around(double x, double y, double z, List<int32_t>& found) const {
@@ -181,7 +181,7 @@ Choice best_choice(End&& end, int32_t track, const Cells& cells, const List<Poin
         if (++tried > MOST_TRIED) break;
         const double r = std::sqrt(points[hit].x * points[hit].x + points[hit].y * points[hit].y);
         const double rise = end.rise(hit) - (4 * std::log(r) + 2 * std::log(chance));
-        if (std::tie(rise, hit) < std::tie(best.rise, best.hit)) best = {rise, track, hit};
+        if (rise < best.rise || (rise == best.rise && hit < best.hit)) best = {rise, track, hit};
     }
     return best;
 }

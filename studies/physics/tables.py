@@ -166,7 +166,6 @@ def columns(record: Mapping[str, Any]) -> str:
         f"native, {precision}": record,
         "native, float32": record["float32"],
         "reference, float32": record["engines"]["reference"],
-        "native, float32, beside it": record["engines"]["native"],
         "native, x, y, z alone": record["positions_only"],
     }
     each = list(found.values())

@@ -38,7 +38,7 @@ def test_the_beam_spot_moves_with_all_hits_by_what_the_recipe_says():
         apart = np.abs(np.diff(plane(after)))
         assert np.allclose(apart, np.abs(np.diff(plane(before))), atol=1e-3)
         moves.append(np.abs(np.abs(plane(after)) - np.abs(plane(before))).max())
-    # The hits farthest along the move tell its length, whose root mean square is 0.5 sqrt(2) mm.
+    # The hits farthest along the move have moved by its length: 0.5 sqrt(2) mm, root mean square.
     assert abs(np.sqrt(np.mean(np.square(moves))) - 0.5 * np.sqrt(2)) < 0.06
 
 
