@@ -24,7 +24,7 @@ def plane(features: np.ndarray) -> np.ndarray:
     return r * np.exp(1j * phi)
 
 
-def test_the_beam_spot_moves_with_all_hits_by_what_the_recipe_says():
+def test_the_beam_spot_moves_with_all_hits_as_the_recipe_sets():
     recipe, generator, before = (
         Recipe(features=COLUMNS, beam_spot=0.5),
         np.random.default_rng(1),
