@@ -162,10 +162,10 @@ def test_parameters_and_quality_are_those_of_the_python_client(build, tmp_path):
     hits = straight_tracks(tracks=40, noise=30, seed=5)
     file, fitted = _write_csv(tmp_path / "event.csv", hits), tmp_path / "tracks.csv"
     with serve(read_bundle(), Settings(max_hits=2000), **FREE_PORTS) as server:
-        with Client(server.grpc_url) as client:
-            expected = client.find_tracks(hits, parameters=True, min_quality=0.7)
-            assert 0 < len(expected) < len(client.find_tracks(hits, min_quality=0.0))
         for compact in ([], ["--compact", 0.001]):
+            with Client(server.grpc_url, compact=compact[-1] if compact else None) as client:
+                expected = client.find_tracks(hits, parameters=True, min_quality=0.7)
+                assert 0 < len(expected) < len(client.find_tracks(hits, min_quality=0.0))
             wanted = ["--min-quality", 0.7, "--parameters", fitted, *compact]
             done = _find_tracks(build, "--servers", server.grpc_url, *wanted, file)
             assert done.returncode == 0, done.stderr
@@ -173,8 +173,7 @@ def test_parameters_and_quality_are_those_of_the_python_client(build, tmp_path):
             assert len(found) == len(expected)
             for name in ("pt", "eta", "phi", "d0", "z0", "charge", "chi2", "hits", "quality"):
                 column = getattr(expected.parameters, name)
-                close = {"rtol": 1e-5} if not compact else {"rtol": 0.3, "atol": 0.05}
-                np.testing.assert_allclose(found[name], column, **close)
+                np.testing.assert_allclose(found[name], column, rtol=1e-5)
 
 
 @pytest.mark.service

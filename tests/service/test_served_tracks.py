@@ -184,7 +184,9 @@ def test_a_bundle_with_triplets_is_served_as_it_runs_in_process(shape):
     expected = open_pipeline(bundle, engine="reference").find_tracks(hits)
     assert len(expected) > 1
     with (
-        serve(bundle, Settings(shape=shape, max_hits=2000), **FREE_PORTS) as server,
+        serve(
+            bundle, Settings(shape=shape, precision="float32", max_hits=2000), **FREE_PORTS
+        ) as server,
         Client(server.grpc_url) as client,
     ):
         np.testing.assert_array_equal(client.find_tracks(hits).labels, expected.labels)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def test_leaving_the_context_leaves_nothing_behind(repository, tmp_path):
         assert len(processes_of(pid)) == 3  # tritonserver, the two served models, the pipeline
         assert shared_memory(server)
         assert "nv_inference_count" in ask(server.sockets["metrics"], "GET", "/metrics")[1]
+    deadline = time.monotonic() + 10  # the last ones may still be dying
+    while processes_of(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert processes_of(pid) == []
     assert shared_memory(server) == []
     assert "Started GRPCInferenceService" in log.read_text()
