@@ -312,7 +312,7 @@ def test_the_guard_counts(service):
 
 def test_an_event_that_killed_a_process_is_not_sent_again_and_set_aside(tiny_bundle):
     """The process is killed by us while it works: twice with the same event."""
-    slow = straight_tracks(tracks=3000, noise=5000)
+    slow = straight_tracks(tracks=9000, noise=15000)
     right = ReferencePipeline(tiny_bundle).find_tracks(HITS).labels
     guard = GuardSettings(aside_seconds=60)
     with serve(tiny_bundle, Settings(), guard=guard, **FREE_PORTS) as service:
