@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import acts
 import acts.examples
@@ -26,6 +28,7 @@ from trackserve.acts import TrackFinding, add_track_finding
 from trackserve.acts.finders import InProcess, describe_last_cut
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
+from trackserve.data import find_events
 from trackserve.data.detector import PITCH, QUIET, build_detector, build_field
 from trackserve.engines.registry import open_pipeline
 from trackserve.errors import InputError
@@ -35,6 +38,7 @@ from trackserve.serving.service import serve
 
 pytestmark = pytest.mark.service
 PIXELS, STRIPS = (7, 8, 9), (12, 13, 14, 16, 17, 18)
+EVENTS = Path(__file__).parents[2] / "examples/events/pu20"
 MUONS = 60
 GEV = acts.UnitConstants.GeV
 
@@ -220,18 +224,32 @@ def test_an_event_without_hits_says_so(detector, server, caplog):
     ("positions", "stage"),
     [
         (np.array([[30.0, 0, 0], [0, 500.0, 0], [0, -900.0, 2000.0]]), "neighbours, where 3 hits"),
-        (np.random.default_rng(0).uniform(-700, 700, (3000, 3)), "where [0-9]+ edges came"),
+        (
+            np.random.default_rng(0).uniform(-700, 700, (3000, 3)),
+            "no track had 3 hits .* left [0-9]+ of [0-9]+",
+        ),
     ],
 )
 def test_an_event_without_tracks_says_where_the_last_edge_was_cut(positions, stage):
     hits = Hits.from_positions(positions)
     finder = InProcess()
     assert len(finder.find_tracks(hits, "")) == 0
-    assert finder.last_cut(hits).startswith("the last edge was cut at ")
     assert re.search(stage, finder.last_cut(hits))
     bundle = read_bundle()
     outputs = open_pipeline(bundle).run(hit_features(hits, bundle.features))
-    assert describe_last_cut(outputs) == finder.last_cut(hits)
+    assert describe_last_cut(outputs, bundle) == finder.last_cut(hits)
+
+
+def test_whether_edges_were_cut_or_tracks_dropped_is_known():
+    bundle = read_bundle("hl-lhc")
+    hits = next(iter(find_events(EVENTS))).read().hits
+    outputs = open_pipeline(bundle).run(hit_features(hits, bundle.features))
+    worse = replace(outputs, scored=replace(outputs.scored, scores=outputs.scored.scores / 100))
+    cut = "the last edge was cut at gnn, where [0-9]+ edges came, the best with a score of 0.0"
+    assert re.match(cut, describe_last_cut(worse, bundle))
+    long = replace(bundle, track_builder=replace(bundle.track_builder, min_hits=100))
+    dropped = "no track had 100 hits.*, though the cut at gnn left [1-9][0-9]* of [0-9]+ edges"
+    assert re.match(dropped, describe_last_cut(outputs, long))
 
 
 def test_parameters_are_estimated_for_acts_fit(detector, server):

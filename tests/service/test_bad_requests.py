@@ -135,12 +135,12 @@ def test_a_request_that_waits_too_long_is_refused(tiny_bundle):
             return "answered"
 
     with (
-        serve(tiny_bundle, Settings(queue_timeout=0.01), **FREE_PORTS) as server,
+        serve(tiny_bundle, Settings(queue_timeout=0.001), **FREE_PORTS) as server,
         ThreadPoolExecutor(4) as pool,
     ):
         answers = list(pool.map(ask, [server.grpc_url] * 8))
     assert "answered" in answers
-    assert any("this server's limit is 0.01 s; retry after" in answer for answer in answers)
+    assert any("this server's limit is 0.001 s; retry after" in answer for answer in answers)
 
 
 def _fail_below(hits: int, path) -> None:

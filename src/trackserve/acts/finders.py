@@ -5,6 +5,8 @@ from __future__ import annotations
 from threading import local
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trackserve.client import Client
 from trackserve.errors import InputError, MissingDependencyError, TrackserveError, needs_extra
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from trackserve.bundle import Bundle
     from trackserve.engines.base import Pipeline
     from trackserve.event import Hits, Tracks
     from trackserve.pipeline.stages import StageOutputs
@@ -78,7 +81,7 @@ class InProcess:
         from trackserve.pipeline.features import hit_features
 
         features = hit_features(hits, self._bundle.features)
-        return describe_last_cut(self._pipeline().run(features))
+        return describe_last_cut(self._pipeline().run(features), self._bundle)
 
     def _pipeline(self) -> Pipeline:
         if not hasattr(self._here, "pipeline"):
@@ -87,8 +90,13 @@ class InProcess:
         return pipeline
 
 
-def describe_last_cut(outputs: StageOutputs) -> str:
-    """Return at which stage the last edge was cut, and how many edges came there."""
+def describe_last_cut(outputs: StageOutputs, bundle: Bundle) -> str:
+    """Return at which stage the last edge was cut, or what tracks lacked, and how many edges came there.
+
+    Of two passes that is the second, whose cuts are the wider.
+    """
+    if outputs.second is not None and bundle.second_pass is not None:
+        return describe_last_cut(outputs.second.outputs, bundle.second_pass)
     came = len(outputs.order)
     if came == 0:
         return "there was no hit"
@@ -102,8 +110,15 @@ def describe_last_cut(outputs: StageOutputs) -> str:
         if graph.edges.shape[1] == 0:
             return f"the last edge was cut at {stage}, where {came} {what} came"
         came, what = graph.edges.shape[1], "edges"
-    best = float(outputs.scored.scores.max())
-    return f"the last edge was cut at gnn, where {came} edges came, the best with a score of {best:.3g}"
+    scores, builder = outputs.scored.scores, bundle.track_builder
+    passed = int((scores >= np.float32(builder.cut)).sum())
+    if passed == 0:
+        best = float(scores.max())
+        return f"the last edge was cut at gnn, where {came} edges came, the best with a score of {best:.3g}"
+    needed = f"{builder.min_hits} hits"
+    if builder.min_quality > 0:
+        needed += f" and a quality of {builder.min_quality:g}"
+    return f"no track had {needed}, though the cut at gnn left {passed} of {came} edges"
 
 
 def explain_empty(hits: Hits, finder: Served | InProcess, bundle: Path | str | None) -> str:
