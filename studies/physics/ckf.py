@@ -6,8 +6,8 @@ The chain is what a reconstruction with ACTS runs: space points from the pixels,
 seeding, track parameters from the seeds, the combinatorial Kalman filter through pixels and strips,
 greedy ambiguity resolution. It gets what the networks get (positions, modules, cluster sizes as
 they stand in the files) and knows besides what they do not: geometry, material and field. One
-thread. Settings were tuned on validation events for |eta| < 4: a wide beam spot at pileup 200 (seed 2),
-and the conditions ``trackml`` (seed 202).
+thread. Settings were tuned on validation events for |eta| < 4: of the conditions ``hl-lhc`` (seed 2)
+and ``trackml`` (seed 202).
 """
 
 from __future__ import annotations
@@ -125,15 +125,30 @@ TRACKML = Settings(
     },
 )
 
+HL_LHC = replace(
+    TRACKML,
+    fewest_measurements=5,
+    selection={**TRACKML.selection, "loc1Min": -200.0, "loc1Max": 200.0},
+    seeding={
+        **TRACKML.seeding,
+        "minPt": 0.8,
+        "impactMax": 1.0,
+        "collisionRegionMin": -200.0,
+        "collisionRegionMax": 200.0,
+    },
+)
+
 CONFIGURATIONS = {
-    "best": Settings(),
-    "fast": Settings(
+    "best": HL_LHC,
+    "fast": replace(
+        HL_LHC,
         strip_holes=1,
         seeding={
-            **SEEDING,
-            "impactMax": 1.0,
+            **HL_LHC.seeding,
+            "minPt": 0.9,
+            "impactMax": 0.5,
             "sigmaScattering": 2.0,
-            "maxSeedsPerSpM": 0,
+            "maxSeedsPerSpM": 1,
         },
     ),
     "ten branches": Settings(branches=10, measurement_chi2=15.0, outlier_chi2=25.0),
@@ -152,16 +167,11 @@ CONFIGURATIONS = {
         },
     ),
 }
-"""The first three were chosen on three validation events. Time goes with the number of seeds, most of which are wrong:
-``fast`` keeps one seed a space point in the middle where ``best`` keeps two, and cuts them harder.
-With several branches wide cuts multiply candidates, so those are tighter there.
-
-Those for ``trackml`` were chosen on six validation events of that kind, for the highest headline and
-strict efficiency with at most 1 % fakes. Hits are missing there: of 37 strict targets that ``best`` lost
-on three events, 31 had no seed, for points of a seed might be 80 mm apart in r and a missing layer leaves
-84 or more. Strict went from 97.8 to 99.0 %, headline, with tracks of four hits, from 94.1 to 97.9 %.
-``fast, trackml`` gives up 0.6 points of strict for a quarter of the time. Measured errors did not
-matter to the efficiency; they leave fewer fakes."""
+"""The first two are for a wide beam spot. Each was chosen on validation events of its conditions, for the highest headline
+and strict efficiency with at most 1 % fakes (docs/physics.md has what was tried). Hits are missing there, so seeds
+pass over a layer: points of a seed may be 105 mm apart in r. Time goes with the number of seeds, most of which are
+wrong: ``fast`` keeps one or two seeds a space point in the middle where ``best`` keeps five, and cuts them harder.
+With several branches wide cuts multiply candidates, so those are tighter there."""
 
 SPREAD_OF_LONG_CLUSTER = 0.5
 """Error of a cluster of two or more cells, relative to pitch / sqrt(12) of a single cell."""
