@@ -79,7 +79,11 @@ def numbers(
 ) -> dict[str, Any]:
     """Return what was counted on all events, or on the ``chosen`` ones, every ratio as a number."""
     total = judged.together(chosen)
-    rates = {**ratio("fake_rate", total.fakes), **ratio("duplicate_rate", total.duplicates)}
+    rates = {
+        **ratio("fake_rate", total.fakes),
+        **ratio("hard_fake_rate", total.hard_fakes),
+        **ratio("duplicate_rate", total.duplicates),
+    }
     targets = {}
     for each in TARGET_SETS:
         counts = total.targets[each.name]

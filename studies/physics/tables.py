@@ -232,9 +232,13 @@ def _efficiencies(
 
 
 def _rates(records: Iterable[Mapping[str, Any]]) -> list[Sequence[str]]:
+    names = {
+        "fake_rate": "fake rate",
+        "hard_fake_rate": "fake rate above 0.9 GeV",
+        "duplicate_rate": "duplicate rate",
+    }
     return [
-        (key.replace("_", " "), *(percent(each["headline"], key) for each in records))
-        for key in ("fake_rate", "duplicate_rate")
+        (name, *(percent(each["headline"], key) for each in records)) for key, name in names.items()
     ]
 
 
