@@ -209,13 +209,13 @@ def configurations(record: Mapping[str, Any]) -> str:
     return markdown(rows)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = round(value, 6) if isinstance(value, float) else value
+            flat[f"{prefix}{name}"] = round(value, 6) if isinstance(value, float) else value
     return flat
 
 
