@@ -38,7 +38,7 @@ format: .venv/dev  ## Bring the code into form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bundle: .venv/dev  ## Make trackml and trackml-fast from nothing: simulate, train (two hours; goes on after a stop)
+bundle: .venv/dev  ## Make trackml and trackml-fast from nothing: simulate, train (an hour; goes on after a stop)
 	$(BIN)/trackserve simulate --events 20 --seed 101 --form parquet -o data/train
 	$(BIN)/trackserve simulate --events 6 --seed 202 --form parquet -o data/validation
 	$(BIN)/trackserve simulate --events 6 --seed 303 --form parquet -o data/test

@@ -96,7 +96,7 @@ RESOLUTION = {
     17: (30.4, 30.2, 3093.0, 2850.0),
     18: (7.0, 7.0, 3130.0, 3130.0),
 }
-"""The conditions ``trackml``: standard deviations of particles above 0.8 GeV on validation events."""
+"""Standard deviations of particles above 0.8 GeV on validation events of ``trackml``, whose digitisation ``hl-lhc`` shares."""
 
 TRACKML = Settings(
     measurement_chi2=20.0,
@@ -167,11 +167,11 @@ CONFIGURATIONS = {
         },
     ),
 }
-"""The first two are for a wide beam spot. Each was chosen on validation events of its conditions, for the highest headline
-and strict efficiency with at most 1 % fakes (docs/physics.md has what was tried). Hits are missing there, so seeds
+"""The first two are for a wide beam spot. ``best`` was chosen on validation events of its conditions, for the highest headline
+and strict efficiency with at most 1 % fakes, ``fast`` for time at half a point less (docs/physics.md). Hits are missing there, so seeds
 pass over a layer: points of a seed may be 105 mm apart in r. Time goes with the number of seeds, most of which are
 wrong: ``fast`` keeps one or two seeds a space point in the middle where ``best`` keeps five, and cuts them harder.
-With several branches wide cuts multiply candidates, so those are tighter there."""
+``ten branches`` was chosen when none were missing: wide cuts on chi2 would multiply candidates."""
 
 SPREAD_OF_LONG_CLUSTER = 0.5
 """Error of a cluster of two or more cells, relative to pitch / sqrt(12) of a single cell."""

@@ -55,7 +55,7 @@ FEW = 3
 ENGINES = ("float32", "reference engine")
 """The jobs that compare both engines in full precision on the nominal events."""
 TEN_BRANCHES_EVENTS = 1
-"""An event with ten branches costs minutes."""
+"""Enough to show what more branches do."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class InProcess:
         return self._bundle.digest()
 
     def last_cut(self, hits: Hits) -> str:
-        """Return at which stage the last edge of these hits without tracks was cut."""
+        """Return at which stage the last edge of these hits without tracks was cut, or what tracks lacked."""
         from trackserve.pipeline.features import hit_features
 
         features = hit_features(hits, self._bundle.features)
@@ -122,7 +122,7 @@ def describe_last_cut(outputs: StageOutputs, bundle: Bundle) -> str:
 
 
 def explain_empty(hits: Hits, finder: Served | InProcess, bundle: Path | str | None) -> str:
-    """Return at which stage the last edge of an event without tracks was cut.
+    """Return at which stage the last edge of an event without tracks was cut, or what tracks lacked.
 
     A server answers labels only, so the event is run again here, through the bundle that is served.
     """
