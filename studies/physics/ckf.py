@@ -170,8 +170,8 @@ CONFIGURATIONS = {
 """The first two are for a wide beam spot. ``best`` was chosen on validation events of its conditions, for the highest headline
 and strict efficiency with at most 1 % fakes, ``fast`` for time at half a point less (docs/physics.md). Hits are missing there, so seeds
 pass over a layer: points of a seed may be 105 mm apart in r. Time goes with the number of seeds, most of which are
-wrong: ``fast`` keeps one or two seeds a space point in the middle where ``best`` keeps five, and cuts them harder.
-``ten branches`` was chosen when none were missing: wide cuts on chi2 would multiply candidates."""
+wrong: ``fast`` keeps two seeds a space point in the middle (``fast, trackml`` one) where ``best`` keeps five, and cuts them
+harder. ``ten branches`` was chosen when no hits were missing; wider cuts on chi2 would multiply its candidates."""
 
 SPREAD_OF_LONG_CLUSTER = 0.5
 """Error of a cluster of two or more cells, relative to pitch / sqrt(12) of a single cell."""

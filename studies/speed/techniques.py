@@ -62,7 +62,8 @@ RESULT = RESULTS / "techniques.json"
 UNPRUNED = Path(__file__).with_name("unpruned")
 """The shipped networks as they were before they were pruned."""
 UNPRUNED_CUTS = {"filter": 0.067983582208222, "triplets": 0.2964884402345186}
-"""Their cuts, which keep the same shares of the targets as those of the pruned networks."""
+"""Their cuts, which keep the same shares of the targets as those of the pruned networks. Both are of the training of
+``hl-lhc``: ``filter.checkpoint`` and ``triplets.checkpoint``, and have to be taken again where it is trained again."""
 BASE = "float32"
 STEPS = 3
 EDGES_OF_AN_UPDATE = 60_000

@@ -91,9 +91,9 @@ class InProcess:
 
 
 def describe_last_cut(outputs: StageOutputs, bundle: Bundle) -> str:
-    """Return at which stage the last edge was cut, or what tracks lacked, and how many edges came there.
+    """Return at which stage the last edge was cut and how many came there, or what the tracks of those left lacked.
 
-    Of two passes that is the second, whose cuts are the wider.
+    Where a bundle has two passes, the second is described: its cuts are the wider.
     """
     if outputs.second is not None and bundle.second_pass is not None:
         return describe_last_cut(outputs.second.outputs, bundle.second_pass)
