@@ -25,7 +25,7 @@ from acts.examples.simulation import (
 
 from served import FREE_PORTS
 from trackserve.acts import TrackFinding, add_track_finding
-from trackserve.acts.finders import InProcess, describe_last_cut
+from trackserve.acts.finders import InProcess, why_no_tracks
 from trackserve.bundle import read_bundle
 from trackserve.client import Client
 from trackserve.data import find_events
@@ -234,10 +234,10 @@ def test_an_event_without_tracks_says_where_the_last_edge_was_cut(positions, sta
     hits = Hits.from_positions(positions)
     finder = InProcess()
     assert len(finder.find_tracks(hits, "")) == 0
-    assert re.search(stage, finder.last_cut(hits))
+    assert re.search(stage, finder.why_no_tracks(hits))
     bundle = read_bundle()
     outputs = open_pipeline(bundle).run(hit_features(hits, bundle.features))
-    assert describe_last_cut(outputs, bundle) == finder.last_cut(hits)
+    assert why_no_tracks(outputs, bundle) == finder.why_no_tracks(hits)
 
 
 def test_whether_edges_were_cut_or_tracks_dropped_is_known():
@@ -246,10 +246,10 @@ def test_whether_edges_were_cut_or_tracks_dropped_is_known():
     outputs = open_pipeline(bundle).run(hit_features(hits, bundle.features))
     worse = replace(outputs, scored=replace(outputs.scored, scores=outputs.scored.scores / 100))
     cut = "the last edge was cut at gnn, where [0-9]+ edges came, the best with a score of 0.0"
-    assert re.match(cut, describe_last_cut(worse, bundle))
+    assert re.match(cut, why_no_tracks(worse, bundle))
     long = replace(bundle, track_builder=replace(bundle.track_builder, min_hits=100))
     dropped = "no track had 100 hits.*, though the cut at gnn left [1-9][0-9]* of [0-9]+ edges"
-    assert re.match(dropped, describe_last_cut(outputs, long))
+    assert re.match(dropped, why_no_tracks(outputs, long))
 
 
 def test_parameters_are_estimated_for_acts_fit(detector, server):

@@ -76,12 +76,12 @@ class InProcess:
         """Return the digest of the bundle."""
         return self._bundle.digest()
 
-    def last_cut(self, hits: Hits) -> str:
+    def why_no_tracks(self, hits: Hits) -> str:
         """Return at which stage the last edge of these hits without tracks was cut, or what tracks lacked."""
         from trackserve.pipeline.features import hit_features
 
         features = hit_features(hits, self._bundle.features)
-        return describe_last_cut(self._pipeline().run(features), self._bundle)
+        return why_no_tracks(self._pipeline().run(features), self._bundle)
 
     def _pipeline(self) -> Pipeline:
         if not hasattr(self._here, "pipeline"):
@@ -90,13 +90,13 @@ class InProcess:
         return pipeline
 
 
-def describe_last_cut(outputs: StageOutputs, bundle: Bundle) -> str:
+def why_no_tracks(outputs: StageOutputs, bundle: Bundle) -> str:
     """Return at which stage the last edge was cut and how many came there, or what the tracks of those left lacked.
 
     Where a bundle has two passes, the second is described: its cuts are the wider.
     """
     if outputs.second is not None and bundle.second_pass is not None:
-        return describe_last_cut(outputs.second.outputs, bundle.second_pass)
+        return why_no_tracks(outputs.second.outputs, bundle.second_pass)
     came = len(outputs.order)
     if came == 0:
         return "there was no hit"
@@ -129,9 +129,9 @@ def explain_empty(hits: Hits, finder: Served | InProcess, bundle: Path | str | N
     if len(hits) == 0:
         return "there was no hit"
     if isinstance(finder, InProcess):
-        return finder.last_cut(hits)
+        return finder.why_no_tracks(hits)
     try:
         here = InProcess(bundle)
-        return here.last_cut(hits) if here.digest() == finder.digest() else NO_EXPLANATION
+        return here.why_no_tracks(hits) if here.digest() == finder.digest() else NO_EXPLANATION
     except (MissingDependencyError, InputError, TrackserveError):
         return NO_EXPLANATION

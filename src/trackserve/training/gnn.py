@@ -40,15 +40,15 @@ class GnnLoss:
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of an event, with the share of right decisions on targets and others."""
         sample, (edges, triplets) = self.samples[event](), self.graphs[event]()
-        turned_features = varied(sample.features, self.recipe, generator)
-        edges, triplets = among(edges, triplets, self._in_wedge(turned_features, edges))
+        seen = varied(sample.features, self.recipe, generator)
+        edges, triplets = among(edges, triplets, self._in_wedge(seen, edges))
         row = sample.label(edges)
         true, wanted = row >= 0, target_edges(sample, row)
         weight = np.where(true, self.recipe.gnn.soft_weight, 1).astype(np.float32)
         weight[wanted] = sample.weight(self.recipe.long_edge)[row[wanted]]
         # Hits without an edge take no part: leave them out.
         used, place = np.unique(edges, return_inverse=True)
-        features = torch.from_numpy(turned_features[used]).to(self.device)
+        features = torch.from_numpy(seen[used]).to(self.device)
         ends = torch.from_numpy(place.reshape(edges.shape)).to(self.device)
         logits = self.network(features, ends, torch.from_numpy(triplets).to(self.device))
         if not len(logits):

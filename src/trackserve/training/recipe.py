@@ -213,7 +213,7 @@ def read_recipe(recipe: str | Path) -> Recipe:
     """Read a recipe: the name of one that comes with the package, or a TOML file.
 
     A file inherits every setting that it does not have from the recipe that its key ``base`` names,
-    ``trackml`` where it has no such key, and from the defaults alone where that is ``none``. Raises
+    ``hl-lhc`` where it has no such key, and from the defaults alone where that is ``none``. Raises
     :class:`InputError` that names the setting that is unknown or of the wrong type.
     """
     path, settings = _read(recipe)
