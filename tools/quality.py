@@ -21,6 +21,7 @@ from trackserve.bundle import BUNDLE_FILE, Bundle, read_bundle
 from trackserve.bundle.second_pass import SECOND_PASS
 from trackserve.data import find_events
 from trackserve.engines.registry import open_pipeline
+from trackserve.errors import TrackserveError
 from trackserve.files import write_text
 from trackserve.training.quality import calibrated_quality
 
@@ -40,12 +41,15 @@ def main() -> None:
     )
     parser.add_argument("--like", type=Path, required=True, metavar="BUNDLE")
     options = parser.parse_args()
-    learn(options.bundle, options.events, options.like)
+    try:
+        learn(options.bundle, options.events, options.like)
+    except TrackserveError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def learn(folder: Path, events: Path, like: Path) -> None:
     """Take [fit], [tracks], [budget] and [second_pass] from the bundle ``like``, learn [quality], write ``bundle.toml``."""
-    model, path = read_bundle(like).path / BUNDLE_FILE, folder / BUNDLE_FILE
+    model, path = (read_bundle(each).path / BUNDLE_FILE for each in (like, folder))
     taken, written = (tomllib.loads(each.read_text(encoding="utf-8")) for each in (model, path))
     sources = find_events(events)
     provenance = written.pop("provenance", {})
