@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 
 import numpy as np
 import pytest
 
-from served import MAX_HITS
+from served import MAX_HITS, counted, wait_for
 from tiny_bundle import straight_tracks
 from trackserve.cli import main
 from trackserve.client import Client
@@ -58,13 +57,17 @@ def test_refusals_are_counted_since_the_start(monolith, capsys):
         each.outcomes for each in read_status(monolith.grpc_url, monolith.metrics_url, seconds=0)
     )
     assert before is not None
+    name = 'trackserve_requests_total{bundle="tiny",model="track_finding",outcome="unusable"}'
+    known = counted(monolith).get(name, 0)
     with Client(monolith.grpc_url) as client, pytest.raises(InputError):
         client.find_tracks(np.full((4, 3), np.nan))
-    time.sleep(1.0)  # the models report their counts twice a second
+    wait_for(monolith, name, known + 1)
     assert main(["status", monolith.http_url, "--metrics", monolith.metrics_url]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"{monolith.http_url}\n  bundle    tiny (")
-    assert f", {before.get('unusable', 0) + 1} unusable, " in printed
+    unusable = re.search(r", (\d+) unusable, ", printed)
+    assert unusable
+    assert int(unusable[1]) > before.get("unusable", 0)
     assert re.search(r"pipeline 1 x 1 .*\n.*at most, 64 waiting", printed)
 
 

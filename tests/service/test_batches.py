@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,8 +53,9 @@ def test_events_of_one_execution_are_answered_and_counted_apart(tiny_bundle, eng
     ):
         answers = list(pool.map(ask, *zip(*asked, strict=True)))
         total = f'trackserve_events_total{{bundle="{bundle.name}",stage="%s"}}'
-        wait_for(server, total % "tracks", len(asked) - 1)
-        time.sleep(1.0)  # the other counters have been reported, too
+        for stage in STAGE_NAMES:
+            events = len(slow) + len(small) if stage == "features" else len(asked) - 1
+            wait_for(server, total % stage, events)
         found = counted(server)
     expected = [pipeline.find_tracks(hits).labels for hits in (*slow, *small)]
     expected += ["hit row 7: z is nan; every hit needs finite numbers", *expected[len(slow) :]]

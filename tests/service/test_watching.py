@@ -35,9 +35,10 @@ def test_the_pipelines_own_counters_are_among_the_metrics(server, tiny_bundle):
         with pytest.raises(InputError):
             client.find_tracks(np.full((4, 3), np.nan))
     wait_for(server, name % "unusable", before.get(name % "unusable", 0) + 1)
-    wait_for(server, 'trackserve_events_total{bundle="tiny",stage="tracks"}',
-             before.get('trackserve_events_total{bundle="tiny",stage="tracks"}', 0) + 2)  # fmt: skip
-    time.sleep(1.0)
+    wait_for(server, name % "answered", before.get(name % "answered", 0) + 2)
+    for stage in STAGES:
+        events = f'trackserve_events_total{{bundle="tiny",stage="{stage.name}"}}'
+        wait_for(server, events, before.get(events, 0) + 2)
     more = {key: value - before.get(key, 0.0) for key, value in counted(server).items()}
     assert more[name % "answered"] == 2
     assert more[name % "unusable"] == 1
@@ -105,7 +106,8 @@ def test_a_request_has_a_line_in_the_log_by_the_name_that_the_client_knows(
 
 
 def test_a_server_that_is_stopped_answers_what_it_has_taken(tiny_bundle):
-    hits = straight_tracks(tracks=3000, noise=5000)
+    # A slow event: how many are pending is reported but twice a second.
+    hits = straight_tracks(tracks=12000, noise=20000)
     expected = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     asked = 6
 

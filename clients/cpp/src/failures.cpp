@@ -72,7 +72,7 @@ void raise_failure(grpc::StatusCode code, const std::string& message, const std:
   }
   switch (code) {
     case grpc::StatusCode::DEADLINE_EXCEEDED:
-      throw UnreachableError("no answer from " + url + " within " + shortest(timeout) + " s");
+      throw UnreachableError("no answer from " + url + " within " + seconds(timeout) + " s");
     case grpc::StatusCode::INVALID_ARGUMENT:
       throw InputError(reason);
     case grpc::StatusCode::UNAVAILABLE:

@@ -12,9 +12,10 @@ inline std::string fixed(double value, int digits) {
   return text;
 }
 
-inline std::string shortest(double value) {
+// A time limit: two digits, for what is left of a longer one is no round number.
+inline std::string seconds(double value) {
   char text[64];
-  std::snprintf(text, sizeof text, "%.3g", value);
+  std::snprintf(text, sizeof text, value < 10 ? "%.2g" : "%.0f", value);
   return text;
 }
 

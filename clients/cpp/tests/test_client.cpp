@@ -121,7 +121,7 @@ void servers_are_read_or_refused() {
 void failures_become_errors() {
   using grpc::StatusCode;
   const auto explain = [](StatusCode code, const char* message) {
-    return [=] { raise_failure(code, message, "grpc://a:1", 0.25); };
+    return [=] { raise_failure(code, message, "grpc://a:1", 0.2497); };
   };
   const auto refused = raised<RefusedError>(
       explain(StatusCode::UNAVAILABLE, "[request id: 7] the queue is full: 64 requests wait; "

@@ -57,7 +57,9 @@ def explain(error: InferenceServerException, url: str, timeout: float) -> Tracks
 
 def no_answer(url: str, timeout: float) -> UnreachableError:
     """Return the error for a server that took too long."""
-    return UnreachableError(f"no answer from {url} within {timeout:.3g} s")
+    # Two digits: what is left of a longer limit is no round number.
+    seconds = f"{timeout:.2g}" if timeout < 10 else f"{timeout:.0f}"
+    return UnreachableError(f"no answer from {url} within {seconds} s")
 
 
 def unreachable(url: str, reason: str) -> UnreachableError:
