@@ -96,19 +96,20 @@ def test_both_servers_get_requests_and_the_fleet_tells_of_each(fleet, tiny_bundl
     with ThreadPoolExecutor() as pool:
         list(pool.map(find, [*urls, *urls]))
 
-    def answered() -> list[int]:
-        found = re.findall(r"start (\d+) answered", status_report(fleet.address))
-        return list(map(int, found))
+    def reported() -> float:
+        samples = re.findall(r'requests_total{.*outcome="answered"} (\d+)', fleet.metrics())
+        return sum(map(float, samples))
 
-    wait_until(lambda: sum(answered()) >= 4 * len(EVENTS))  # they are reported twice a second
-    assert len(answered()) == 2
-    assert all(answered())
-    assert sum(answered()) == 4 * len(EVENTS)
+    wait_until(lambda: reported() >= 4 * len(EVENTS))  # it is reported twice a second
     assert main(["status", fleet.address]) == 0
     printed = capsys.readouterr().out
     head = rf"fleet of 2 servers at {fleet.address}: \d+\.\d events/s; Envoy restarted 0 times\n"
     assert re.match(head, printed)
     assert printed.count(f"tiny ({tiny_bundle.digest()})") == 2
+    answered = list(map(int, re.findall(r"start (\d+) answered", printed)))
+    assert len(answered) == 2
+    assert all(answered)
+    assert sum(answered) == 4 * len(EVENTS)
     ids = [line["request_id"] for line in logged_requests(fleet, 4 * len(EVENTS))]
     for url in urls:
         assert ids.count(f"from-{url}") == 2 * len(EVENTS)
