@@ -46,8 +46,7 @@ bundle: .venv/dev  ## Make trackml and trackml-fast from nothing: simulate, trai
 	  --recipe trackml-networks -o runs/trackml-networks
 	for name in trackml trackml-fast; do \
 	  $(BIN)/trackserve train data/train --validation data/validation --test data/test \
-	  --networks runs/trackml-networks --recipe $$name -o runs/$$name && \
-	  $(BIN)/python -m tools.quality runs/$$name data/validation --like src/trackserve/bundles/$$name || exit; done
+	  --networks runs/trackml-networks --recipe $$name -o runs/$$name || exit; done
 	for name in trackml trackml-fast; do cp runs/$$name/* src/trackserve/bundles/$$name || exit; done
 
 HL_LHC := data/hl-lhc
@@ -58,7 +57,6 @@ bundle-hl-lhc: .venv/dev  ## Make the bundle hl-lhc from nothing (an hour; goes 
 	$(BIN)/trackserve simulate --conditions hl-lhc --events 4 --seed 5 --form parquet -o $(HL_LHC)/test
 	$(BIN)/trackserve train $(HL_LHC)/pu200 $(HL_LHC)/pu20 --validation $(HL_LHC)/validation --test $(HL_LHC)/test \
 	  --recipe hl-lhc -o runs/hl-lhc
-	$(BIN)/python -m tools.quality runs/hl-lhc $(HL_LHC)/validation --like src/trackserve/bundles/hl-lhc
 	cp runs/hl-lhc/* src/trackserve/bundles/hl-lhc
 
 physics: .venv/dev  ## Judge hl-lhc on simulated events beside a Kalman filter (EVENTS=DIR DATA=DIR WORKERS=N)

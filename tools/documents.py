@@ -196,6 +196,7 @@ RECIPE = {
     "seed": "seed of every random draw",
     "min_pt": "GeV; minimum pT of the targets",
     "start": "networks that start from the weights of the `--start` bundle",
+    "like": "bundle of the same detector, by name or folder, whose `[fit]`, `[tracks]`, `[budget]` and `[second_pass]` are taken over; empty: none",
     "targets.max_radius": "mm; maximum production radius of targets; up to 2 mm only primaries count",
     "targets.hard_pt": "GeV; above this pT, edges are weighted by `hard_weight`",
     "targets.hard_weight": "weight of edges of particles above `hard_pt`",
@@ -261,8 +262,8 @@ RECIPE = {
     "gnn.soft_weight": "weight of a true edge of a particle that is not a target",
     "tracks.method": "`components` or `walk`",
     "tracks.min_hits": "minimum hits of a track",
-    "tracks.fakes": "maximum fake rate in each data set",
-    "tracks.cuts": "candidate cuts on the GNN's score",
+    "tracks.fakes": "maximum fake rate in each data set; without `like`",
+    "tracks.cuts": "candidate cuts on the GNN's score; without `like`",
 }
 """Every setting of a recipe in words."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import astuple
 
 import numpy as np
 import pytest
 
-from tools import quality
-from trackserve.bundle import read_bundle
 from trackserve.errors import InputError
 from trackserve.pipeline.quality import QualityModel
 from trackserve.training.quality import learn_quality
@@ -42,22 +39,3 @@ def test_right_tracks_alone_teach_nothing():
     properties, _, _ = made_up(100, seed=4)
     with pytest.raises(InputError, match="100 of 100 tracks are right"):
         learn_quality(properties, np.ones(100, bool))
-
-
-@pytest.mark.parametrize("missing", ["bundle", "events", "like"])
-def test_a_bundle_stays_as_it_is_where_something_is_missing(missing, tmp_path, monkeypatch, capsys):
-    paths = {name: tmp_path / name for name in ("bundle", "events", "like")}
-    for name in ("bundle", "like"):
-        if name != missing:
-            shutil.copytree(read_bundle("hl-lhc").path, paths[name])
-    if missing != "events":
-        paths["events"].mkdir()
-    given = [str(paths["bundle"]), str(paths["events"]), "--like", str(paths["like"])]
-    monkeypatch.setattr("sys.argv", ["quality", *given])
-    with pytest.raises(SystemExit, match="2"):
-        quality.main()
-    said = capsys.readouterr().err
-    assert said.startswith(f"python -m tools.quality: {paths[missing]} ")
-    assert said.count("\n") == 1
-    if missing != "bundle":
-        assert read_bundle(paths["bundle"]).digest() == read_bundle("hl-lhc").digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -240,6 +241,21 @@ def test_events_apart_and_networks_of_another_bundle(place, tmp_path):
     assert says["networks"]["bundle"] == f"small {read_bundle(first).digest()}"
     assert says["networks"]["recipe"]["min_pt"] == 0.9
     assert not (tmp_path / "second.training/metrics.jsonl").exists()
+
+
+@pytest.mark.filterwarnings("ignore:the reference engine runs")
+def test_a_bundle_like_another_has_its_fit_and_is_measured_with_it(place, tmp_path):
+    recipe = small_recipe(tmp_path, old="seed = 3", new='seed = 3\nlike = "hl-lhc"')
+    with pytest.warns(UserWarning, match="0 of 0 tracks are right"):  # its scores are too low
+        train([place / "data"], tmp_path / "second", recipe, networks=place / "bundle")
+    second, shipped = read_bundle(tmp_path / "second"), read_bundle("hl-lhc")
+    assert (second.fit, second.quality) == (shipped.fit, shipped.quality)
+    own = {"min_hits": recipe.tracks.min_hits}
+    assert second.track_builder == replace(shipped.track_builder, **own)
+    chosen = json.loads((tmp_path / "second.training/chosen.json").read_text())
+    assert "track_cut" not in chosen
+    assert second.provenance["like"] == f"hl-lhc {shipped.digest()}"
+    assert second.provenance["physics"]["data"]["events"] == 1
 
 
 def test_networks_of_other_features_are_not_taken(place, tmp_path):

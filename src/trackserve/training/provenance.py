@@ -35,12 +35,11 @@ def description(
     data: Sequence[Path],
     events: Mapping[str, int],
     taken: Mapping[str, Bundle | None],
-    physics: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the content of ``bundle.toml``.
+    """Return the content of ``bundle.toml``, but for the physics.
 
     ``data`` are the folders and archives, ``events`` counts the events of each part, ``taken`` are the
-    bundles that networks or weights came from, ``physics`` is what :func:`measured_physics` returns.
+    bundles that networks or weights came from.
     """
     return {
         "name": recipe.name,
@@ -61,7 +60,7 @@ def description(
         },
         "tracks": {
             "method": recipe.tracks.method,
-            "cut": chosen["track_cut"],
+            **({} if recipe.like else {"cut": chosen["track_cut"]}),
             "min_hits": recipe.tracks.min_hits,
         },
         **budget_tables(Budget(KNOWN.get(recipe.detector, Extent()))),
@@ -76,7 +75,6 @@ def description(
             },
             "recipe": asdict(recipe),
             **{name: taken_from(each) for name, each in taken.items() if each is not None},
-            "physics": dict(physics),
         },
     }
 

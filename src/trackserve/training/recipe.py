@@ -130,7 +130,10 @@ class GnnRecipe:
 
 @dataclass(frozen=True)
 class TracksRecipe:
-    """How tracks are built; of ``cuts`` on scores, the best with at most ``fakes`` of the tracks fake."""
+    """How tracks are built; of ``cuts`` on scores, the best with at most ``fakes`` of the tracks fake.
+
+    The cut is not chosen where the recipe's ``like`` names a bundle: it has one that goes with its fit.
+    """
 
     method: Literal["components", "walk"] = "walk"
     min_hits: int = 6
@@ -148,7 +151,8 @@ class Recipe:
     ``precision`` is what the native engine computes the finished bundle in.
     ``validation`` and ``test`` are shares of the events of each data set, at least one event.
     The networks named in ``start`` begin at the weights of the bundle that a training is given to start
-    from, where it is given one.
+    from, where it is given one. ``like`` names a bundle of the same detector whose fit, tracks, budget and
+    second pass the new one takes over: they were chosen by hand.
     """
 
     name: str = "trackml"
@@ -161,6 +165,7 @@ class Recipe:
     validation: float = 0.05
     test: float = 0.05
     start: tuple[str, ...] = ("embedding", "filter", "triplets", "gnn")
+    like: str = ""
     features: FeatureColumns = field(
         default_factory=lambda: FeatureColumns(
             ("r", "phi", "z"), (1000.0, 3.141592653589793, 1000.0), {}

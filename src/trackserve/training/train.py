@@ -1,7 +1,7 @@
 """The whole training: events in, bundle out.
 
 embedding -> radius -> filter -> cut -> triplets -> cut -> GNN -> track cut -> ranges for 8 bits
--> physics on unseen events
+-> quality of tracks -> physics on unseen events
 
 Each network is trained on what the stage before it really gives: its ONNX file, run by the pipeline's
 own stages; the filter and the triplet classifier are pruned first if the recipe asks for it.
@@ -32,6 +32,7 @@ from trackserve.training.filter import FilterLoss
 from trackserve.training.fit import Loss, fit
 from trackserve.training.gnn import GnnLoss
 from trackserve.training.graphs import Graphs
+from trackserve.training.like import learn_quality, like, model_bundle
 from trackserve.training.networks import Embedding, Filter, Gnn, TripletFilter
 from trackserve.training.provenance import (
     columns_of,
@@ -124,6 +125,7 @@ class Training:
         events = [f"{data_set(s)}/{s.event_id}" for s in self.train + self.validation + self.test]
         self.networks = None if networks is None else read_bundle(networks)
         self.start = None if start is None else read_bundle(start)
+        self.like = model_bundle(recipe)
         given = {"networks": self.networks, "start": self.start}
         taken = {name: each.digest() for name, each in given.items() if each is not None}
         names = [path.name for path in self.data]
@@ -156,7 +158,8 @@ class Training:
         choose("served_triplet_cut", lambda: triplet_cut(recipe.triplets.served_efficiency))
         if train:
             self._train_gnn()
-        choose("track_cut", lambda: choices.track_cut(graphs, validation, track_cuts))
+        if self.like is None:
+            choose("track_cut", lambda: choices.track_cut(graphs, validation, track_cuts))
         self._calibrate()
         self._describe()
         publish(self.folder, self.bundle)
@@ -303,17 +306,19 @@ class Training:
     def _describe(self) -> None:
         """Write ``bundle.toml``, and again with the physics that the bundle then has."""
         events = {"train": self.train, "validation": self.validation, "test": self.test}
-        describe = partial(
-            description,
+        whole = description(
             self.recipe,
             self.chosen,
             data=self.data,
             events={name: len(sources) for name, sources in events.items()},
             taken={"networks": self.networks, "start": self.start},
         )
-        write_description(self.folder, describe(physics={}))
-        physics = measured_physics(self.folder, self.test, self.threads)
-        write_description(self.folder, describe(physics=physics))
+        if self.like is not None:
+            whole = like(self.like, whole, self.recipe)
+            whole = learn_quality(self.folder, whole, self.validation)
+        write_description(self.folder, whole)
+        whole["provenance"]["physics"] = measured_physics(self.folder, self.test, self.threads)
+        write_description(self.folder, whole)
 
 
 def find_device(name: str) -> torch.device:
