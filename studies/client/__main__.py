@@ -3,7 +3,7 @@
     python -m studies.client [--events FOLDER] [--rounds 5] [--cpp BUILD] [--links] [--out FILE]
 
 Takes the first event of the folder (default: the shipped one of pileup 200). ACTS' triplet seeding and
-Kalman filter run in the client (the faster configuration of docs/physics.md, without handing the hits
+Kalman filter run in the client (the faster configuration of docs/real-events.md, without handing the hits
 over), then the pipeline in the client, then clients in processes of their own ask a server on this machine: Python over
 gRPC and HTTP, plain and compact, and C++ if ``--cpp`` names where it was built (with
 TRACKSERVE_CLIENT_TESTS=ON). With ``--links`` (as root) they ask beyond links of 1 and 10 Gbit/s, too, with
@@ -105,7 +105,7 @@ class Clients:
 def measure(hits: Hits, rounds: int, cpp: Path | None, *, links: bool) -> dict[str, Any]:
     """Return what was spent, by way."""
     found: dict[str, list[Spent]] = {}
-    kalman = KalmanFilter(CONFIGURATIONS["fast"])
+    kalman = KalmanFilter(CONFIGURATIONS["fast, trackml"])
     seconds = [sum(kalman.find_tracks(hits)[1].values()) for _ in range(rounds)]
     found["seeding and CKF in the client"] = [{"processor": s, "wall": s} for s in seconds]
     found["pipeline in the client"] = in_the_client(open_pipeline().find_tracks, hits, rounds)
