@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tomllib
 from dataclasses import replace
@@ -9,17 +10,18 @@ from dataclasses import replace
 import pytest
 from small_training import small_data
 
-from trackserve.bundle import BUNDLE_FILE, read_bundle
+from trackserve.bundle import BUNDLE_FILE, read_bundle, shipped_bundle
 from trackserve.data import find_events
 from trackserve.errors import InputError
-from trackserve.training.like import learn_quality, like, model_bundle
-from trackserve.training.recipe import read_recipe
+from trackserve.training import quality
+from trackserve.training.like import model_bundle, with_quality, with_tables_of
+from trackserve.training.recipe import TracksRecipe, read_recipe
 
 
 @pytest.fixture
 def shipped(tmp_path):
     """A copy of the default bundle, which has two passes, and its description."""
-    copy = shutil.copytree(read_bundle().path, tmp_path / "trackml")
+    copy = shutil.copytree(shipped_bundle(), tmp_path / "trackml")
     return copy, tomllib.loads((copy / BUNDLE_FILE).read_text())
 
 
@@ -30,7 +32,7 @@ def test_the_fit_and_how_tracks_are_built_are_taken_over():
     assert model is not None
     said = tomllib.loads((model.path / BUNDLE_FILE).read_text())
     new = {"name": "new", "tracks": {"min_hits": 5}, "budget": {}, "provenance": {"seed": 7}}
-    found = like(model, new, recipe)
+    found = with_tables_of(model, new, recipe)
     for table in ("fit", "budget", "second_pass", "quality"):
         assert found[table] == said[table]
     assert found["tracks"] == {**said["tracks"], "min_hits": 5}
@@ -43,16 +45,44 @@ def test_a_recipe_that_names_none_takes_nothing_over():
     assert model_bundle(read_recipe("trackml-networks")) is None
 
 
-def test_a_bundle_of_another_detector_is_refused():
-    recipe = replace(read_recipe("hl-lhc"), detector="mine")
-    with pytest.raises(InputError, match=r"detector is 'mine', that of the bundle 'hl-lhc'.*like"):
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"detector": "mine"},
+            "a bundle of the detector 'trackml'; the recipe's detector is 'mine'",
+        ),
+        (
+            {"like": "nowhere"},
+            'nowhere is not a folder.*like = "" takes nothing over',
+        ),
+        ({"like": "hl-lhc", "tracks": TracksRecipe(min_hits=2)}, "min_hits 2; they need .* 3 hits"),
+    ],
+)
+def test_what_nothing_can_be_taken_from_is_refused_at_once(changes, reason):
+    with pytest.raises(InputError, match=f"^the recipe's like is .*{reason}"):
+        model_bundle(replace(read_recipe("hl-lhc"), **changes))
+
+
+def test_a_bundle_without_a_fit_has_nothing_to_take_over(tiny_bundle):
+    recipe = replace(read_recipe("hl-lhc"), like=str(tiny_bundle.path), detector="made for a test")
+    with pytest.raises(InputError, match=r"which has no \[fit\] to take over"):
         model_bundle(recipe)
 
 
-def test_each_pass_learns_its_own_quality(shipped, tmp_path):
+def test_the_name_of_a_shipped_bundle_goes_before_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "hl-lhc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = model_bundle(read_recipe("hl-lhc"))
+    assert model is not None
+    assert model.digest() == read_bundle(shipped_bundle("hl-lhc")).digest()
+
+
+def test_each_pass_learns_its_own_quality(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "FEWEST", 1)  # a wedge of an event has few wrong tracks
     folder, before = shipped
     sources = find_events(small_data(tmp_path / "events", events=1))
-    after = learn_quality(folder, before, sources)
+    after = with_quality(folder, before, sources)
     assert after["quality"] != before["quality"]
     assert after["second_pass"]["quality"] != before["second_pass"]["quality"]
     for each in (before, after):
@@ -60,7 +90,14 @@ def test_each_pass_learns_its_own_quality(shipped, tmp_path):
     assert after == before
 
 
-def test_events_that_teach_no_quality_leave_that_of_the_other_bundle(shipped):
+def test_events_that_teach_no_quality_leave_that_of_the_other_bundle(
+    shipped, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(quality, "FEWEST", 10_000)
     folder, before = shipped
-    with pytest.warns(UserWarning, match="stays that of the bundle named `like`: there are no ev"):
-        assert learn_quality(folder, before, []) == before
+    sources = find_events(small_data(tmp_path / "events", events=1))
+    with pytest.warns(UserWarning, match="stays that of the bundle named `like`") as caught:
+        assert with_quality(folder, before, sources) == before
+    first, second = (str(warning.message) for warning in caught)
+    assert re.match(r"the quality of tracks stays .* tracks found in the validation events", first)
+    assert second.startswith("the quality of the second pass's tracks stays")

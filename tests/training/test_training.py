@@ -243,10 +243,21 @@ def test_events_apart_and_networks_of_another_bundle(place, tmp_path):
     assert not (tmp_path / "second.training/metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("without", ["validation", "test"])
+def test_events_without_truth_are_refused_before_anything_is_done(place, tmp_path, without):
+    apart = (
+        small_data(tmp_path / "validation", events=1, truth=without != "validation"),
+        small_data(tmp_path / "test", events=1, truth=without != "test"),
+    )
+    with pytest.raises(InputError, match=f"{without}.* truth"):
+        train([place / "data"], tmp_path / "second", small_recipe(tmp_path), apart=apart)
+    assert not (tmp_path / "second.training").exists()
+
+
 @pytest.mark.filterwarnings("ignore:the reference engine runs")
 def test_a_bundle_like_another_has_its_fit_and_is_measured_with_it(place, tmp_path):
     recipe = small_recipe(tmp_path, old="seed = 3", new='seed = 3\nlike = "hl-lhc"')
-    with pytest.warns(UserWarning, match="0 of 0 tracks are right"):  # its scores are too low
+    with pytest.warns(UserWarning, match="the cut of 0.85 on the scores .* too high"):
         train([place / "data"], tmp_path / "second", recipe, networks=place / "bundle")
     second, shipped = read_bundle(tmp_path / "second"), read_bundle("hl-lhc")
     assert (second.fit, second.quality) == (shipped.fit, shipped.quality)

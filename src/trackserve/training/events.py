@@ -32,6 +32,16 @@ def split(
     return parts
 
 
+def check_truth(sources: Iterable[EventSource]) -> None:
+    """Read these events, and raise :class:`InputError` for one without truth."""
+    for source in sources:
+        if source.read().truth is None:
+            message = (
+                f"event {source.event_id} has no truth; training needs particles and truth files"
+            )
+            raise InputError(message)
+
+
 def data_set(source: EventSource) -> str:
     """Return the name of the folder or archive that an event lies in."""
     return Path(source.prefix).parent.name

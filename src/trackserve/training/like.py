@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import tomllib
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from trackserve.bundle import BUNDLE_FILE, read_bundle
+from trackserve.bundle import BUNDLE_FILE, read_bundle, shipped_bundles
 from trackserve.bundle.second_pass import SECOND_PASS
 from trackserve.engines.registry import open_pipeline
-from trackserve.errors import InputError
+from trackserve.errors import BundleError, InputError
 from trackserve.training.export import write_description
-from trackserve.training.quality import calibrated_quality
+from trackserve.training.quality import UnlearnableError, calibrated_quality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,28 +23,42 @@ if TYPE_CHECKING:
     from trackserve.engines.base import Pipeline
     from trackserve.training.recipe import Recipe
 
-TAKEN = ("fit", "tracks", "budget", "quality", SECOND_PASS)
+TAKEN = ("fit", "tracks", "budget", "extent", "quality", SECOND_PASS)
 """The tables that are taken over; the quality, until the new bundle has learned its own."""
 
 
 def model_bundle(recipe: Recipe) -> Bundle | None:
     """Return the bundle that the recipe's ``like`` names, None where it names none.
 
-    Raises :class:`InputError` where that is of another detector, whose field and resolutions differ.
+    The name of one that ships goes before a folder of that name. Raises :class:`InputError` for a bundle
+    that can't be read, that has no fit, is of another detector, or whose fit the recipe's tracks are too short for.
     """
     if not recipe.like:
         return None
-    bundle = read_bundle(recipe.like)
+    shipped = {path.name: path for path in shipped_bundles()}
+    named = f"the recipe's like is {recipe.like!r}"
+    try:
+        bundle = read_bundle(shipped.get(recipe.like, recipe.like))
+        own = replace(
+            bundle.track_builder, method=recipe.tracks.method, min_hits=recipe.tracks.min_hits
+        )
+        replace(bundle, track_builder=own, second_pass=None)
+    except BundleError as error:
+        message = f'{named}: {error}; like = "" takes nothing over'
+        raise InputError(message) from None
     if bundle.detector != recipe.detector:
         message = (
-            f"the recipe's detector is {recipe.detector!r}, that of the bundle {recipe.like!r}, whose fit it "
-            f'takes, is {bundle.detector!r}; name another bundle as `like`, or like = "" for no fit'
+            f"{named}, a bundle of the detector {bundle.detector!r}; the recipe's detector is "
+            f'{recipe.detector!r}: name a bundle of that one, or like = "" for no fit'
         )
+        raise InputError(message)
+    if bundle.fit is None:
+        message = f'{named}, which has no [fit] to take over; name another, or like = "" for no fit'
         raise InputError(message)
     return bundle
 
 
-def like(model: Bundle, description: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+def with_tables_of(model: Bundle, description: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Return the description of a bundle with the tables of ``model`` in it, before its provenance."""
     text = (model.path / BUNDLE_FILE).read_text(encoding="utf-8")
     taken = {name: table for name, table in tomllib.loads(text).items() if name in TAKEN}
@@ -55,7 +69,7 @@ def like(model: Bundle, description: Mapping[str, Any], recipe: Recipe) -> dict[
     return {**rest, **taken, "provenance": provenance}
 
 
-def learn_quality(
+def with_quality(
     folder: Path, description: Mapping[str, Any], sources: Sequence[EventSource]
 ) -> dict[str, Any]:
     """Return the description of the bundle in ``folder`` with the quality of the tracks that it finds.
@@ -65,16 +79,16 @@ def learn_quality(
     """
     learned = dict(description)
     second, provenance = learned.pop(SECOND_PASS, None), learned.pop("provenance")
-    bundle = _written(folder, learned)
-    if bundle.fit is None:
-        return dict(description)
-    if own := _quality(bundle, sources):
+    own = _quality(_written(folder, learned), sources, "tracks")
+    if own is not None:
         learned["quality"] = own
     if second is not None:
         learned[SECOND_PASS] = second
         bundle = _written(folder, learned)
         assert bundle.second_pass is not None, "it was just written"
-        if own := _quality(bundle.second_pass, sources, open_pipeline(bundle.first_pass)):
+        first = open_pipeline(bundle.first_pass)
+        own = _quality(bundle.second_pass, sources, "the second pass's tracks", first)
+        if own is not None and "quality" in learned:
             learned[SECOND_PASS] = {**second, "quality": own}
     return {**learned, "provenance": provenance}
 
@@ -85,12 +99,16 @@ def _written(folder: Path, description: Mapping[str, Any]) -> Bundle:
 
 
 def _quality(
-    bundle: Bundle, sources: Sequence[EventSource], first: Pipeline | None = None
+    bundle: Bundle, sources: Sequence[EventSource], whose: str, first: Pipeline | None = None
 ) -> dict[str, float] | None:
+    """Return what a pass learns; None, with a warning, where the events don't teach it."""
     read = (source.read_columns(bundle.features.wire_columns) for source in sources)
     try:
         return asdict(calibrated_quality(open_pipeline(bundle), read, first))
-    except InputError as error:
-        message = f"the quality of tracks stays that of the bundle named `like`: {error}"
-        warnings.warn(message, stacklevel=2)
+    except UnlearnableError as error:
+        message = f"the quality of {whose} stays that of the bundle named `like`: {error}"
+        if error.tracks == 0:
+            cut = bundle.track_builder.cut
+            message += f"; the cut of {cut:g} on the scores of edges, taken over from there, may be too high"
+        warnings.warn(message, stacklevel=3)
         return None

@@ -27,6 +27,19 @@ RIDGE = 1e-6
 STEPS = 50
 CLOSE = 1e-9
 """Largest change of a weight in the last step."""
+FEWEST = 100
+"""Right tracks, and wrong ones, from which twelve weights can be learned."""
+
+
+class UnlearnableError(InputError):
+    """The events have too few tracks to learn their quality from."""
+
+    def __init__(self, right: int, tracks: int) -> None:
+        self.tracks = tracks
+        super().__init__(
+            f"{right:,} of {tracks:,} tracks found in the validation events are right; it is learned from "
+            f"{FEWEST} right and {FEWEST} wrong ones at least: give more events"
+        )
 
 
 def calibrated_quality(
@@ -35,7 +48,8 @@ def calibrated_quality(
     """Return the quality model of one pass, learned from all tracks that it finds in events with truth.
 
     For a second pass ``first`` is the pipeline of the one before, whose tracks' hits are left out.
-    Raises :class:`InputError` where events have no truth, or no tracks that are right, or none wrong.
+    Raises :class:`UnlearnableError` where too few tracks are right or wrong, :class:`InputError` where events
+    have no truth.
     """
     stage = every_track(pipeline.bundle.track_stage)
     seen = []
@@ -74,12 +88,12 @@ def tracks_and_truth(
 
 
 def learn_quality(properties: Float64, right: Bool) -> QualityModel:
-    """Return the logistic model of which tracks are right, by iteratively reweighted least squares."""
-    if right.all() or not right.any():
-        message = (
-            f"{int(right.sum())} of {len(right)} tracks are right; quality is learned from both"
-        )
-        raise InputError(message)
+    """Return the logistic model of which tracks are right, by iteratively reweighted least squares.
+
+    Raises :class:`UnlearnableError` where too few are right, or wrong.
+    """
+    if min(right.sum(), (~right).sum()) < FEWEST:
+        raise UnlearnableError(int(right.sum()), len(right))
     scale = np.maximum(np.abs(properties).max(axis=0), 1e-12)
     x, y = properties / scale, right.astype(np.float64)
     ridge = RIDGE * np.eye(x.shape[1])

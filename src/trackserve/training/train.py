@@ -26,13 +26,13 @@ from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.training import choices
 from trackserve.training.calibrate import EVENTS, some, write_ranges
 from trackserve.training.embedding import EmbeddingLoss
-from trackserve.training.events import data_set, split
+from trackserve.training.events import check_truth, data_set, split
 from trackserve.training.export import export_network, take_weights, write_description
 from trackserve.training.filter import FilterLoss
 from trackserve.training.fit import Loss, fit
 from trackserve.training.gnn import GnnLoss
 from trackserve.training.graphs import Graphs
-from trackserve.training.like import learn_quality, like, model_bundle
+from trackserve.training.like import model_bundle, with_quality, with_tables_of
 from trackserve.training.networks import Embedding, Filter, Gnn, TripletFilter
 from trackserve.training.provenance import (
     columns_of,
@@ -120,15 +120,16 @@ class Training:
             self.train = [source for each in sets for source in each]
             self.validation, self.test = (list(find_events(path)) for path in apart)
         self.folder = bundle.with_name(bundle.name + ".training")
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.data = (*data, *(apart or ()))
         events = [f"{data_set(s)}/{s.event_id}" for s in self.train + self.validation + self.test]
         self.networks = None if networks is None else read_bundle(networks)
         self.start = None if start is None else read_bundle(start)
         self.like = model_bundle(recipe)
+        check_truth(part[0] for part in (self.train, self.validation, self.test))
         given = {"networks": self.networks, "start": self.start}
         taken = {name: each.digest() for name, each in given.items() if each is not None}
         names = [path.name for path in self.data]
+        self.folder.mkdir(parents=True, exist_ok=True)
         claim(self.folder, {"data": names, "events": events, "recipe": asdict(recipe), **taken})
         self.threads = torch.get_num_threads()
         self.chosen = Chosen(self.folder / "chosen.json")
@@ -314,8 +315,8 @@ class Training:
             taken={"networks": self.networks, "start": self.start},
         )
         if self.like is not None:
-            whole = like(self.like, whole, self.recipe)
-            whole = learn_quality(self.folder, whole, self.validation)
+            whole = with_tables_of(self.like, whole, self.recipe)
+            whole = with_quality(self.folder, whole, self.validation)
         write_description(self.folder, whole)
         whole["provenance"]["physics"] = measured_physics(self.folder, self.test, self.threads)
         write_description(self.folder, whole)
