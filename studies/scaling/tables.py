@@ -59,10 +59,11 @@ def farm(spent: dict[str, Any]) -> str:
     name, hits = "speed{}.json", spent["hits"]
     old = {of: _read(name.format(of))["seconds_per_event"] for of in ("", "-avx2")}
     both_passes = spent["spent"]["pipeline in the client"]["processor"]["median"]
+    here = "BF16" if "avx512_bf16" in spent["installation"]["processor"] else "AVX2"
     measured = {
         "`hl-lhc`, 16 cores with BF16": CORES / old[""],
         "`hl-lhc`, 16 cores with AVX2": CORES / old["-avx2"],
-        "`trackml`, 16 cores with AVX2": CORES / both_passes,
+        f"`trackml`, 16 cores with {here}": CORES / both_passes,
     }
     cards = _read("gpu-prediction.json")["predicted"]["pileup 200"]
     predicted = {
