@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ def export_network(
         inputs = (*inputs, torch.from_numpy(triplets))
         dynamic = (*dynamic, {1: "triplets"})
         names.append("triplets")
+    # It warns of operators of vision that it leaves out.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with (
         warnings.catch_warnings(),
         redirect_stdout(io.StringIO()),
