@@ -110,7 +110,7 @@ def test_a_network_that_fails_on_an_event_does_not_end_the_service(shape, tmp_pa
 
 
 def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bundle):
-    hits = straight_tracks(tracks=1500, noise=2500)
+    hits = straight_tracks(tracks=12000, noise=20000)  # slow: all ask before one is answered
     expected = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     with serve(tiny_bundle, Settings(max_queue=1), **FREE_PORTS) as server:
         urls = [server.grpc_url, server.http_url] * 4
@@ -123,7 +123,7 @@ def test_requests_beyond_the_queue_are_refused_and_the_others_answered(tiny_bund
 
 
 def test_a_request_that_waits_too_long_is_refused(tiny_bundle):
-    hits = straight_tracks(tracks=1500, noise=2500)
+    hits = straight_tracks(tracks=12000, noise=20000)  # slow: all ask before one is answered
     expected = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     with serve(tiny_bundle, Settings(queue_timeout=0.001), **FREE_PORTS) as server:
         refused = refusals([server.grpc_url] * 8, hits, expected)

@@ -260,7 +260,7 @@ def test_a_folder_holds_one_fleet(fleet, tiny_bundle):
 def test_what_the_servers_have_no_room_for_is_refused_before_it_is_sent(
     tiny_bundle, tmp_path, scheme
 ):
-    hits = straight_tracks(tracks=1500, noise=2500)
+    hits = straight_tracks(tracks=12000, noise=20000)  # slow: all ask before one is answered
     right = ReferencePipeline(tiny_bundle).find_tracks(hits).labels
     with Fleet(tiny_bundle, Settings(max_queue=1), servers=1, folder=tmp_path, port=0) as fleet:
         refused = refusals(8 * [f"{scheme}{fleet.address}"], hits, right)
