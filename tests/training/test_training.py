@@ -254,6 +254,13 @@ def test_events_without_truth_are_refused_before_anything_is_done(place, tmp_pat
     assert not (tmp_path / "second.training").exists()
 
 
+def test_a_like_that_is_not_there_is_refused_before_anything_is_done(place, tmp_path):
+    recipe = small_recipe(tmp_path, old="seed = 3", new='seed = 3\nlike = "nowhere"')
+    with pytest.raises(InputError, match="the recipe's like is 'nowhere'"):
+        train([place / "data"], tmp_path / "second", recipe)
+    assert not (tmp_path / "second.training").exists()
+
+
 @pytest.mark.filterwarnings("ignore:the reference engine runs")
 def test_a_bundle_like_another_has_its_fit_and_is_measured_with_it(place, tmp_path):
     recipe = small_recipe(tmp_path, old="seed = 3", new='seed = 3\nlike = "hl-lhc"')

@@ -43,7 +43,7 @@ def add(commands: Subparsers) -> None:
         "--validation",
         type=Path,
         metavar="DIR",
-        help="events for choosing radius and cuts and the quality of tracks (default: a share of DATA)",
+        help="events for choosing radius, cuts and the quality of tracks (default: a share of DATA)",
     )
     parser.add_argument(
         "--test",
@@ -67,7 +67,6 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train and print the folder of the bundle."""
-    from trackserve.training.like import model_bundle
     from trackserve.training.recipe import read_recipe, recipe_changes
     from trackserve.training.train import train
 
@@ -78,11 +77,8 @@ def run(options: argparse.Namespace) -> None:
     base, changes = recipe_changes(options.recipe)
     if base is not None:
         print(f"recipe: {base} with {', '.join(changes) or 'no change'}", file=sys.stderr)
-    if (model := model_bundle(recipe)) is not None:
-        print(
-            f"like {model.name} ({model.digest()}): its fit, its settings of tracks, its budget",
-            file=sys.stderr,
-        )
+    if recipe.like:
+        print(f"like {recipe.like}: its fit, how it builds tracks, its budget", file=sys.stderr)
     apart = None if options.test is None else (options.validation, options.test)
     train(
         options.data,

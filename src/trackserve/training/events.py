@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from trackserve.data.sources import EventSource
+    from trackserve.event import Event, Truth
     from trackserve.training.recipe import Recipe
 
 
@@ -32,14 +33,12 @@ def split(
     return parts
 
 
-def check_truth(sources: Iterable[EventSource]) -> None:
-    """Read these events, and raise :class:`InputError` for one without truth."""
-    for source in sources:
-        if source.read().truth is None:
-            message = (
-                f"event {source.event_id} has no truth; training needs particles and truth files"
-            )
-            raise InputError(message)
+def truth_of(event: Event) -> Truth:
+    """Return the truth of an event; raises :class:`InputError` where it has none."""
+    if event.truth is None:
+        message = f"event {event.event_id} has no truth; training needs particles and truth files"
+        raise InputError(message)
+    return event.truth
 
 
 def data_set(source: EventSource) -> str:

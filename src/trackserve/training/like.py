@@ -42,7 +42,7 @@ def model_bundle(recipe: Recipe) -> Bundle | None:
         own = replace(
             bundle.track_builder, method=recipe.tracks.method, min_hits=recipe.tracks.min_hits
         )
-        replace(bundle, track_builder=own, second_pass=None)
+        replace(bundle, track_builder=own, second_pass=None)  # checks that they go together
     except BundleError as error:
         message = f'{named}: {error}; like = "" takes nothing over'
         raise InputError(message) from None

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trackserve.errors import InputError
 from trackserve.evaluate.matching import NO_PARTICLE, particle_rows
 from trackserve.evaluate.metrics import HEADLINE, MAX_PRODUCTION_RADIUS
 from trackserve.evaluate.stages import true_edges
 from trackserve.pipeline.features import canonical_order, cylindrical, hit_features
 from trackserve.pipeline.neighbours import passes_cuts
+from trackserve.training.events import truth_of
 
 if TYPE_CHECKING:
     from trackserve.event import Bool, Event, Float32, Int64, Truth
@@ -86,19 +86,15 @@ def make_sample(event: Event, recipe: Recipe) -> Sample:
 
     An edge that the doublet cuts drop can't be found, and would only teach what is of no use. Raises :class:`InputError` for an event without truth.
     """
-    if event.truth is None:
-        message = f"event {event.event_id} has no truth; training needs particles and truth files"
-        raise InputError(message)
+    truth = truth_of(event)
     columns = recipe.features
     features = hit_features(event.hits, columns)
     order = canonical_order(features, columns)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    particles = event.truth.particles
-    owner = particle_rows(event.truth)
-    edges = np.sort(
-        place[true_edges(event.hits, event.truth, np.ones(len(particles), bool))], axis=0
-    )
+    particles = truth.particles
+    owner = particle_rows(truth)
+    edges = np.sort(place[true_edges(event.hits, truth, np.ones(len(particles), bool))], axis=0)
     edges = edges[:, np.lexsort((edges[1], edges[0]))]
     particle = owner[order]
     hits = np.bincount(owner[owner != NO_PARTICLE], minlength=len(particles))
@@ -108,8 +104,8 @@ def make_sample(event: Event, recipe: Recipe) -> Sample:
         min_pt=recipe.min_pt,
         max_radius=radius,
         primary=radius <= MAX_PRODUCTION_RADIUS,
-    ).select(event.truth, hits)
-    importance = _importance(event.truth, hits, recipe.targets)
+    ).select(truth, hits)
+    importance = _importance(truth, hits, recipe.targets)
     of_edge = particle[edges[0]]
     position = cylindrical(features[order], columns)
     r, _, z = position

@@ -26,7 +26,7 @@ from trackserve.pipeline.neighbours import DoubletCuts
 from trackserve.training import choices
 from trackserve.training.calibrate import EVENTS, some, write_ranges
 from trackserve.training.embedding import EmbeddingLoss
-from trackserve.training.events import check_truth, data_set, split
+from trackserve.training.events import data_set, split, truth_of
 from trackserve.training.export import export_network, take_weights, write_description
 from trackserve.training.filter import FilterLoss
 from trackserve.training.fit import Loss, fit
@@ -125,7 +125,8 @@ class Training:
         self.networks = None if networks is None else read_bundle(networks)
         self.start = None if start is None else read_bundle(start)
         self.like = model_bundle(recipe)
-        check_truth(part[0] for part in (self.train, self.validation, self.test))
+        for part in (self.train, self.validation, self.test):
+            truth_of(part[0].read())
         given = {"networks": self.networks, "start": self.start}
         taken = {name: each.digest() for name, each in given.items() if each is not None}
         names = [path.name for path in self.data]
