@@ -96,8 +96,10 @@ def test_events_that_teach_no_quality_leave_that_of_the_other_bundle(
     monkeypatch.setattr(quality, "FEWEST", 10_000)
     folder, before = shipped
     sources = find_events(small_data(tmp_path / "events", events=1))
-    with pytest.warns(UserWarning, match="stays that of the bundle named `like`") as caught:
+    with pytest.warns(UserWarning, match="is that of the bundle named `like`") as caught:
         assert with_quality(folder, before, sources) == before
     first, second = (str(warning.message) for warning in caught)
-    assert re.match(r"the quality of tracks stays .* tracks found in the validation events", first)
-    assert second.startswith("the quality of the second pass's tracks stays")
+    assert re.match(
+        r"the quality of the tracks is that .* tracks found in the validation events", first
+    )
+    assert second.startswith("the quality of the second pass's tracks is")

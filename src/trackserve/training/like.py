@@ -1,4 +1,4 @@
-"""What a new bundle takes over from another one of its detector: all that is neither trained nor chosen."""
+"""What a new bundle takes over from another one of its detector: what was chosen by hand, and not trained."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def with_quality(
     """
     learned = dict(description)
     second, provenance = learned.pop(SECOND_PASS, None), learned.pop("provenance")
-    own = _quality(_written(folder, learned), sources, "tracks")
+    own = _quality(_written(folder, learned), sources, "the tracks")
     if own is not None:
         learned["quality"] = own
     if second is not None:
@@ -106,9 +106,14 @@ def _quality(
     try:
         return asdict(calibrated_quality(open_pipeline(bundle), read, first))
     except UnlearnableError as error:
-        message = f"the quality of {whose} stays that of the bundle named `like`: {error}"
+        cut, by = bundle.track_builder.cut, "" if first is None else " by the second pass"
+        message = (
+            f"the quality of {whose} is that of the bundle named `like`, if it has one: {error}"
+        )
         if error.tracks == 0:
-            cut = bundle.track_builder.cut
-            message += f"; the cut of {cut:g} on the scores of edges, taken over from there, may be too high"
+            message = (
+                f"no tracks were found in the validation events{by}; the cut of {cut:g} on the scores of "
+                "edges, taken over from the bundle named `like`, may be too high for these networks"
+            )
         warnings.warn(message, stacklevel=3)
         return None
